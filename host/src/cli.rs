@@ -1,0 +1,35 @@
+//! The command line: one file a subcommand.
+
+mod check;
+mod log;
+mod options;
+mod progress;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Socket servers whose request handlers are sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Check(check::Check),
+}
+
+impl Cli {
+    /// Runs the subcommand; its exit code, or the error to print.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Check(check) => check.run(),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `plugsock check`: says what a handler is and whether it can be served.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use plugsock::{Limits, Sandbox, SandboxOptions};
+
+use super::log::LogOptions;
+use super::progress::spin_while;
+
+/// Say what a handler is, what it imports and exports, and whether this host can serve it
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not.")]
+pub struct Check {
+    /// The component to look at
+    handler: PathBuf,
+
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Check {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        self.log.init();
+        let bytes = std::fs::read(&self.handler)
+            .with_context(|| format!("cannot read handler {}", self.handler.display()))?;
+        let limits = Limits { max_requests: 1, ..Limits::default() };
+        let sandbox = Sandbox::new(SandboxOptions { limits, ..SandboxOptions::default() })?;
+        let name = self.handler.display().to_string();
+        let inspection = spin_while("compiling", || sandbox.inspect(&name, &bytes));
+        println!("handler  {name}");
+        println!("size     {} bytes", inspection.size);
+        println!("digest   {}", inspection.digest);
+        for (title, items) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
+            for (index, item) in items.iter().enumerate() {
+                println!("{:8} {item}", if index == 0 { title } else { "" });
+            }
+        }
+        match inspection.verdict {
+            Ok(()) => {
+                println!("verdict  can be served");
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                println!("verdict  cannot be served");
+                Err(error.into())
+            }
+        }
+    }
+}

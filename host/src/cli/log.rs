@@ -1,0 +1,43 @@
+//! The host's log, on standard error.
+
+use std::io::IsTerminal;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
+pub struct LogOptions {
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+
+    /// What is logged: a level (error, warn, info, debug, trace) or a filter such as `warn,guest=info`
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "PLUGSOCK_LOG", value_parser = parse_filter)]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogOptions {
+    /// Starts logging.
+    pub fn init(&self) {
+        let filter = EnvFilter::new(&self.log_level);
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+    }
+}
+
+fn parse_filter(filter: &str) -> Result<String, String> {
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(filter.to_owned()),
+        Err(error) => Err(format!("{error}; use a level, or TARGET=LEVEL pairs separated by commas")),
+    }
+}

@@ -1,0 +1,173 @@
+//! Options that several subcommands share: limits, grants, the cache.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use plugsock::{CacheOptions, DirGrant, Grants, Limits, Sandbox, SandboxError, SandboxOptions};
+
+#[derive(Args, Debug)]
+pub struct SandboxArgs {
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    grants: GrantArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits of one request")]
+struct LimitArgs {
+    /// Linear memory
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    memory: ByteSize,
+
+    /// Elements of all its tables
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().table_elements)]
+    table_elements: usize,
+
+    /// Core instances that its component may consist of
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().instances)]
+    instances: usize,
+
+    /// Streams, files and other resources that it may hold at once
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().resources)]
+    resources: usize,
+
+    /// Wall-clock time from start to close; `none` for no limit
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_time)]
+    request_time: Time,
+
+    /// CPU time; `none` for no limit
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    cpu_time: Time,
+
+    /// How long it may wait for its client; `none` for no limit
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_time)]
+    idle_timeout: Time,
+
+    /// Requests that may be open at once; more wait in the listen queue
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
+    max_requests: usize,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Grants (handlers get nothing else)")]
+struct GrantArgs {
+    /// An environment variable for handlers; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
+    env: Vec<(String, String)>,
+
+    /// A directory for handlers, under another name; read-only with `:ro`; may be repeated
+    #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = parse_dir)]
+    dir: Vec<DirGrant>,
+
+    /// Let datagram handlers send to any address, not to their client alone
+    #[arg(long)]
+    allow_send_to: bool,
+
+    /// Arguments for handlers, after their own name
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Cache of compiled handlers")]
+struct CacheArgs {
+    /// Keep compiled handlers here instead of in the user's cache directory
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+
+    /// How large the cache may grow
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    cache_size: ByteSize,
+
+    /// Compile at every start
+    #[arg(long, conflicts_with = "cache_dir")]
+    no_cache: bool,
+}
+
+impl SandboxArgs {
+    /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
+    pub fn sandbox(self, handler: &str) -> Result<Sandbox, SandboxError> {
+        let LimitArgs { memory, table_elements, instances, resources, max_requests, .. } = self.limits;
+        let limits = Limits {
+            memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
+            table_elements,
+            instances,
+            resources,
+            request_time: self.limits.request_time.0,
+            cpu_time: self.limits.cpu_time.0,
+            idle_time: self.limits.idle_timeout.0,
+            max_requests,
+            ..Limits::default()
+        };
+        let args = std::iter::once(handler.to_owned()).chain(self.grants.arguments).collect();
+        let grants = Grants {
+            env: self.grants.env,
+            dirs: self.grants.dir,
+            args,
+            send_to: self.grants.allow_send_to,
+        };
+        Sandbox::new(SandboxOptions { limits, grants, cache: self.cache.options() })
+    }
+}
+
+impl CacheArgs {
+    fn options(self) -> Option<CacheOptions> {
+        if self.no_cache {
+            return None;
+        }
+        let mut options = match self.cache_dir {
+            Some(directory) => CacheOptions { directory, max_size: 0 },
+            None => CacheOptions::for_user()?,
+        };
+        options.max_size = self.cache_size.as_u64();
+        Some(options)
+    }
+}
+
+/// A time that may be switched off. (An `Option` would mean an option that need not be given.)
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub Option<Duration>);
+
+pub fn parse_time(text: &str) -> Result<Time, String> {
+    if text == "none" {
+        return Ok(Time(None));
+    }
+    match humantime::parse_duration(text) {
+        Ok(time) => Ok(Time(Some(time))),
+        Err(error) => Err(format!("{error}; write a number and a unit, as in 500ms, 30s or 5m, or `none`")),
+    }
+}
+
+/// A number of things that must be at least one.
+pub fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_dir(text: &str) -> Result<DirGrant, String> {
+    let (path, read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    match path.split_once("::") {
+        Some((host, guest)) if !host.is_empty() && !guest.is_empty() => {
+            Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
+        }
+        _ => Err("write HOST::GUEST or HOST::GUEST:ro, as in ./zones::/zone:ro".to_owned()),
+    }
+}

@@ -1,0 +1,261 @@
+//! `plugsock serve`: binds addresses and serves them with a handler until a signal.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+use plugsock::{Concurrency, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::log::LogOptions;
+use super::options::{SandboxArgs, Time, parse_count, parse_time};
+use super::progress::spin_while;
+
+const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
+
+/// Serve addresses with a handler
+///
+/// Each request gets a fresh instance of the handler, which reaches nothing but its client and what is
+/// granted. With nothing else named, the built-in echo serves tcp://127.0.0.1:10001.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Serve {
+    /// Addresses (tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME, unixgram:///PATH,
+    /// unixgram://@NAME) and the handler, a component's file
+    #[arg(value_name = "ADDRESS|HANDLER")]
+    targets: Vec<String>,
+
+    /// The handler, if not given among the addresses
+    #[arg(long, value_name = "FILE")]
+    handler: Option<PathBuf>,
+
+    #[command(flatten)]
+    serving: ServingArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+const EXAMPLES: &str = "Examples:
+  plugsock serve
+  plugsock serve tcp://[::]:7 echo.wasm --concurrency pool --workers 8
+  plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone:ro
+  plugsock serve unix:///run/upper.sock upper.wasm --mode 660
+
+Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.";
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Serving")]
+struct ServingArgs {
+    /// Where requests are served: sync, threading, pool or async
+    #[arg(long, value_name = "STRATEGY", default_value = "threading")]
+    concurrency: Concurrency,
+
+    /// Threads that serve, for pool (default: 4 a core) and async (default: 1 a core)
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    workers: Option<usize>,
+
+    /// threading: do not wait at the end for threads that still serve
+    #[arg(long)]
+    daemon_threads: bool,
+
+    /// threading: do not wait at the end for open requests
+    #[arg(long)]
+    no_block_on_close: bool,
+
+    /// Run the handler's `handle-timeout` hook after so long without a request
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = parse_time)]
+    timeout: Time,
+
+    /// How long open requests may go on after the first signal; the rest are cut off
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    shutdown_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Sockets")]
+struct SocketArgs {
+    /// Connections that may wait in the kernel to be accepted
+    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    request_queue_size: u32,
+
+    /// Bind a TCP address that closed connections still occupy
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    reuse_address: bool,
+
+    /// Let several servers share an address (SO_REUSEPORT)
+    #[arg(long)]
+    reuse_port: bool,
+
+    /// Let [::] leave IPv4 alone
+    #[arg(long)]
+    ipv6_only: bool,
+
+    /// The largest datagram that is served; larger ones are dropped and logged
+    #[arg(long, value_name = "BYTES", default_value_t = 8192, value_parser = clap::value_parser!(u16))]
+    max_packet_size: u16,
+
+    /// Permission bits of a Unix socket's file, in octal
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    mode: Option<u32>,
+
+    /// Owner of a Unix socket's file, by user id
+    #[arg(long, value_name = "UID")]
+    owner: Option<u32>,
+
+    /// Group of a Unix socket's file, by group id
+    #[arg(long, value_name = "GID")]
+    group: Option<u32>,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("write permission bits in octal, as in 660".to_owned()),
+    }
+}
+
+impl Serve {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (addresses, handler) = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
+        self.log.init();
+        // Before anything is bound, so that no signal finds the default disposition.
+        let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+        let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        let sandbox = self.sandbox.sandbox(&name)?;
+        let handler = spin_while(&format!("compiling {name}"), || match &handler {
+            Some(path) => sandbox.load(path),
+            None => sandbox.echo(),
+        })?;
+        let shutdown_timeout = self.serving.shutdown_timeout();
+        let mut servers = Vec::new();
+        for address in &addresses {
+            let options = ServerOptions {
+                concurrency: self.serving.concurrency(),
+                timeout: self.serving.timeout.0,
+                socket: self.socket.options(),
+                ..ServerOptions::default()
+            };
+            servers.push(Arc::new(Server::bind(address, handler.clone(), options)?));
+        }
+        for server in &servers {
+            let (concurrency, digest) = (server.info().concurrency, handler.digest());
+            println!("ready {} {} {digest} {concurrency}", server.address(), handler.name());
+        }
+        serve_until_signal(servers, signals, shutdown_timeout)
+    }
+}
+
+impl ServingArgs {
+    fn concurrency(&self) -> Concurrency {
+        let concurrency = match self.concurrency {
+            Concurrency::Threading { .. } => Concurrency::Threading {
+                daemon_threads: self.daemon_threads,
+                block_on_close: !self.no_block_on_close,
+            },
+            ref other => other.clone(),
+        };
+        match self.workers {
+            Some(workers) => concurrency.with_workers(workers),
+            None => concurrency,
+        }
+    }
+
+    fn shutdown_timeout(&self) -> Duration {
+        let is_awaited = !self.daemon_threads && !self.no_block_on_close;
+        if is_awaited { self.shutdown_timeout } else { Duration::ZERO }
+    }
+}
+
+impl SocketArgs {
+    fn options(&self) -> SocketOptions {
+        SocketOptions {
+            request_queue_size: self.request_queue_size,
+            allow_reuse_address: self.reuse_address,
+            allow_reuse_port: self.reuse_port,
+            ipv6_only: self.ipv6_only,
+            max_packet_size: self.max_packet_size.into(),
+            unix: UnixSocketOptions { mode: self.mode, owner: self.owner, group: self.group },
+        }
+    }
+}
+
+/// Tells addresses and the handler apart: an address has `://`.
+fn sort_targets(
+    targets: &[String],
+    handler: Option<PathBuf>,
+) -> Result<(Vec<ServeAddress>, Option<PathBuf>), clap::Error> {
+    let wrong = |message: String| {
+        super::Cli::command().error(ErrorKind::InvalidValue, message)
+    };
+    let mut addresses = Vec::new();
+    let mut handlers: Vec<PathBuf> = handler.into_iter().collect();
+    for target in targets {
+        // What has a colon and is no file was meant to be an address.
+        if target.contains("://") || (target.contains(':') && !Path::new(target).exists()) {
+            addresses.push(target.parse().map_err(|error: plugsock::AddressError| wrong(error.to_string()))?);
+        } else {
+            handlers.push(target.into());
+        }
+    }
+    if let [first, second, ..] = &handlers[..] {
+        let (first, second) = (first.display(), second.display());
+        return Err(wrong(format!("two handlers are named, {first} and {second}: name one")));
+    }
+    if addresses.is_empty() {
+        addresses.push(DEFAULT_ADDRESS.parse().expect("the default address is well-formed"));
+    }
+    Ok((addresses, handlers.pop()))
+}
+
+/// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
+fn serve_until_signal(
+    servers: Vec<Arc<Server>>,
+    mut signals: Signals,
+    shutdown_timeout: Duration,
+) -> anyhow::Result<ExitCode> {
+    let handle = signals.handle();
+    let closing = servers.clone();
+    let closer = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_none() {
+            return;
+        }
+        tracing::info!("shutting down: no new requests; open ones have {shutdown_timeout:?}");
+        thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                std::process::exit(128 + signal);
+            }
+        });
+        close(&closing, shutdown_timeout);
+    })?;
+    let served = thread::scope(|scope| {
+        let serving: Vec<_> = servers.iter().map(|server| scope.spawn(|| server.serve_forever())).collect();
+        serving.into_iter().try_for_each(|served| served.join().expect("serving does not panic"))
+    });
+    if served.is_err() {
+        handle.close();
+    }
+    let _ = closer.join();
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn close(servers: &[Arc<Server>], timeout: Duration) {
+    servers.iter().for_each(|server| server.request_shutdown());
+    let deadline = Instant::now() + timeout;
+    for server in servers {
+        let cut = server.server_close_within(deadline.saturating_duration_since(Instant::now()));
+        if cut > 0 {
+            tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
+        }
+    }
+}

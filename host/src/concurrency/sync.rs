@@ -1,0 +1,7 @@
+//! `sync`: no mix-in. The accepting thread serves, and accepts again when it is done.
+
+use crate::server::Job;
+
+pub(super) fn process_request(job: Job) {
+    job.run();
+}

@@ -1,0 +1,206 @@
+//! Errors, by whose fault they are: the operator's, who starts a server; the guest's and the client's, which
+//! end one request; and the host's own.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::address::{AddressError, ServeAddress, ServerType};
+
+/// Why a server could not be bound: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address itself is wrong.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The system refused the address.
+    #[error("cannot serve {address}: {reason}")]
+    Refused {
+        /// What was to be bound.
+        address: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// An adopted socket is not of the server's type.
+    #[error("the socket given is {}, not one for a {wanted:?} server", found.map_or("of another kind".to_owned(), |found| format!("one for a {found:?} server")))]
+    WrongSocket {
+        /// The server type that was asked for.
+        wanted: ServerType,
+        /// The one that the socket suits.
+        found: Option<ServerType>,
+    },
+    /// A system call failed that has no reason to.
+    #[error("cannot prepare the socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+impl BindError {
+    pub(crate) fn new(address: &ServeAddress, error: io::Error) -> Self {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+        let is_unix = matches!(address.server_type(), ServerType::UnixStream | ServerType::UnixDatagram);
+        let reason = match error.kind() {
+            AddrInUse => "another server uses this address; stop it or choose another".to_owned(),
+            AddrNotAvailable => "this machine has no such address; `ip addr` lists those it has".to_owned(),
+            PermissionDenied if is_unix => "permission denied: its directory must be writable for you".to_owned(),
+            PermissionDenied => "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned(),
+            NotFound if is_unix => "its directory does not exist; create it first".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::Refused { address: address.to_string(), reason }
+    }
+}
+
+/// Why a handler cannot be served: its author's or the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The file cannot be read.
+    #[error("cannot read handler {name}: {source}")]
+    Read {
+        /// The file.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no WebAssembly component of this contract, or asks for what the host does not have.
+    #[error("cannot serve handler {name}: {reason}")]
+    Unfit {
+        /// The file.
+        name: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+}
+
+/// Why the sandbox could not be set up: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// wasmtime refuses the limits.
+    #[error("cannot set up the sandbox: {0}")]
+    Engine(String),
+    /// A granted directory cannot be used.
+    #[error("cannot grant directory {path}: {source}")]
+    Directory {
+        /// The directory on the host.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why `serve_forever` or `handle_request` gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The server is closed.
+    #[error("the server is closed")]
+    Closed,
+    /// `serve_forever` runs already, in another thread.
+    #[error("the server is being served by another thread already")]
+    Busy,
+    /// The listening socket is unusable: a bug of the host, or of whoever supplied the socket.
+    #[error("cannot wait for requests: {0}")]
+    Listener(io::Error),
+    /// What the strategy needs could not be had.
+    #[error("cannot start {0}: {1}")]
+    Strategy(&'static str, io::Error),
+}
+
+/// The part of a request in which it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the handler: the `verify-request` hook.
+    Verify,
+    /// Making the instance.
+    Instantiate,
+    /// The handler's `setup`.
+    Setup,
+    /// The handler's `handle`.
+    Handle,
+    /// The handler's `finish`.
+    Finish,
+}
+
+impl Phase {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Verify, Self::Instantiate, Self::Setup, Self::Handle, Self::Finish];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verify => "verify-request",
+            Self::Instantiate => "instantiate",
+            Self::Setup => "setup",
+            Self::Handle => "handle",
+            Self::Finish => "finish",
+        })
+    }
+}
+
+/// A limit that a request reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// Linear memory, in bytes.
+    #[error("memory limit of {0} bytes reached")]
+    Memory(usize),
+    /// Elements of all tables.
+    #[error("table limit of {0} elements reached")]
+    Table(usize),
+    /// Wall-clock time for the whole request.
+    #[error("time limit of {0:?} reached")]
+    Time(Duration),
+    /// CPU time for the whole request.
+    #[error("CPU time limit of {0:?} reached")]
+    CpuTime(Duration),
+    /// The server is closing and waits no longer.
+    #[error("cut off because the server closes")]
+    Closing,
+}
+
+/// Whose fault a failed request is, and what happened.
+#[derive(Clone, Debug)]
+pub enum Cause {
+    /// The handler returned an error.
+    Error(String),
+    /// The handler trapped; with the WebAssembly backtrace.
+    Trap {
+        /// The kind of trap, in words.
+        message: String,
+        /// One frame a line, innermost first.
+        backtrace: String,
+    },
+    /// The handler reached a limit.
+    Limit(Limit),
+    /// The client broke the connection off while the handler used it.
+    Client(String),
+    /// The host could not serve it.
+    Host(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(message) => write!(f, "handler error: {}", message.escape_debug()),
+            Self::Trap { message, .. } => write!(f, "handler trapped: {}", message.escape_debug()),
+            Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
+            Self::Client(message) => write!(f, "client gone: {}", message.escape_debug()),
+            Self::Host(message) => write!(f, "host error: {}", message.escape_debug()),
+        }
+    }
+}
+
+/// Why a request failed. It ends that request alone.
+#[derive(Clone, Debug)]
+pub struct RequestError {
+    /// Where.
+    pub phase: Phase,
+    /// What, and whose fault.
+    pub cause: Cause,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.cause, self.phase)
+    }
+}
+
+impl std::error::Error for RequestError {}

@@ -1,0 +1,51 @@
+//! Python's `socketserver` with the handler class replaced by a sandboxed WebAssembly component: plug in a
+//! handler, get a socket server.
+//!
+//! A [`Server`] binds an address and has each request served by a fresh instance of its [`Handler`], which a
+//! [`Sandbox`] loads and runs. Five lines make one:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use plugsock::{Sandbox, TcpServer};
+//!
+//! let sandbox = Sandbox::new(Default::default())?;
+//! let server = TcpServer::bind("127.0.0.1:10001", sandbox.echo()?)?;
+//! server.serve_forever()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! - [`server`](Server): the whole way of a request, accept → verify → strategy → serve → close.
+//! - `listener`: where requests come from; one file a server type.
+//! - `request`: one accepted connection or received packet.
+//! - `concurrency`: where a request is served; one file a strategy.
+//! - `sandbox`: one fresh instance for each request, within its limits.
+//! - `slot`: which version of a handler serves.
+
+mod address;
+mod admission;
+mod block_on;
+mod concurrency;
+mod error;
+mod listener;
+mod request;
+mod runtime;
+mod sandbox;
+mod server;
+mod slot;
+mod wake;
+
+pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
+pub use concurrency::Concurrency;
+pub use error::{
+    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError,
+};
+pub use listener::{SocketOptions, UnixSocketOptions};
+pub use request::{Request, UnixCredentials};
+pub use sandbox::{CacheOptions, DirGrant, Grants, Handler, Inspection, Limits, Sandbox, SandboxOptions};
+pub use server::{
+    NoHooks, Server, ServerHooks, ServerInfo, ServerOptions, TcpServer, UdpServer, UnixDatagramServer,
+    UnixStreamServer,
+};

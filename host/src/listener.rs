@@ -1,0 +1,197 @@
+//! Where requests come from: one file a server type. A listener yields requests and knows nothing of what
+//! serves them.
+
+mod datagram_socket;
+mod stream_listener;
+mod tcp;
+mod udp;
+mod unix;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
+pub use unix::UnixSocketOptions;
+
+use socket2::{Domain, Type};
+
+use crate::address::{ServeAddress, ServerType, SocketAddress};
+use crate::error::BindError;
+use crate::request::Request;
+use datagram_socket::Received;
+use stream_listener::StreamListener;
+use unix::SocketFile;
+
+/// How a socket is made; the names are `socketserver`'s.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// How many connections may wait in the kernel to be accepted (1,024; the kernel may allow fewer).
+    pub request_queue_size: u32,
+    /// Whether to bind an address that closed connections still occupy (`SO_REUSEADDR`; true).
+    pub allow_reuse_address: bool,
+    /// Whether several sockets may share the address (`SO_REUSEPORT`; false).
+    pub allow_reuse_port: bool,
+    /// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`); otherwise `[::]` serves both (false).
+    pub ipv6_only: bool,
+    /// The largest datagram that is served, in bytes (8,192). A larger one is dropped and reported.
+    pub max_packet_size: usize,
+    /// Mode and owner of a Unix socket's file.
+    pub unix: UnixSocketOptions,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            request_queue_size: 1024,
+            allow_reuse_address: true,
+            allow_reuse_port: false,
+            ipv6_only: false,
+            max_packet_size: 8192,
+            unix: UnixSocketOptions::default(),
+        }
+    }
+}
+
+/// A bound socket of one of the four server types.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    server_type: ServerType,
+    socket: Socket,
+    /// The file of a Unix socket, removed with the listener.
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Stream(StreamListener),
+    Datagram { socket: Arc<DatagramSocket>, max_packet_size: usize },
+}
+
+/// What a listener had to offer.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Request(Request),
+    /// Nothing yet: wait until the listener is readable.
+    Nothing,
+    /// A datagram above `max_packet_size`: dropped, since to cut it would change what the client said.
+    TooLarge { client_address: SocketAddress, length: usize },
+}
+
+impl Listener {
+    /// Binds the first of the address's resolutions that can be bound. Stream sockets do not listen yet.
+    pub(crate) fn bind(address: &ServeAddress, options: &SocketOptions) -> Result<Self, BindError> {
+        let server_type = address.server_type();
+        let mut failure = None;
+        for resolved in address.resolve()? {
+            let bound = match (server_type, &resolved) {
+                (ServerType::Tcp, SocketAddress::Inet(at)) => tcp::bind(*at, options).map(|s| (s, None)),
+                (ServerType::Udp, SocketAddress::Inet(at)) => udp::bind(*at, options).map(|s| (s, None)),
+                (ServerType::UnixStream, SocketAddress::Unix(name)) => {
+                    unix::bind(name, Type::STREAM, &options.unix)
+                }
+                (ServerType::UnixDatagram, SocketAddress::Unix(name)) => {
+                    unix::bind(name, Type::DGRAM, &options.unix)
+                }
+                _ => unreachable!("an address resolves to its own family"),
+            };
+            match bound {
+                Ok((socket, file)) => return Ok(Self::new(server_type, socket, file, options)?),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let error = failure.expect("an address resolves to at least one");
+        Err(BindError::new(address, error))
+    }
+
+    fn new(
+        server_type: ServerType,
+        socket: socket2::Socket,
+        file: Option<SocketFile>,
+        options: &SocketOptions,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = if server_type.is_datagram() {
+            let socket = Arc::new(DatagramSocket::new(socket, server_type)?);
+            Socket::Datagram { socket, max_packet_size: options.max_packet_size }
+        } else {
+            Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
+        };
+        Ok(Self { server_type, socket, _file: file })
+    }
+
+    /// Takes a socket that somebody else bound, after checking that it is of the server type.
+    pub(crate) fn adopt(
+        socket: OwnedFd,
+        server_type: ServerType,
+        options: &SocketOptions,
+    ) -> Result<Self, BindError> {
+        let socket = socket2::Socket::from(socket);
+        let found = server_type_of(&socket)?;
+        if found != Some(server_type) {
+            return Err(BindError::WrongSocket { wanted: server_type, found });
+        }
+        Ok(Self::new(server_type, socket, None, options)?)
+    }
+
+    /// `socketserver`'s `server_activate`: a stream socket starts to listen.
+    pub(crate) fn activate(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.listen(),
+            Socket::Datagram { .. } => Ok(()),
+        }
+    }
+
+    pub(crate) fn server_type(&self) -> ServerType {
+        self.server_type
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
+        let address = match &self.socket {
+            Socket::Stream(listener) => listener.socket().local_addr()?,
+            Socket::Datagram { socket, .. } => socket.local_addr()?,
+        };
+        Ok(unix::socket_address(&address))
+    }
+
+    /// The next request, if there is one; never blocks.
+    pub(crate) fn get_request(&self) -> io::Result<Incoming> {
+        let got = match &self.socket {
+            Socket::Stream(listener) => listener.accept().map(Incoming::Request),
+            Socket::Datagram { socket, max_packet_size } => {
+                DatagramSocket::try_recv(socket, *max_packet_size).map(|received| match received {
+                    Received::Packet(request) => Incoming::Request(request),
+                    Received::TooLarge { client_address, length } => {
+                        Incoming::TooLarge { client_address, length }
+                    }
+                })
+            }
+        };
+        match got {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Incoming::Nothing),
+            got => got,
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.socket().as_fd(),
+            Socket::Datagram { socket, .. } => socket.as_fd(),
+        }
+    }
+}
+
+/// Which server type can use a socket; `None` if none can.
+fn server_type_of(socket: &socket2::Socket) -> io::Result<Option<ServerType>> {
+    let is_inet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
+    let is_unix = socket.domain()? == Domain::UNIX;
+    Ok(match socket.r#type()? {
+        Type::STREAM if is_inet => Some(ServerType::Tcp),
+        Type::DGRAM if is_inet => Some(ServerType::Udp),
+        Type::STREAM if is_unix => Some(ServerType::UnixStream),
+        Type::DGRAM if is_unix => Some(ServerType::UnixDatagram),
+        _ => None,
+    })
+}

@@ -1,0 +1,154 @@
+//! What both Unix server types share: the socket's name, its file, and who is at the other end.
+//!
+//! A lock file beside the socket (`NAME.lock`) decides whether a socket file is stale: a refused connection
+//! alone could as well mean that the owner's queue is full.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::address::{SocketAddress, UnixAddress};
+use crate::request::UnixCredentials;
+
+/// Mode and owner of a Unix socket's file; `None` leaves what the umask and the process give.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UnixSocketOptions {
+    /// The file's permission bits, for instance `0o660`.
+    pub mode: Option<u32>,
+    /// The file's owner, as a user id.
+    pub owner: Option<u32>,
+    /// The file's group, as a group id.
+    pub group: Option<u32>,
+}
+
+impl UnixSocketOptions {
+    fn is_set(&self) -> bool {
+        self.mode.is_some() || self.owner.is_some() || self.group.is_some()
+    }
+}
+
+/// A socket's file, which goes when the server closes.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Locked as long as the server lives; the kernel lets go of it even after `kill -9`.
+    _lock: File,
+    lock_path: PathBuf,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Binds a Unix socket of type `kind`, replacing a file that a dead server left behind.
+pub(super) fn bind(
+    name: &UnixAddress,
+    kind: Type,
+    options: &UnixSocketOptions,
+) -> io::Result<(Socket, Option<SocketFile>)> {
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
+    let path = match name {
+        UnixAddress::Abstract(name) => {
+            let mut bytes = vec![0];
+            bytes.extend_from_slice(name);
+            socket.bind(&SockAddr::unix(std::ffi::OsStr::from_bytes(&bytes))?)?;
+            return Ok((socket, None));
+        }
+        UnixAddress::Path(path) => path,
+        UnixAddress::Unnamed => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let (lock, lock_path) = lock(path)?;
+    remove_stale(path, kind)?;
+    if options.is_set() {
+        // The file gets the socket's mode: until owner and mode are right nobody else may connect.
+        rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    }
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile { path: path.clone(), _lock: lock, lock_path };
+    if options.owner.is_some() || options.group.is_some() {
+        std::os::unix::fs::chown(path, options.owner, options.group)?;
+    }
+    if let Some(mode) = options.mode {
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok((socket, Some(file)))
+}
+
+/// Takes the lock of a socket path; `AddrInUse` if a living server holds it.
+fn lock(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    loop {
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+        // A server that closed between our open and our lock has removed the file that we locked.
+        if is_same_file(&lock, &lock_path) {
+            return Ok((lock, lock_path));
+        }
+    }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// Removes the file of a socket that nothing listens on. Any other file stays.
+fn remove_stale(path: &Path, kind: Type) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket stands there; remove it or choose another path",
+        ));
+    }
+    // The lock is ours, but a server that takes no lock may still be alive.
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // EPROTOTYPE: a living socket of the other type.
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Who connected: `SO_PEERCRED`, which the kernel fills in and a client cannot forge.
+pub(super) fn peer_credentials(socket: SockRef<'_>) -> Option<UnixCredentials> {
+    let credentials = rustix::net::sockopt::socket_peercred(&*socket).ok()?;
+    Some(UnixCredentials {
+        pid: u32::try_from(credentials.pid.as_raw_nonzero().get()).ok(),
+        uid: credentials.uid.as_raw(),
+        gid: credentials.gid.as_raw(),
+    })
+}
+
+/// Any socket address that the kernel gave.
+pub(super) fn socket_address(address: &SockAddr) -> SocketAddress {
+    if let Some(inet) = address.as_socket() {
+        return inet.into();
+    }
+    if let Some(path) = address.as_pathname() {
+        return UnixAddress::Path(path.to_owned()).into();
+    }
+    match address.as_abstract_namespace() {
+        Some(name) => UnixAddress::Abstract(name.to_vec()).into(),
+        None => UnixAddress::Unnamed.into(),
+    }
+}

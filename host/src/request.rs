@@ -1,0 +1,164 @@
+//! One accepted connection or received packet, from `get_request` to `close_request`.
+//!
+//! This is the only place that reads, writes, shuts down and closes what a client sent. Operations are
+//! `async` so that one implementation serves every strategy: where a request has a thread to itself the
+//! transport blocks inside the future ([`Waits::Thread`]), elsewhere tokio waits ([`Waits::Task`]).
+
+mod datagram;
+mod stream;
+mod wait;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+pub(crate) use datagram::Datagram;
+pub(crate) use stream::Stream;
+pub(crate) use wait::{Patience, Waitable, Waits};
+
+use crate::address::SocketAddress;
+use crate::admission::Permit;
+
+/// Who is at the other end of a Unix socket, as the kernel attests it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixCredentials {
+    /// The process that connected or sent; `None` where it lies in another pid namespace.
+    pub pid: Option<u32>,
+    /// Its effective user at that time.
+    pub uid: u32,
+    /// Its effective group at that time.
+    pub gid: u32,
+}
+
+/// One request: a connection of a stream server, a packet of a datagram server.
+#[derive(Debug)]
+pub struct Request {
+    id: u64,
+    client_address: SocketAddress,
+    credentials: Option<UnixCredentials>,
+    pub(crate) transport: Transport,
+    /// Whether it has a thread to itself; the server knows.
+    pub(crate) waits: Waits,
+    /// Its place among the open requests, given back when it is closed.
+    pub(crate) permit: Option<Permit>,
+}
+
+/// How a request reaches its client.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Stream(Stream),
+    Datagram(Datagram),
+}
+
+/// Numbers the requests of this process.
+static LAST_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Request {
+    pub(crate) fn new(
+        client_address: SocketAddress,
+        credentials: Option<UnixCredentials>,
+        transport: Transport,
+    ) -> Self {
+        Self { id: LAST_ID.fetch_add(1, Relaxed) + 1, client_address, credentials, transport, waits: Waits::Thread, permit: None }
+    }
+
+    /// Unique among the requests of this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who sent it: `socketserver`'s `client_address`.
+    pub fn client_address(&self) -> &SocketAddress {
+        &self.client_address
+    }
+
+    /// The client's process and user, on a Unix socket.
+    pub fn unix_credentials(&self) -> Option<UnixCredentials> {
+        self.credentials
+    }
+
+    /// The packet, if this is a datagram server's request.
+    pub fn packet(&self) -> Option<&[u8]> {
+        match &self.transport {
+            Transport::Datagram(datagram) => Some(datagram.packet()),
+            Transport::Stream(_) => None,
+        }
+    }
+
+    /// Lets a packet be read anew, by the handler after a hook.
+    pub(crate) fn rewind(&self) {
+        if let Transport::Datagram(datagram) = &self.transport {
+            datagram.rewind();
+        }
+    }
+
+    fn patience(&self, deadline: Option<Instant>) -> Patience {
+        Patience { waits: self.waits, deadline }
+    }
+
+    /// Up to `max` bytes; empty at the end of the stream, or when the packet has been read.
+    pub(crate) async fn recv(&self, max: usize, deadline: Option<Instant>) -> io::Result<Vec<u8>> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.recv(max, self.patience(deadline)).await,
+            Transport::Datagram(datagram) => Ok(datagram.recv(max)),
+        }
+    }
+
+    /// Sends all of `data`: on a stream every byte, otherwise as one datagram to the client.
+    pub(crate) async fn send(&self, data: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.send_all(data, self.patience(deadline)).await,
+            Transport::Datagram(_) => self.send_to(data, &self.client_address, deadline).await,
+        }
+    }
+
+    /// Sends one datagram to any address; `Unsupported` on a stream.
+    pub(crate) async fn send_to(
+        &self,
+        data: &[u8],
+        to: &SocketAddress,
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
+        match &self.transport {
+            Transport::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
+            Transport::Datagram(datagram) => datagram.send(data, to, self.patience(deadline)).await,
+        }
+    }
+
+    /// Sends what the handler left to be sent at its end: the rest of a stream's `wfile`, a datagram's reply.
+    pub(crate) async fn flush(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.drain(self.patience(deadline)).await,
+            Transport::Datagram(datagram) => {
+                let reply = std::mem::take(&mut *datagram.reply());
+                match reply.is_wanted {
+                    true => self.send(&reply.data, deadline).await,
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Makes every wait on this request's socket return: the connection is cut.
+    pub(crate) fn cut(&self) {
+        if let Transport::Stream(stream) = &self.transport {
+            let _ = stream.shutdown(rustix::net::Shutdown::Both);
+        }
+    }
+
+    /// The client broke off, as far as this request has noticed.
+    pub(crate) fn is_client_gone(&self) -> bool {
+        match &self.transport {
+            Transport::Stream(stream) => stream.is_client_gone(),
+            Transport::Datagram(_) => false,
+        }
+    }
+
+    /// Ends it for the client: `socketserver`'s `shutdown_request`. Half-closes a connection, so that the
+    /// client reads all that was sent and then the end of the stream; closing follows when it is dropped.
+    pub(crate) async fn shutdown_request(&self) {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.finish(self.waits).await;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A packet, and the way back to who sent it.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::wait::Patience;
+use crate::address::{SocketAddress, UnixAddress};
+use crate::listener::{DatagramSocket, LocalAddress};
+
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    socket: Arc<DatagramSocket>,
+    /// The address that the packet was sent to, where the socket has several; a reply leaves from there.
+    local_address: Option<LocalAddress>,
+    packet: Vec<u8>,
+    /// How much of the packet `recv` has given out.
+    position: Mutex<usize>,
+    reply: Mutex<Reply>,
+}
+
+/// What the handler writes to `wfile`: it becomes one datagram when the request ends.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) data: Vec<u8>,
+    /// Written to or flushed; otherwise nothing is sent.
+    pub(crate) is_wanted: bool,
+}
+
+impl Datagram {
+    pub(crate) fn new(
+        socket: Arc<DatagramSocket>,
+        packet: Vec<u8>,
+        local_address: Option<LocalAddress>,
+    ) -> Self {
+        Self {
+            socket,
+            local_address,
+            packet,
+            position: Mutex::default(),
+            reply: Mutex::default(),
+        }
+    }
+
+    pub(super) fn packet(&self) -> &[u8] {
+        &self.packet
+    }
+
+    pub(crate) fn recv(&self, max: usize) -> Vec<u8> {
+        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        let unread = &self.packet[*position..];
+        let data = &unread[..unread.len().min(max)];
+        *position += data.len();
+        data.to_vec()
+    }
+
+    pub(super) fn rewind(&self) {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+    }
+
+    pub(crate) fn reply(&self) -> MutexGuard<'_, Reply> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `NotConnected` if the address has no name to reply to.
+    pub(crate) async fn send(
+        &self,
+        data: &[u8],
+        to: &SocketAddress,
+        patience: Patience,
+    ) -> io::Result<()> {
+        if let SocketAddress::Unix(UnixAddress::Unnamed) = to {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        self.socket.send_to(data, to, self.local_address, patience).await
+    }
+}

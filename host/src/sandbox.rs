@@ -1,0 +1,121 @@
+//! Where handlers run: one engine for the process, one fresh instance for each request.
+//!
+//! A store serves one request and is never entered again after a trap or a cut. Nothing here knows server
+//! types or strategies: a request is served on a thread of its own or among others, by the same code.
+
+mod cache;
+mod contract;
+mod engine;
+mod handler;
+mod limits;
+mod request;
+mod state;
+mod streams;
+mod wasi;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker};
+
+pub use cache::CacheOptions;
+pub use handler::{Handler, Inspection};
+pub use limits::Limits;
+pub(crate) use limits::Watch;
+pub use wasi::{DirGrant, Grants};
+
+use crate::admission::Admission;
+use crate::error::{HandlerError, SandboxError};
+use cache::Cache;
+use state::State;
+
+/// The `echo` plugin, which serves where no other handler is named.
+const ECHO: &[u8] = include_bytes!(env!("PLUGSOCK_ECHO"));
+
+/// How a sandbox is made.
+#[derive(Clone, Debug)]
+pub struct SandboxOptions {
+    /// What each request may use.
+    pub limits: Limits,
+    /// What handlers may reach beyond their request.
+    pub grants: Grants,
+    /// Where compiled handlers are kept; `None` compiles at every start.
+    pub cache: Option<CacheOptions>,
+}
+
+/// The default limits, no grants, and the user's cache.
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self { limits: Limits::default(), grants: Grants::default(), cache: CacheOptions::for_user() }
+    }
+}
+
+/// Loads handlers and runs them. Cloning is cheap and shares everything; servers of one sandbox share its
+/// bound on open requests.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<State>,
+    options: SandboxOptions,
+    cache: Option<Cache>,
+    admission: Arc<Admission>,
+}
+
+impl Sandbox {
+    /// Starts the engine. An unusable cache directory is said in the log and done without.
+    pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
+        let refused = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
+        options.grants.check()?;
+        let engine = engine::new(&options.limits).map_err(refused)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
+        contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state).map_err(refused)?;
+        let cache = options.cache.clone().and_then(|cache| {
+            let directory = cache.directory.display().to_string();
+            let warn = |error: &std::io::Error| tracing::warn!("compiled handlers are not kept: cache {directory}: {error}");
+            Cache::open(cache).inspect_err(warn).ok()
+        });
+        let admission = Admission::new(options.limits.max_requests, None);
+        Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission })))
+    }
+
+    /// Loads a component from a file, from the cache if it was compiled before.
+    pub fn load(&self, path: impl AsRef<Path>) -> Result<Handler, HandlerError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(component) => self.load_bytes(path_name(path), &component),
+            Err(source) => Err(HandlerError::Read { name, source }),
+        }
+    }
+
+    /// Loads a component from memory; `name` stands for it in the log.
+    pub fn load_bytes(&self, name: impl Into<String>, component: &[u8]) -> Result<Handler, HandlerError> {
+        Handler::new(self, name.into(), component)
+    }
+
+    /// Loads the built-in `echo`.
+    pub fn echo(&self) -> Result<Handler, HandlerError> {
+        self.load_bytes("echo", ECHO)
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.options.limits
+    }
+
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.0.options.grants
+    }
+
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
+        &self.0.admission
+    }
+}
+
+/// What a handler from a file is called: the file's name without its directory.
+fn path_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,214 @@
+//! Keeps compiled components, so that a component is compiled once and not at every start.
+//!
+//! A compiled component is native code: loading one that somebody else wrote would be running it. So an
+//! entry is used only from a directory that belongs to this user alone, only if the file does too, and only
+//! if its digest, which covers the entry's name, is right. Everything else is compiled anew.
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// The first bytes of an entry; the digit counts this file's own formats.
+const MAGIC: &[u8; 8] = b"plugsok1";
+
+const DIGEST_LEN: usize = 32;
+
+/// How the name of a file begins that is still being written; its writer's process id follows.
+const PARTIAL: &str = "partial-";
+
+/// Where compiled components are kept.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// A directory of the user's own; it is made if it does not exist.
+    pub directory: PathBuf,
+    /// How large all entries together may grow, in bytes; the ones used longest ago go first.
+    pub max_size: u64,
+}
+
+impl CacheOptions {
+    /// `plugsock` below the user's cache directory, at most 2 GiB; `None` for a user without a home.
+    pub fn for_user() -> Option<Self> {
+        use etcetera::BaseStrategy;
+        let directory = etcetera::choose_base_strategy().ok()?.cache_dir().join("plugsock");
+        Some(Self { directory, max_size: 2 << 30 })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Cache(CacheOptions);
+
+impl Cache {
+    /// Fails if the directory cannot be made or is open to others.
+    pub(super) fn open(options: CacheOptions) -> io::Result<Self> {
+        let directory = &options.directory;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let metadata = fs::symlink_metadata(directory)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::other("it is not a directory"));
+        }
+        if let Some(reason) = distrust(&metadata) {
+            return Err(io::Error::other(format!("it {reason}; only its user may be able to write there")));
+        }
+        let cache = Self(options);
+        cache.partial_file()?;
+        cache.remove_abandoned()?;
+        Ok(cache)
+    }
+
+    /// A file to write to, gone by itself unless it is renamed. Fails now if the directory is read-only.
+    fn partial_file(&self) -> io::Result<NamedTempFile> {
+        let prefix = format!("{PARTIAL}{}-", std::process::id());
+        tempfile::Builder::new().prefix(&prefix).tempfile_in(&self.0.directory)
+    }
+
+    /// Removes what a host that was killed left half-written.
+    fn remove_abandoned(&self) -> io::Result<()> {
+        for (path, _) in self.entries()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let writer = name.strip_prefix(PARTIAL).and_then(|rest| rest.split('-').next());
+            let writer = writer.and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+            if writer.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH)) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The compiled form of a component, if there is a trustworthy one for this engine.
+    pub(super) fn load(&self, engine: &Engine, component_digest: &str) -> Option<Component> {
+        let path = self.path(engine, component_digest);
+        match self.read(&path) {
+            Ok(code) => {
+                // SAFETY: the bytes are what `store` wrote: they carry the digest that it computes over the
+                // name and the code, in a file that only this user could write.
+                match unsafe { Component::deserialize(engine, code) } {
+                    Ok(component) => return Some(component),
+                    Err(error) => tracing::warn!("cache entry {} is unusable: {error:#}", path.display()),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("cache entry {} is ignored: {error}", path.display()),
+        }
+        None
+    }
+
+    /// Reads an entry, and believes it only after every check.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let no_symlink = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+        let mut file = File::options().read(true).custom_flags(no_symlink).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        if let Some(reason) = distrust(&metadata) {
+            return Err(io::Error::other(format!("it {reason}")));
+        }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        file.read_to_end(&mut bytes)?;
+        let code_at = MAGIC.len() + DIGEST_LEN;
+        if bytes.len() < code_at || !bytes.starts_with(MAGIC) {
+            return Err(io::Error::other("it is truncated or of another format"));
+        }
+        if bytes[MAGIC.len()..code_at] != digest(path, &bytes[code_at..]) {
+            return Err(io::Error::other("its digest is wrong"));
+        }
+        // Says when it was last used, for `evict`; a failure only makes it look older.
+        let _ = file.set_modified(SystemTime::now());
+        bytes.drain(..code_at);
+        Ok(bytes)
+    }
+
+    /// Keeps a compiled component; a failure costs a compilation later and nothing else.
+    pub(super) fn store(&self, component: &Component, component_digest: &str) {
+        let path = self.path(component.engine(), component_digest);
+        let stored = component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &code));
+        if let Err(error) = stored.and_then(|()| self.evict(&path)) {
+            tracing::warn!("cannot keep the compiled handler in {}: {error}", self.0.directory.display());
+        }
+    }
+
+    /// Whole or not at all: written beside and renamed.
+    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        let mut file = self.partial_file()?;
+        file.write_all(MAGIC)?;
+        file.write_all(&digest(path, code))?;
+        file.write_all(code)?;
+        file.persist(path)?;
+        Ok(())
+    }
+
+    /// Removes the entries that were used longest ago until the rest fits; never the one just written.
+    fn evict(&self, keep: &Path) -> io::Result<()> {
+        let mut entries = self.entries()?;
+        entries.sort_by_key(|(_, metadata)| metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+        let mut size: u64 = entries.iter().map(|(_, metadata)| metadata.len()).sum();
+        for (path, metadata) in entries {
+            if size <= self.0.max_size {
+                break;
+            }
+            if path != keep {
+                fs::remove_file(path)?;
+                size -= metadata.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> io::Result<Vec<(PathBuf, Metadata)>> {
+        let entries = fs::read_dir(&self.0.directory)?;
+        // An entry that another host has just removed is no error.
+        Ok(entries.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect())
+    }
+
+    /// Named by all that decides what the compiled code must be.
+    fn path(&self, engine: &Engine, component_digest: &str) -> PathBuf {
+        struct Sha(Sha256);
+        impl Hasher for Sha {
+            fn write(&mut self, bytes: &[u8]) {
+                self.0.update(bytes);
+            }
+            fn finish(&self) -> u64 {
+                unreachable!("the digest is taken instead")
+            }
+        }
+        let mut hasher = Sha(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let component = component_digest.trim_start_matches("sha256:");
+        self.0.directory.join(format!("{component}-{}.cwasm", &hex(&hasher.0.finalize())[..16]))
+    }
+}
+
+/// Covers the name too: an entry renamed to pass for another is refused.
+fn digest(path: &Path, code: &[u8]) -> [u8; DIGEST_LEN] {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    Sha256::new().chain_update(name).chain_update(code).finalize().into()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Why a file or directory may have been written by somebody else.
+fn distrust(metadata: &Metadata) -> Option<&'static str> {
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        Some("belongs to another user")
+    } else if metadata.mode() & 0o022 != 0 {
+        Some("can be written by others")
+    } else {
+        None
+    }
+}

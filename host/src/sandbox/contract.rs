@@ -1,0 +1,22 @@
+//! The contract (`plugin-sdk/wit`) as Rust types and traits.
+#![allow(missing_docs, unused_variables, reason = "generated")]
+
+wasmtime::component::bindgen!({
+    path: "../plugin-sdk/wit",
+    world: "handler-with-hooks",
+    imports: {
+        "plugsock:handler/types.[method]request.recv": async | trappable,
+        "plugsock:handler/types.[method]request.send": async | trappable,
+        "plugsock:handler/types.[method]request.send-to": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    with: {
+        "wasi:io": wasmtime_wasi::p2::bindings::io,
+        "plugsock:handler/types.request": super::request::RequestResource,
+    },
+});
+
+pub(super) use exports::plugsock::handler::{request_handler, server_hooks};
+pub(super) use plugsock::handler::types;
+pub(super) use wasi::sockets::network::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};

@@ -1,0 +1,61 @@
+//! The process's wasmtime engine: pools sized for the open requests, and the ticker that interrupts guests.
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::limits::{Limits, TICK};
+
+/// Core instances, memories and tables that an average request may hold. A Rust component needs one memory
+/// and two tables; an interpreter with an adapter somewhat more.
+const CORE_INSTANCES_A_REQUEST: u32 = 16;
+const MEMORIES_A_REQUEST: u32 = 2;
+const TABLES_A_REQUEST: u32 = 6;
+
+/// Places beyond the open requests: for hooks and for trying out a handler before it serves.
+const SPARE: u32 = 16;
+
+/// Kept mapped and cleared by hand between requests, which costs less than to unmap and fault it in again.
+/// More is slower: clearing then costs more than the faults.
+const KEEP_RESIDENT: usize = 64 * 1024;
+
+pub(super) fn new(limits: &Limits) -> wasmtime::Result<Engine> {
+    let requests = u32::try_from(limits.max_requests).unwrap_or(u32::MAX).saturating_add(SPARE);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(requests)
+        .total_core_instances(requests.saturating_mul(CORE_INSTANCES_A_REQUEST))
+        .total_memories(requests.saturating_mul(MEMORIES_A_REQUEST))
+        .total_tables(requests.saturating_mul(TABLES_A_REQUEST))
+        .total_stacks(requests)
+        .max_core_instances_per_component(limits.instances.try_into().unwrap_or(u32::MAX))
+        .max_memories_per_component(u32::MAX)
+        .max_tables_per_component(u32::MAX)
+        .max_memory_size(limits.memory)
+        .table_elements(limits.table_elements)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .max_unused_warm_slots(requests)
+        // It skips pages that were swapped out, so the next instance could read them.
+        .pagemap_scan(Enabled::No);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        // Backtraces come from frame pointers; registering unwind tables would only slow loading down.
+        .native_unwind_info(false);
+    let engine = Engine::new(&config)?;
+    start_ticker(&engine)?;
+    Ok(engine)
+}
+
+/// Advances the epoch as long as the engine lives, so that every running guest is looked at once a tick.
+fn start_ticker(engine: &Engine) -> wasmtime::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! What one request may use, and the watch that is kept over it.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::request::Waits;
+
+/// What one request may use. Every limit is on by default; `None` switches a time limit off.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Linear memory of all its memories together, in bytes (256 MiB).
+    pub memory: usize,
+    /// Elements of all its tables together (100,000).
+    pub table_elements: usize,
+    /// Core instances that one component may be made of (100).
+    pub instances: usize,
+    /// WASI and contract resources that it may hold at once (1,000).
+    pub resources: usize,
+    /// Bytes that one call from the guest may hand to the host (8 MiB).
+    pub call_bytes: usize,
+    /// Wall-clock time from its first instruction to its close (1 h).
+    pub request_time: Option<Duration>,
+    /// CPU time (10 s).
+    pub cpu_time: Option<Duration>,
+    /// How long one `recv` or `send` may wait for the client (300 s).
+    pub idle_time: Option<Duration>,
+    /// Requests that may be open at once (1,000). The engine's pools are sized from it; beyond it new
+    /// connections wait in the listen queue.
+    pub max_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            table_elements: 100_000,
+            instances: 100,
+            resources: 1000,
+            call_bytes: 8 << 20,
+            request_time: Some(Duration::from_secs(3600)),
+            cpu_time: Some(Duration::from_secs(10)),
+            idle_time: Some(Duration::from_secs(300)),
+            max_requests: 1000,
+        }
+    }
+}
+
+/// When an operation on the client's socket has to give up, worked out anew for each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    /// What the guest asked for with `set-timeout`.
+    pub(super) timeout: Option<Duration>,
+    idle_time: Option<Duration>,
+    request: Option<Instant>,
+}
+
+impl Deadlines {
+    pub(super) fn new(limits: &Limits, watch: &Watch) -> Self {
+        Self { timeout: None, idle_time: limits.idle_time, request: watch.deadline }
+    }
+
+    /// For an operation that starts now.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let waits = [self.timeout, self.idle_time].into_iter().flatten().min();
+        let waits = waits.and_then(|time| Instant::now().checked_add(time));
+        [waits, self.request].into_iter().flatten().min()
+    }
+}
+
+/// How often running guests are looked at.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// How long a hook may hold up the accept loop.
+const HOOK_TIME: Duration = Duration::from_secs(1);
+
+/// Counts what one store has grown to and refuses what goes beyond.
+pub(super) struct Meter {
+    memory: usize,
+    memory_max: usize,
+    table_elements: usize,
+    table_elements_max: usize,
+    instances_max: usize,
+    /// The limit that was refused; a guest often traps on the refusal, and this is the true cause.
+    pub(super) refused: Option<Limit>,
+}
+
+impl Meter {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            memory: 0,
+            memory_max: limits.memory,
+            table_elements: 0,
+            table_elements_max: limits.table_elements,
+            instances_max: limits.instances,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_add(desired - current);
+        if total > self.memory_max {
+            self.refused = Some(Limit::Memory(self.memory_max));
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.table_elements.saturating_add(desired - current);
+        if total > self.table_elements_max {
+            self.refused = Some(Limit::Table(self.table_elements_max));
+            return Ok(false);
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.instances_max
+    }
+}
+
+/// Keeps a request within its time, from outside the store: it can be cut off from any thread.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    deadline: Option<Instant>,
+    request_time: Duration,
+    cpu_time: Option<Duration>,
+    /// CPU time of finished polls, and the thread's clock at the start of this one, in nanoseconds.
+    cpu_spent: AtomicU64,
+    cpu_at_start: AtomicU64,
+    is_cut: AtomicBool,
+    /// Whether other requests share the thread, so that a busy guest must let them run.
+    is_shared: bool,
+    /// The [`Phase`] that the request is in.
+    phase: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Watch {
+    /// Starts the clock of one request.
+    pub(crate) fn new(limits: &Limits, waits: Waits) -> Self {
+        Self {
+            deadline: limits.request_time.map(|time| Instant::now() + time),
+            request_time: limits.request_time.unwrap_or_default(),
+            cpu_time: limits.cpu_time,
+            cpu_spent: AtomicU64::new(0),
+            cpu_at_start: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
+            is_shared: waits == Waits::Task,
+            phase: AtomicU8::new(Phase::Instantiate as u8),
+            waker: Mutex::new(None),
+        }
+    }
+
+    /// Starts the clock of one call of a hook, which holds up the accept loop.
+    pub(super) fn for_hook(limits: &Limits) -> Self {
+        let request_time = limits.request_time.map_or(HOOK_TIME, |time| time.min(HOOK_TIME));
+        Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, Waits::Thread)
+    }
+
+    /// Ends the request at its next look at the clock or wake-up.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let phase = self.phase.load(Relaxed);
+        Phase::ALL.into_iter().find(|known| *known as u8 == phase).expect("`enter` stored it")
+    }
+
+    /// When time is up whatever the request does.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The limit that this request has reached by now.
+    pub(super) fn reached(&self) -> Option<Limit> {
+        if self.is_cut.load(Relaxed) {
+            return Some(Limit::Closing);
+        }
+        if self.deadline.is_some_and(|at| Instant::now() >= at) {
+            return Some(Limit::Time(self.request_time));
+        }
+        self.cpu_time.filter(|max| self.cpu_spent() >= *max).map(Limit::CpuTime)
+    }
+
+    fn cpu_spent(&self) -> Duration {
+        let this_poll = thread_cpu_time().saturating_sub(self.cpu_at_start.load(Relaxed));
+        Duration::from_nanos(self.cpu_spent.load(Relaxed) + this_poll)
+    }
+
+    /// What the engine's ticker asks of a guest that is running: stop, go on, or let other tasks go first.
+    pub(super) fn on_tick(&self) -> wasmtime::Result<UpdateDeadline> {
+        match self.reached() {
+            Some(limit) => Err(limit.into()),
+            None if self.is_shared => Ok(UpdateDeadline::Yield(1)),
+            None => Ok(UpdateDeadline::Continue(1)),
+        }
+    }
+
+    /// Drives `serving` under this watch: it ends with the limit when that is reached while no guest runs,
+    /// and a panic of the host in it ends this request alone.
+    pub(super) async fn over<T>(&self, serving: impl Future<Output = T>) -> Result<T, Cause> {
+        let mut serving = std::pin::pin!(serving);
+        std::future::poll_fn(|context| self.poll(serving.as_mut(), context)).await
+    }
+
+    fn poll<T>(
+        &self,
+        serving: Pin<&mut impl Future<Output = T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<T, Cause>> {
+        self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        // What the panic may have left half-done is the store of this request, which is dropped.
+        match catch_unwind(AssertUnwindSafe(|| serving.poll(context))) {
+            Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Err(Cause::Host("it panicked; please report this".to_owned()))),
+        }
+        self.cpu_spent.store(self.cpu_spent().as_nanos() as u64, Relaxed);
+        // Between polls no CPU time passes; from here on `reached` counts none.
+        self.cpu_at_start.store(u64::MAX, Relaxed);
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        match self.reached() {
+            Some(limit) => Poll::Ready(Err(Cause::Limit(limit))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// What to say of a request whose deadline passed while it waited.
+    pub(crate) fn timed_out(&self) -> RequestError {
+        RequestError { phase: self.phase(), cause: Cause::Limit(Limit::Time(self.request_time)) }
+    }
+}
+
+/// CPU time of the calling thread, in nanoseconds.
+fn thread_cpu_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

@@ -1,0 +1,133 @@
+//! `rfile` and `wfile`: the request as WASI streams, which a guest can poll together with others.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use super::limits::Deadlines;
+use crate::request::{Request, Transport};
+
+/// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
+const WRITE_MAX: usize = 64 * 1024;
+
+/// No datagram is larger.
+const PACKET_MAX: usize = 65_535;
+
+pub(super) struct Rfile {
+    request: Arc<Request>,
+    deadlines: Deadlines,
+}
+
+pub(super) struct Wfile {
+    request: Arc<Request>,
+    deadlines: Deadlines,
+}
+
+impl Rfile {
+    pub(super) fn new(request: Arc<Request>, deadlines: Deadlines) -> Self {
+        Self { request, deadlines }
+    }
+}
+
+impl Wfile {
+    pub(super) fn new(request: Arc<Request>, deadlines: Deadlines) -> Self {
+        Self { request, deadlines }
+    }
+}
+
+/// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
+fn data_or_closed(data: Vec<u8>, asked: usize) -> StreamResult<Bytes> {
+    if data.is_empty() && asked > 0 { Err(StreamError::Closed) } else { Ok(data.into()) }
+}
+
+fn stream_error(error: io::Error) -> StreamError {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => StreamError::Closed,
+        _ => StreamError::LastOperationFailed(error.into()),
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Rfile {
+    async fn ready(&mut self) {
+        if let Transport::Stream(stream) = &self.request.transport {
+            // Whatever is wrong with the socket, the next read says so.
+            let _ = stream.readable().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl InputStream for Rfile {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        match &self.request.transport {
+            Transport::Datagram(datagram) => data_or_closed(datagram.recv(size), size),
+            Transport::Stream(stream) => match stream.try_recv(size) {
+                Ok(data) => data_or_closed(data, size),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+                Err(error) => Err(stream_error(error)),
+            },
+        }
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let received = self.request.recv(size, self.deadlines.next()).await.map_err(stream_error)?;
+        data_or_closed(received, size)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Wfile {
+    async fn ready(&mut self) {
+        if let Transport::Stream(stream) = &self.request.transport {
+            while stream.writable().await.is_ok() && !stream.send_unsent().unwrap_or(true) {}
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl OutputStream for Wfile {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        match &self.request.transport {
+            Transport::Datagram(datagram) => {
+                let mut reply = datagram.reply();
+                if reply.data.len() + bytes.len() > PACKET_MAX {
+                    return Err(stream_error(rustix::io::Errno::MSGSIZE.into()));
+                }
+                reply.data.extend_from_slice(&bytes);
+                reply.is_wanted = true;
+                Ok(())
+            }
+            Transport::Stream(stream) => stream.send_or_keep(&bytes).map_err(stream_error),
+        }
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        match &self.request.transport {
+            Transport::Datagram(datagram) => datagram.reply().is_wanted = true,
+            Transport::Stream(stream) => {
+                stream.send_unsent().map_err(stream_error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        match &self.request.transport {
+            Transport::Datagram(_) => Ok(WRITE_MAX),
+            Transport::Stream(stream) => {
+                let is_all_sent = stream.send_unsent().map_err(stream_error)?;
+                Ok(if is_all_sent && stream.is_writable() { WRITE_MAX } else { 0 })
+            }
+        }
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if let Transport::Datagram(_) = &self.request.transport {
+            return self.write(bytes);
+        }
+        self.request.send(&bytes, self.deadlines.next()).await.map_err(stream_error)
+    }
+}

@@ -1,0 +1,170 @@
+//! What a guest gets of WASI: clocks and random numbers, its log, and what was granted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+
+use crate::error::SandboxError;
+
+/// What handlers may reach beyond their request; nothing by default.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// Directories of the host.
+    pub dirs: Vec<DirGrant>,
+    /// Command-line arguments, the handler's name first.
+    pub args: Vec<String>,
+    /// Whether a datagram handler may send to other addresses than its client's.
+    pub send_to: bool,
+}
+
+/// A directory that handlers may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirGrant {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The path under which handlers see it.
+    pub guest: String,
+    /// Whether they may only read there.
+    pub read_only: bool,
+}
+
+impl Grants {
+    /// Says now, and not to the first client, that a directory is missing.
+    pub(super) fn check(&self) -> Result<(), SandboxError> {
+        self.dirs.iter().try_for_each(|dir| {
+            check_directory(&dir.host).map_err(|source| {
+                let path = dir.host.display().to_string();
+                SandboxError::Directory { path, source }
+            })
+        })
+    }
+
+    pub(super) fn wasi_ctx(&self, log: &GuestLog) -> WasiCtx {
+        let mut builder = WasiCtxBuilder::new();
+        builder.stdout(log.stream("stdout")).stderr(log.stream("stderr"));
+        builder.envs(&self.env).args(&self.args);
+        for DirGrant { host, guest, read_only } in &self.dirs {
+            let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            if let Err(error) = builder.preopened_dir(host, guest, perms) {
+                tracing::warn!("directory {} cannot be granted any more: {error:#}", host.display());
+            }
+        }
+        builder.build()
+    }
+}
+
+fn check_directory(path: &Path) -> io::Result<()> {
+    std::fs::read_dir(path).map(drop)
+}
+
+/// The most of a line that is held back until it ends.
+const LINE_MAX: usize = 8 * 1024;
+
+/// Writes what a guest prints to the host's log, a line at a time.
+#[derive(Clone)]
+pub(super) struct GuestLog {
+    request: Option<u64>,
+}
+
+impl GuestLog {
+    pub(super) fn new(request: Option<u64>) -> Self {
+        Self { request }
+    }
+
+    fn stream(&self, name: &'static str) -> LogStream {
+        LogStream(Arc::new(Mutex::new(Lines { request: self.request, name, partial: Vec::new() })))
+    }
+}
+
+/// Standard output or standard error of one guest.
+#[derive(Clone)]
+struct LogStream(Arc<Mutex<Lines>>);
+
+struct Lines {
+    request: Option<u64>,
+    name: &'static str,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for piece in piece.chunks(LINE_MAX) {
+                self.partial.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || self.partial.len() >= LINE_MAX {
+                    self.emit();
+                }
+            }
+        }
+    }
+
+    /// Logs the line with its control characters escaped, so that it stays one line and moves no cursor.
+    fn emit(&mut self) {
+        let text = String::from_utf8_lossy(&self.partial);
+        let mut line = String::with_capacity(text.len());
+        for character in text.trim_end_matches(['\r', '\n']).chars() {
+            match character {
+                '\t' => line.push('\t'),
+                control if control.is_control() => line.extend(control.escape_default()),
+                other => line.push(other),
+            }
+        }
+        let stream = self.name;
+        tracing::info!(target: "guest", request = self.request, stream, "{line}");
+        self.partial.clear();
+    }
+}
+
+/// A guest that ends in the middle of a line has said that much.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.partial.is_empty() {
+            self.emit();
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    /// WASI 0.3 alone would use it, and this host has none.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(LINE_MAX)
+    }
+}

@@ -1,0 +1,510 @@
+//! The way of a request, whole: accept → verify → strategy → serve → close.
+//!
+//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], logged and
+//! counted.
+
+mod accept;
+mod hooks;
+mod open;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+pub use hooks::{NoHooks, ServerHooks};
+
+use crate::address::{ServeAddress, ServerType, SocketAddress};
+use crate::admission::Admission;
+use crate::block_on::block_on;
+use crate::concurrency::{Concurrency, Strategy};
+use crate::error::{BindError, Cause, RequestError, ServeError};
+use crate::listener::{Listener, SocketOptions};
+use crate::request::Request;
+use crate::sandbox::{Handler, Watch};
+use crate::slot::Slot;
+use crate::wake::Wake;
+use accept::{Accepted, Acceptor};
+use open::{OpenGuard, OpenRequests};
+
+/// How a server serves; the names are `socketserver`'s.
+pub struct ServerOptions {
+    /// What the log and handlers call it; by default its address.
+    pub name: Option<String>,
+    /// Where requests are served.
+    pub concurrency: Concurrency,
+    /// How its socket is made.
+    pub socket: SocketOptions,
+    /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
+    /// by default.
+    pub timeout: Option<Duration>,
+    /// Whether to listen at once, or only with [`Server::server_activate`] (true).
+    pub bind_and_activate: bool,
+    /// What the embedding program overrides.
+    pub hooks: Arc<dyn ServerHooks>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            name: None,
+            concurrency: Concurrency::default(),
+            socket: SocketOptions::default(),
+            timeout: None,
+            bind_and_activate: true,
+            hooks: Arc::new(NoHooks),
+        }
+    }
+}
+
+/// What a server is, for handlers and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// What it is called.
+    pub name: String,
+    /// Which kind it is.
+    pub server_type: ServerType,
+    /// The address it is bound to, with the port that it got.
+    pub server_address: SocketAddress,
+    /// The strategy's name.
+    pub concurrency: &'static str,
+}
+
+impl ServerInfo {
+    /// For a handler that is tried out before there is a server.
+    pub(crate) fn none() -> Self {
+        let server_address = SocketAddress::Unix(crate::address::UnixAddress::Unnamed);
+        Self { name: String::new(), server_type: ServerType::UnixStream, server_address, concurrency: "sync" }
+    }
+}
+
+/// A bound socket and the handler that serves it: `socketserver.BaseServer`.
+///
+/// All methods take `&self`, so that one thread can serve while others look on or shut it down.
+///
+/// ```no_run
+/// use plugsock::{Sandbox, TcpServer};
+///
+/// let sandbox = Sandbox::new(Default::default())?;
+/// let server = TcpServer::bind("127.0.0.1:10001", sandbox.load("echo.wasm")?)?;
+/// server.serve_forever()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    core: Arc<Core>,
+    listener: RwLock<Option<Arc<Listener>>>,
+    admission: Arc<Admission>,
+    concurrency: Concurrency,
+    /// Started with the first request.
+    strategy: OnceLock<Strategy>,
+    timeout: Option<Duration>,
+    wake: Arc<Wake>,
+    is_stopped: AtomicBool,
+    is_serving: Mutex<bool>,
+    not_serving: Condvar,
+}
+
+/// What requests need of their server, also after it is closed.
+struct Core {
+    info: Arc<ServerInfo>,
+    slot: Slot,
+    hooks: Arc<dyn ServerHooks>,
+    open: Arc<OpenRequests>,
+}
+
+/// How often a component's `service-actions` runs at least.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Server {
+    /// Binds an address.
+    pub fn bind(address: &ServeAddress, handler: Handler, options: ServerOptions) -> Result<Self, BindError> {
+        let listener = Listener::bind(address, &options.socket)?;
+        Self::new(listener, handler, options)
+    }
+
+    /// Serves a socket that is bound already, for instance by systemd.
+    pub fn from_socket(
+        socket: OwnedFd,
+        server_type: ServerType,
+        handler: Handler,
+        options: ServerOptions,
+    ) -> Result<Self, BindError> {
+        let listener = Listener::adopt(socket, server_type, &options.socket)?;
+        Self::new(listener, handler, options)
+    }
+
+    fn new(listener: Listener, handler: Handler, options: ServerOptions) -> Result<Self, BindError> {
+        let server_type = listener.server_type();
+        let server_address = listener.local_address()?;
+        let address = ServeAddress::with_bound(server_type, &server_address);
+        let info = ServerInfo {
+            name: options.name.unwrap_or_else(|| address.to_string()),
+            server_type,
+            server_address,
+            concurrency: options.concurrency.name(),
+        };
+        let sandbox = handler.sandbox();
+        let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
+        let core = Core {
+            info: Arc::new(info),
+            slot: Slot::new(handler),
+            hooks: options.hooks,
+            open: Arc::default(),
+        };
+        let server = Self {
+            core: Arc::new(core),
+            listener: RwLock::new(Some(Arc::new(listener))),
+            admission,
+            concurrency: options.concurrency,
+            strategy: OnceLock::new(),
+            timeout: options.timeout,
+            wake: Arc::new(Wake::new()?),
+            is_stopped: AtomicBool::new(false),
+            is_serving: Mutex::new(false),
+            not_serving: Condvar::new(),
+        };
+        if options.bind_and_activate {
+            server.server_activate()?;
+        }
+        Ok(server)
+    }
+
+    /// Starts to listen, if the server was bound without.
+    pub fn server_activate(&self) -> Result<(), BindError> {
+        match self.listener() {
+            Ok(listener) => Ok(listener.activate()?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What the server is.
+    pub fn info(&self) -> &ServerInfo {
+        &self.core.info
+    }
+
+    /// The address it is bound to: `socketserver`'s `server_address`.
+    pub fn server_address(&self) -> &SocketAddress {
+        &self.core.info.server_address
+    }
+
+    /// The address as a user writes it, with the port that it got.
+    pub fn address(&self) -> ServeAddress {
+        ServeAddress::with_bound(self.core.info.server_type, self.server_address())
+    }
+
+    /// The listening socket's descriptor; `None` when it is closed.
+    pub fn fileno(&self) -> Option<RawFd> {
+        self.listener().ok().map(|listener| listener.as_fd().as_raw_fd())
+    }
+
+    /// The handler that new requests get.
+    pub fn handler(&self) -> Handler {
+        self.core.slot.current().handler.clone()
+    }
+
+    /// How many requests are open.
+    pub fn open_requests(&self) -> usize {
+        self.core.open.count()
+    }
+
+    /// Serves until [`shutdown`](Self::shutdown). A shutdown that was asked for before ends it at once.
+    pub fn serve_forever(&self) -> Result<(), ServeError> {
+        let listener = self.listener()?;
+        let _serving = Serving::begin(self)?;
+        let mut acceptor = self.acceptor(&listener);
+        let mut quiet_since = Instant::now();
+        loop {
+            let timeout = self.timeout.map(|timeout| quiet_since + timeout);
+            let service = self.service_interval().map(|interval| Instant::now() + interval);
+            match acceptor.get_request([timeout, service].into_iter().flatten().min())? {
+                Accepted::Request(request) => {
+                    quiet_since = Instant::now();
+                    self.verify_and_process(request)?;
+                }
+                Accepted::TimedOut if timeout.is_some_and(|at| Instant::now() >= at) => {
+                    quiet_since = Instant::now();
+                    self.handle_timeout();
+                }
+                Accepted::TimedOut => {}
+                Accepted::Stopped => return Ok(()),
+            }
+            self.service_actions();
+        }
+    }
+
+    /// Serves one request, or runs `handle_timeout` if none comes in time. Whether one came; a refused one did.
+    pub fn handle_request(&self) -> Result<bool, ServeError> {
+        match self.get_request()? {
+            Some(request) => self.verify_and_process(request).map(|()| true),
+            None => {
+                self.handle_timeout();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Waits for a request, at most for the server's `timeout`; for programs with a loop of their own.
+    pub fn get_request(&self) -> Result<Option<Arc<Request>>, ServeError> {
+        let listener = self.listener()?;
+        let _serving = Serving::begin(self)?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        match self.acceptor(&listener).get_request(deadline)? {
+            Accepted::Request(request) => Ok(Some(request)),
+            Accepted::TimedOut | Accepted::Stopped => Ok(None),
+        }
+    }
+
+    /// Whether every hook lets the request pass: the program's, then the component's.
+    pub fn verify_request(&self, request: &Arc<Request>) -> bool {
+        self.core.hooks.verify_request(request) && self.core.component_verifies(request)
+    }
+
+    /// Has a request served as the strategy does.
+    pub fn process_request(&self, request: Arc<Request>) -> Result<(), ServeError> {
+        let strategy = self.strategy()?;
+        strategy.process_request(Job::new(&self.core, request));
+        Ok(())
+    }
+
+    fn verify_and_process(&self, request: Arc<Request>) -> Result<(), ServeError> {
+        if self.verify_request(&request) {
+            return self.process_request(request);
+        }
+        tracing::debug!(request = request.id(), client = %request.client_address(), "refused");
+        self.core.hooks.close_request(&request);
+        Ok(())
+    }
+
+    /// Ends `serve_forever`, which may run in another thread, and waits for its end. Open requests go on. If
+    /// it does not run, its next call ends at once.
+    pub fn shutdown(&self) {
+        self.request_shutdown();
+        let serving = self.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.not_serving.wait_while(serving, |serving| *serving));
+    }
+
+    /// Like [`shutdown`](Self::shutdown) without the wait: also for the serving thread itself.
+    pub fn request_shutdown(&self) {
+        self.is_stopped.store(true, SeqCst);
+        self.wake.wake();
+    }
+
+    /// Closes the listening socket and, where the strategy is asked to (`block_on_close`), waits for open
+    /// requests.
+    pub fn server_close(&self) {
+        self.close_listener();
+        if self.concurrency.waits_on_close() {
+            self.core.open.wait_until_none(None);
+        }
+    }
+
+    /// Closes the listening socket, waits at most `timeout` for open requests and cuts off the rest; how many.
+    pub fn server_close_within(&self, timeout: Duration) -> usize {
+        self.close_listener();
+        if self.core.open.wait_until_none(Some(Instant::now() + timeout)) {
+            return 0;
+        }
+        let cut = self.core.open.cut_all();
+        // A request that was cut ends within a tick, or when its system call returns.
+        self.core.open.wait_until_none(Some(Instant::now() + Duration::from_secs(1)));
+        cut
+    }
+
+    fn close_listener(&self) {
+        self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn listener(&self) -> Result<Arc<Listener>, ServeError> {
+        self.listener.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(ServeError::Closed)
+    }
+
+    fn acceptor<'a>(&'a self, listener: &'a Listener) -> Acceptor<'a> {
+        Acceptor::new(listener, &self.admission, &self.wake, &self.is_stopped, self.concurrency.waits())
+    }
+
+    fn strategy(&self) -> Result<&Strategy, ServeError> {
+        if self.strategy.get().is_none() {
+            let name = self.concurrency.name();
+            let started =
+                Strategy::start(&self.concurrency).map_err(|error| ServeError::Strategy(name, error))?;
+            let _ = self.strategy.set(started);
+        }
+        Ok(self.strategy.get().expect("it was set above"))
+    }
+
+    fn handle_timeout(&self) {
+        self.core.hooks.handle_timeout();
+        let version = self.core.slot.current();
+        self.core.run_hook(version.handler.handle_timeout(&self.core.info, version.generation));
+    }
+
+    fn service_interval(&self) -> Option<Duration> {
+        let of_component = self.core.slot.current().handler.has_hooks().then_some(POLL_INTERVAL);
+        [self.core.hooks.service_interval(), of_component].into_iter().flatten().min()
+    }
+
+    fn service_actions(&self) {
+        self.core.hooks.service_actions();
+        let version = self.core.slot.current();
+        if version.handler.has_hooks() {
+            self.core.run_hook(version.handler.service_actions(&self.core.info, version.generation));
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("info", &self.core.info).finish_non_exhaustive()
+    }
+}
+
+/// One thread is in the accept loop.
+struct Serving<'a>(&'a Server);
+
+impl<'a> Serving<'a> {
+    fn begin(server: &'a Server) -> Result<Self, ServeError> {
+        let mut is_serving = server.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_serving {
+            return Err(ServeError::Busy);
+        }
+        *is_serving = true;
+        Ok(Self(server))
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        let mut is_serving = self.0.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_serving = false;
+        // What was asked for has been done; a later call serves again.
+        self.0.is_stopped.store(false, SeqCst);
+        self.0.not_serving.notify_all();
+    }
+}
+
+impl Core {
+    fn component_verifies(&self, request: &Arc<Request>) -> bool {
+        let version = self.slot.current();
+        let verified = version.handler.verify_request(&self.info, version.generation, request);
+        let verified = block_on(verified, None).expect("it has no deadline here");
+        request.rewind();
+        verified.unwrap_or_else(|error| {
+            tracing::warn!(request = request.id(), client = %request.client_address(), "refused: {error}");
+            false
+        })
+    }
+
+    /// Runs a hook of the component that has no say in what happens.
+    fn run_hook(&self, hook: impl Future<Output = Result<(), RequestError>>) {
+        if let Some(Err(error)) = block_on(hook, None) {
+            tracing::warn!("hook failed: {}", error.cause);
+        }
+    }
+}
+
+/// A request on its way through a strategy: served by `run` or `run_as_task`, closed whatever happens.
+pub(crate) struct Job {
+    core: Arc<Core>,
+    request: Arc<Request>,
+    watch: Arc<Watch>,
+    _open: OpenGuard,
+}
+
+impl Job {
+    fn new(core: &Arc<Core>, request: Arc<Request>) -> Self {
+        let watch = Arc::new(Watch::new(core.slot.current().handler.sandbox().limits(), request.waits));
+        let open = core.open.enter(&request, &watch);
+        Self { core: core.clone(), request, watch, _open: open }
+    }
+
+    /// Serves the request on this thread.
+    pub(crate) fn run(self) {
+        let served = block_on(self.serve(), self.watch.deadline());
+        block_on(self.end(served.unwrap_or_else(|| Err(self.watch.timed_out()))), None);
+    }
+
+    /// Serves the request among other tasks of a tokio runtime.
+    pub(crate) async fn run_as_task(self) {
+        let served = match self.watch.deadline() {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), self.serve()).await.ok(),
+            None => Some(self.serve().await),
+        };
+        self.end(served.unwrap_or_else(|| Err(self.watch.timed_out()))).await;
+    }
+
+    /// Closes the request unserved.
+    pub(crate) fn refuse(self, reason: &str) {
+        let error =
+            RequestError { phase: crate::error::Phase::Instantiate, cause: Cause::Host(reason.to_owned()) };
+        block_on(self.end(Err(error)), None);
+    }
+
+    async fn serve(&self) -> Result<(), RequestError> {
+        let version = self.core.slot.current();
+        version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch).await
+    }
+
+    /// Says how it went, and closes the request.
+    async fn end(&self, served: Result<(), RequestError>) {
+        let (id, client) = (self.request.id(), self.request.client_address());
+        match &served {
+            Ok(()) => tracing::debug!(request = id, %client, "served"),
+            Err(error) => {
+                let (phase, cause) = (error.phase, &error.cause);
+                match cause {
+                    Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
+                    _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
+                }
+                if let Cause::Trap { backtrace, .. } = cause {
+                    tracing::debug!(request = id, "{}", backtrace.trim_end());
+                }
+            }
+        }
+        self.request.shutdown_request().await;
+        if let Err(error) = &served {
+            self.core.hooks.handle_error(&self.request, error);
+            let version = self.core.slot.current();
+            let hook = version.handler.handle_error(&self.core.info, version.generation, &self.request, error);
+            if let Err(error) = hook.await {
+                tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
+            }
+        }
+        self.core.hooks.close_request(&self.request);
+    }
+}
+
+/// Defines a server type's name as a way to bind one.
+macro_rules! server_types {
+    ($($(#[$doc:meta])* $name:ident, $scheme:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl $name {
+            /// Binds an address, with the default options.
+            pub fn bind(address: &str, handler: Handler) -> Result<Server, BindError> {
+                Self::bind_with(address, handler, ServerOptions::default())
+            }
+
+            /// Binds an address.
+            pub fn bind_with(
+                address: &str,
+                handler: Handler,
+                options: ServerOptions,
+            ) -> Result<Server, BindError> {
+                Server::bind(&format!("{}://{address}", $scheme).parse()?, handler, options)
+            }
+        }
+    )*};
+}
+
+server_types! {
+    /// Makes servers whose requests are TCP connections; the address is `HOST:PORT`.
+    TcpServer, "tcp";
+    /// Makes servers whose requests are UDP datagrams; the address is `HOST:PORT`.
+    UdpServer, "udp";
+    /// Makes servers whose requests are connections to a Unix socket; the address is a path or `@NAME`.
+    UnixStreamServer, "unix";
+    /// Makes servers whose requests are datagrams to a Unix socket; the address is a path or `@NAME`.
+    UnixDatagramServer, "unixgram";
+}

@@ -1,0 +1,71 @@
+//! The open requests of a server: to wait for their end, and to cut them off.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::request::Request;
+use crate::sandbox::Watch;
+
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests {
+    table: Mutex<HashMap<u64, (Arc<Request>, Arc<Watch>)>>,
+    none_left: Condvar,
+}
+
+/// Keeps a request among the open ones.
+#[derive(Debug)]
+pub(super) struct OpenGuard {
+    open: Arc<OpenRequests>,
+    id: u64,
+}
+
+impl OpenRequests {
+    pub(super) fn enter(self: &Arc<Self>, request: &Arc<Request>, watch: &Arc<Watch>) -> OpenGuard {
+        self.table().insert(request.id(), (request.clone(), watch.clone()));
+        OpenGuard { open: self.clone(), id: request.id() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.table().len()
+    }
+
+    /// Waits until none is open or the deadline passes; whether none is.
+    pub(super) fn wait_until_none(&self, deadline: Option<Instant>) -> bool {
+        let mut table = self.table();
+        while !table.is_empty() {
+            table = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => self.none_left.wait(table).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => {
+                    self.none_left.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    /// Cuts off all that are open, and says how many.
+    pub(super) fn cut_all(&self) -> usize {
+        let open: Vec<_> = self.table().values().cloned().collect();
+        for (request, watch) in &open {
+            watch.cut();
+            request.cut();
+        }
+        open.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Request>, Arc<Watch>)>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        let mut table = self.open.table();
+        table.remove(&self.id);
+        if table.is_empty() {
+            self.open.none_left.notify_all();
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Obeys `read PATH`, `write PATH TEXT` and `list PATH`, and answers the data or the error.
+
+use std::fs;
+use std::io::{self, BufRead, Read, Write};
+
+use plugsock_sdk::{Result, StreamRequest, StreamRequestHandler, export};
+
+#[derive(Default)]
+struct Guest;
+
+impl StreamRequestHandler for Guest {
+    fn handle(&mut self, request: &mut StreamRequest) -> Result {
+        for line in request.rfile.by_ref().lines() {
+            match obey(&line?) {
+                Ok(data) => writeln!(request.wfile, "{data}")?,
+                Err(error) => writeln!(request.wfile, "error: {error}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+export!(Guest: StreamRequestHandler);
+
+fn obey(line: &str) -> io::Result<String> {
+    let mut words = line.splitn(3, ' ');
+    match [words.next(), words.next(), words.next()] {
+        [Some("read"), Some(path), None] => fs::read_to_string(path),
+        [Some("write"), Some(path), Some(text)] => fs::write(path, text).map(|()| "written".to_owned()),
+        [Some("list"), Some(path), None] => {
+            let names =
+                fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<io::Result<Vec<String>>>()?;
+            names.sort();
+            Ok(names.join(" "))
+        }
+        _ => Err(io::Error::other("read PATH, write PATH TEXT, or list PATH")),
+    }
+}

@@ -1,0 +1,23 @@
+//! Sends the name of each phase, and traps in `finish`.
+
+use plugsock_sdk::{Request, RequestHandler, Result, export};
+
+#[derive(Default)]
+struct Guest;
+
+impl RequestHandler for Guest {
+    fn setup(&mut self, request: &Request) -> Result {
+        Ok(request.send(b"setup\n")?)
+    }
+
+    fn handle(&mut self, request: &Request) -> Result {
+        Ok(request.send(b"handle\n")?)
+    }
+
+    fn finish(&mut self, request: &Request) -> Result {
+        request.send(b"finish\n")?;
+        panic!("trap in finish")
+    }
+}
+
+export!(Guest: RequestHandler);

@@ -1,0 +1,22 @@
+//! Never decides whether to serve a request.
+
+use plugsock_sdk::{Request, RequestHandler, Result, ServerHooks, export};
+
+#[derive(Default)]
+struct Guest;
+
+impl RequestHandler for Guest {
+    fn handle(&mut self, request: &Request) -> Result {
+        Ok(request.send(b"handle\n")?)
+    }
+}
+
+impl ServerHooks for Guest {
+    fn verify_request(_: &Request) -> bool {
+        loop {
+            std::hint::black_box(());
+        }
+    }
+}
+
+export!(Guest: RequestHandler + ServerHooks);
