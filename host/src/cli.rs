@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod fork_server;
 mod log;
 mod options;
 mod progress;
@@ -22,6 +23,7 @@ pub struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Check(check::Check),
+    ForkServer(fork_server::ForkServer),
 }
 
 impl Cli {
@@ -30,6 +32,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
+            Command::ForkServer(fork_server) => fork_server.run(),
         }
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, UnixAddr, cmsg_space,
     recvmsg, sendmsg,
 };
+use serde::{Deserialize, Serialize};
 use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 
@@ -35,7 +36,7 @@ struct Buffer {
 }
 
 /// Which of a wildcard socket's addresses a packet was sent to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum LocalAddress {
     V4(Ipv4Addr),
     V6(Ipv6Addr, u32),
@@ -47,7 +48,7 @@ pub(super) enum Received {
 }
 
 impl DatagramSocket {
-    pub(super) fn new(socket: Socket, server_type: ServerType) -> io::Result<Self> {
+    pub(crate) fn new(socket: Socket, server_type: ServerType) -> io::Result<Self> {
         if server_type == ServerType::UnixDatagram {
             socket.set_passcred(true)?;
         }

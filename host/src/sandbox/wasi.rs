@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -13,7 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use crate::error::SandboxError;
 
 /// What handlers may reach beyond their request; nothing by default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables.
     pub env: Vec<(String, String)>,
@@ -26,9 +27,10 @@ pub struct Grants {
 }
 
 /// A directory that handlers may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirGrant {
     /// The directory on the host.
+    #[serde(with = "crate::address::path_bytes")]
     pub host: PathBuf,
     /// The path under which handlers see it.
     pub guest: String,
