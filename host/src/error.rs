@@ -185,11 +185,11 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(message) => write!(f, "handler error: {}", message.escape_debug()),
-            Self::Trap { message, .. } => write!(f, "handler trapped: {}", message.escape_debug()),
+            Self::Error(message) => write!(f, "handler error: {}", one_line(message)),
+            Self::Trap { message, .. } => write!(f, "handler trapped: {}", one_line(message)),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
-            Self::Client(message) => write!(f, "client gone: {}", message.escape_debug()),
-            Self::Host(message) => write!(f, "host error: {}", message.escape_debug()),
+            Self::Client(message) => write!(f, "client gone: {}", one_line(message)),
+            Self::Host(message) => write!(f, "host error: {}", one_line(message)),
         }
     }
 }
@@ -216,3 +216,16 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+/// A text from outside with its control characters escaped, so that it stays one line and moves no cursor.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => line.push('\t'),
+            control if control.is_control() => line.extend(control.escape_default()),
+            other => line.push(other),
+        }
+    }
+    line
+}
