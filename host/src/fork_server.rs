@@ -11,6 +11,7 @@
 //! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
 //! child may start threads, since it never forks.
 
+mod confine;
 mod message;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use seccompiler::BpfProgram;
 
 pub(crate) use message::{Channel, FromServer, Setup, ToServer, WireRequest};
 
@@ -85,6 +87,8 @@ struct ForkServer {
     info: Arc<ServerInfo>,
     handler: Handler,
     datagram_socket: Option<Arc<DatagramSocket>>,
+    /// The system calls that a child gives up besides.
+    child_filter: Option<BpfProgram>,
     children: HashMap<u64, Child>,
 }
 
@@ -99,7 +103,9 @@ impl ForkServer {
         match Self::load(&setup, fds) {
             Ok((handler, datagram_socket)) => {
                 let info = Arc::new(setup.info.clone());
-                Ok(Self { channel, setup, info, handler, datagram_socket, children: HashMap::new() })
+                let child_filter = confine::confine(&setup.grants);
+                let children = HashMap::new();
+                Ok(Self { channel, setup, info, handler, datagram_socket, child_filter, children })
             }
             Err(reason) => Err((channel, reason)),
         }
@@ -207,6 +213,7 @@ impl ForkServer {
     fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<Result<(), RequestError>> {
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
+        confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
         self.handler.sandbox().start_ticker()?;
         let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
         let request = Arc::new(request);
