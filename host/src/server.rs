@@ -221,11 +221,16 @@ impl Server {
         self.core.open.count()
     }
 
+    /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
+    pub fn start(&self) -> Result<(), ServeError> {
+        self.strategy().map(|_| ())
+    }
+
     /// Serves until [`shutdown`](Self::shutdown). A shutdown that was asked for before ends it at once.
     pub fn serve_forever(&self) -> Result<(), ServeError> {
         let listener = self.listener()?;
         let _serving = Serving::begin(self)?;
-        self.strategy()?;
+        self.start()?;
         let mut acceptor = self.acceptor(&listener);
         let mut quiet_since = Instant::now();
         loop {

@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use super::fork_server::ForkServer;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
+use super::privileges::{PrivilegeArgs, parse_group, parse_user};
 use super::progress::spin_while;
 
 const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
@@ -40,6 +41,8 @@ pub struct Serve {
     serving: ServingArgs,
     #[command(flatten)]
     socket: SocketArgs,
+    #[command(flatten)]
+    privileges: PrivilegeArgs,
     #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
@@ -113,12 +116,12 @@ struct SocketArgs {
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     mode: Option<u32>,
 
-    /// Owner of a Unix socket's file, by user id
-    #[arg(long, value_name = "UID")]
+    /// Owner of a Unix socket's file, by name or id
+    #[arg(long, value_name = "USER", value_parser = parse_user)]
     owner: Option<u32>,
 
-    /// Group of a Unix socket's file, by group id
-    #[arg(long, value_name = "GID")]
+    /// Group of a Unix socket's file, by name or id
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     group: Option<u32>,
 }
 
@@ -154,7 +157,9 @@ impl Serve {
             };
             servers.push(Arc::new(Server::bind(address, handler.clone(), options)?));
         }
+        self.privileges.drop()?;
         for server in &servers {
+            server.start()?;
             let (concurrency, digest) = (&server.info().concurrency, handler.digest());
             println!("ready {} {} {digest} {concurrency}", server.address(), handler.name());
         }

@@ -5,7 +5,9 @@
 
 use std::io;
 
-use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules};
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
+};
 use nix::libc;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{

@@ -17,9 +17,11 @@ use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::State;
 use super::{Sandbox, cache};
+use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
-use crate::request::Request;
+use crate::listener::DatagramSocket;
+use crate::request::{Datagram, Request, Stream, Transport};
 use crate::server::ServerInfo;
 
 /// The interface that every handler exports.
@@ -190,6 +192,36 @@ impl Handler {
     ) -> Result<(), RequestError> {
         block_on(self.serve(server, generation, request, watch), watch.deadline())
             .unwrap_or_else(|| Err(watch.timed_out()))
+    }
+
+    /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
+    /// the handler has finished and the connection is half-closed; the handler finds it a Unix stream.
+    pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
+        let transport = Transport::Stream(Stream::new(connection.into()));
+        self.call_with(ServerType::UnixStream, UnixAddress::Unnamed, transport)
+    }
+
+    /// Serves one packet without a server; replies go to `client`, a Unix datagram socket's name.
+    pub fn call_datagram(&self, packet: Vec<u8>, client: UnixAddress) -> Result<(), RequestError> {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)
+            .and_then(|socket| DatagramSocket::new(socket, ServerType::UnixDatagram))
+            .map_err(|error| RequestError::host(Phase::Instantiate, error.to_string()))?;
+        let transport = Transport::Datagram(Datagram::new(Arc::new(socket), packet, None));
+        self.call_with(ServerType::UnixDatagram, client, transport)
+    }
+
+    fn call_with(
+        &self,
+        server_type: ServerType,
+        client: UnixAddress,
+        transport: Transport,
+    ) -> Result<(), RequestError> {
+        let info = ServerInfo { name: "call".to_owned(), server_type, ..ServerInfo::none() };
+        let request = Arc::new(Request::new(client.into(), None, transport));
+        let watch = Arc::new(Watch::new(self.0.sandbox.limits(), request.waits));
+        let served = self.serve_here(&Arc::new(info), 1, &request, &watch);
+        block_on(request.shutdown_request(), None);
+        served
     }
 
     /// Leaves the watch in the phase that failed.
