@@ -37,6 +37,7 @@ pub struct Finding {
 enum Outcome {
     Compared(Comparison),
     Skipped { skipped: String },
+    Failed { failed: String },
 }
 
 #[derive(Debug, Serialize)]
@@ -60,33 +61,39 @@ impl Figure {
     }
 }
 
-/// Runs a group's rounds.
-pub fn compare(group: &Group, scale: &Scale) -> anyhow::Result<Vec<Finding>> {
+/// Runs a group's rounds. A trial that fails is not tried again.
+pub fn compare(group: &Group, scale: &Scale) -> Vec<Finding> {
     let mut samples: HashMap<Trial, Vec<Sample>> = HashMap::new();
-    let mut skipped: HashMap<Trial, String> = HashMap::new();
+    let mut failures: HashMap<Trial, Failure> = HashMap::new();
     for round in 0..group.rounds {
         for trial in group.figures.iter().flat_map(|figure| [figure.ours, figure.peer]) {
             let of_trial = samples.entry(trial).or_default();
-            if of_trial.len() > round || skipped.contains_key(&trial) {
+            if of_trial.len() > round || failures.contains_key(&trial) {
                 continue;
             }
             match trial.measure(scale) {
                 Ok(sample) => of_trial.push(sample),
-                Err(Failure::Unavailable(reason)) => drop(skipped.insert(trial, reason)),
-                Err(Failure::Broken(error)) => return Err(error.context(format!("{trial:?}"))),
+                Err(failure) => drop(failures.insert(trial, failure)),
             }
         }
     }
     let finding = |figure: &Figure| {
-        let outcome = match skipped.get(&figure.ours).or_else(|| skipped.get(&figure.peer)) {
-            Some(reason) => Outcome::Skipped { skipped: reason.clone() },
+        let outcome = match failures.get(&figure.ours).or_else(|| failures.get(&figure.peer)) {
+            Some(Failure::Unavailable(reason)) => Outcome::Skipped { skipped: reason.clone() },
+            Some(Failure::Broken(error)) => Outcome::Failed { failed: format!("{error:#}") },
             None => {
                 Outcome::Compared(Comparison::new(figure, &samples[&figure.ours], &samples[&figure.peer]))
             }
         };
         Finding { name: figure.name.clone(), target: figure.target, outcome }
     };
-    Ok(group.figures.iter().map(finding).collect())
+    group.figures.iter().map(finding).collect()
+}
+
+impl Finding {
+    pub fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed { .. })
+    }
 }
 
 impl Comparison {
@@ -123,6 +130,7 @@ impl fmt::Display for Finding {
         write!(f, "{:42} ", self.name)?;
         match &self.outcome {
             Outcome::Skipped { skipped } => write!(f, "skipped: {skipped}"),
+            Outcome::Failed { failed } => write!(f, "FAILED: {failed}"),
             Outcome::Compared(Comparison { ratio, spread, unit, ours, peer, .. }) => {
                 write!(
                     f,

@@ -15,7 +15,7 @@ use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::{PATIENCE, machine};
+use crate::{PATIENCE, usage};
 use client::{Client, Conversation};
 pub use hold::Hold;
 
@@ -131,10 +131,7 @@ struct CpuTimes {
 impl CpuTimes {
     fn now(contender: u32) -> Self {
         let own = clock_gettime(ClockId::ProcessCPUTime);
-        Self {
-            contender: machine::cpu_seconds(contender),
-            load: own.tv_sec as f64 + own.tv_nsec as f64 * 1e-9,
-        }
+        Self { contender: usage::cpu_seconds(contender), load: own.tv_sec as f64 + own.tv_nsec as f64 * 1e-9 }
     }
 }
 

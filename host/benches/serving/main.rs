@@ -6,9 +6,10 @@
 //!    └─────starts──▶ load generator, or a process that holds connections open
 //! ```
 //!
-//! A *figure* compares two *trials*. A group of figures runs in rounds; each round runs every trial of the
-//! group once, so that a ratio's two sides are taken close together. The processes beside the driver are
-//! this same binary in another role.
+//! A *figure* compares two *trials*; its name says what is done, by which strategy, and against whom:
+//! `connect/pool/native-thread`. A group of figures runs in rounds; each round runs every trial of the group
+//! once, so that a ratio's two sides are taken close together. The processes beside the driver are this same
+//! binary in another role.
 
 mod cost;
 mod figure;
@@ -19,11 +20,11 @@ mod plan;
 mod process;
 mod report;
 mod trial;
+mod usage;
 
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use plan::Scale;
 use report::Report;
@@ -73,25 +74,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn drive(cli: &Cli) -> anyhow::Result<()> {
-    raise_descriptor_limit()?;
+    process::raise_descriptor_limit()?;
     let scale = if cli.quick { Scale::quick() } else { Scale::full() };
     let mut report = Report::new();
     println!("{}", report.machine);
     for mut group in plan::groups(&scale) {
         group.figures.retain(|figure| figure.name.contains(&cli.only));
-        for finding in figure::compare(&group, &scale)? {
+        for finding in figure::compare(&group, &scale) {
             println!("{finding}");
             report.findings.push(finding);
         }
     }
     println!("written to {}", report.write()?.display());
+    let failed = report.findings.iter().filter(|finding| finding.is_failure()).count();
+    anyhow::ensure!(failed == 0, "{failed} figures failed");
     Ok(())
-}
-
-/// Ten thousand connections need as many descriptors, in the processes that inherit this limit.
-fn raise_descriptor_limit() -> anyhow::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 /// The block that bulk transfer is made of, and the most that a peer reads at once: what `echo` reads.

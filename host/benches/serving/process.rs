@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, set_parent_process_death_signal, setrlimit,
+};
 
 /// A running process, in a process group of its own that ends with it.
 pub struct Process {
@@ -81,6 +83,26 @@ impl Drop for Process {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Raises the limit of open files as far as may be, also for the processes that are started from now on.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Only a privileged process may go beyond the maximum.
+    let enough = maximum.map(|maximum| maximum.max(ENOUGH_DESCRIPTORS));
+    let raise = |to| setrlimit(Resource::Nofile, Rlimit { current: to, maximum: to });
+    Ok(raise(enough).or_else(|_| raise(maximum))?)
+}
+
+/// For ten thousand connections, and then some.
+const ENOUGH_DESCRIPTORS: u64 = 16 * 1024;
+
+/// Why a process can't have that many connections open, if so.
+pub fn too_many_descriptors(connections: usize) -> Option<String> {
+    // Some more, for what a process needs besides.
+    let needed = connections as u64 + 100;
+    let limit = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed)?;
+    Some(format!("it needs {needed} open files, and the limit is {limit}: raise `ulimit -n`"))
 }
 
 /// Runs a role to its end and parses the one line that it prints.

@@ -11,8 +11,8 @@ use crate::cost::Cost;
 use crate::load::{LoadReport, Work};
 use crate::peers::{Contender, Running};
 use crate::plan::{ACTIVE, Scale};
-use crate::process::{Process, answer};
-use crate::{MESSAGE, PATIENCE, machine, report};
+use crate::process::{Process, answer, too_many_descriptors};
+use crate::{MESSAGE, PATIENCE, report, usage};
 
 /// What is measured, and of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,16 +147,19 @@ fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
     let running = contender.launch(false, connections + 1)?;
     // What the first request brings with it is not the connections' fault.
     exchange(running.address)?;
-    let before = machine::usage(running.pid());
+    let before = usage::memory(running.pid());
     let _holding = hold(&running, connections)?;
-    let after = machine::usage(running.pid());
+    let after = usage::memory(running.pid());
     let each = |before: f64, after: f64| (after - before) / connections as f64;
     let page_tables = each(before.page_tables, after.page_tables);
     Ok(Sample { value: each(before.resident, after.resident), detail: Detail::Memory { page_tables } })
 }
 
 /// A process that has opened so many connections, and exchanged a message on each.
-fn hold(running: &Running, connections: usize) -> anyhow::Result<Process> {
+fn hold(running: &Running, connections: usize) -> Result<Process, Failure> {
+    if let Some(reason) = too_many_descriptors(connections) {
+        return Err(Failure::Unavailable(reason));
+    }
     let mut command = Process::role("hold")?;
     command.args(["--address", &running.address.to_string(), "--connections", &connections.to_string()]);
     let mut process = Process::start(command)?;
