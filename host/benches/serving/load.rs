@@ -27,7 +27,7 @@ pub struct Load {
     address: SocketAddr,
     #[arg(long)]
     clients: usize,
-    /// The server's process group, whose CPU time is measured
+    /// The server's process, whose CPU time is measured
     #[arg(long)]
     contender: u32,
     #[arg(long)]

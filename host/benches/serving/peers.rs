@@ -28,6 +28,8 @@ pub enum Contender {
     NativeSync,
     /// Rust's standard library, a thread for each connection.
     NativeThread,
+    /// Rust's standard library, a process for each connection.
+    NativeFork,
     /// tokio, a task for each connection.
     NativeTokio,
     /// Rust's standard library, one datagram after the other.
@@ -86,7 +88,7 @@ impl Contender {
                 }
                 command
             }
-            NativeSync | NativeThread | NativeTokio | NativeDatagram => {
+            NativeSync | NativeThread | NativeFork | NativeTokio | NativeDatagram => {
                 let mut command = Process::role("native")?;
                 command.arg(self.to_string().trim_start_matches("native-"));
                 command
@@ -148,6 +150,7 @@ impl fmt::Display for Contender {
             Plugsock(strategy) => strategy,
             NativeSync => "native-sync",
             NativeThread => "native-thread",
+            NativeFork => "native-fork",
             NativeTokio => "native-tokio",
             NativeDatagram => "native-datagram",
             PythonThreading => "python-threading",

@@ -88,6 +88,7 @@ fn connect() -> Vec<Figure> {
         figure(Plugsock("async"), NativeTokio).target(0.85),
         figure(Plugsock("sync"), NativeSync),
         figure(Plugsock("forking"), PythonForking).target(3.0),
+        figure(Plugsock("forking"), NativeFork),
         figure(Plugsock("threading"), PythonThreading).target(6.0),
         figure(Plugsock("forking"), InetdWasmtime),
         figure(Plugsock("threading"), InetdWasmtime),
@@ -102,7 +103,7 @@ fn ping() -> Vec<Figure> {
         figure(Plugsock("threading"), NativeThread).target(0.95),
         figure(Plugsock("async"), NativeTokio).target(0.9),
         loaded("ping", Work::Ping, 1, Plugsock("sync"), NativeSync),
-        figure(Plugsock("forking"), PythonForking),
+        figure(Plugsock("forking"), NativeFork),
         figure(Plugsock("threading"), PythonThreading),
     ]
 }
@@ -112,7 +113,7 @@ fn bulk() -> Vec<Figure> {
         let streams = if ours == Plugsock("sync") { 1 } else { STREAMS };
         loaded("bulk", Work::Bulk, streams, ours, peer).target(0.95)
     };
-    OURS.into_iter().chain([(Plugsock("forking"), NativeThread)]).map(figure).collect()
+    OURS.into_iter().chain([(Plugsock("forking"), NativeFork)]).map(figure).collect()
 }
 
 fn datagram() -> Vec<Figure> {

@@ -1,5 +1,6 @@
-//! What a contender uses: of memory and of CPU time, all processes of its group together.
+//! What a contender uses of memory and CPU time, all its processes together.
 
+use std::collections::HashMap;
 use std::fs::read_to_string;
 
 use crate::machine::kibibytes;
@@ -12,30 +13,39 @@ pub struct Memory {
     pub page_tables: f64,
 }
 
-pub fn memory(group: u32) -> Memory {
+pub fn memory(contender: u32) -> Memory {
     let mut memory = Memory::default();
-    for (pid, _) in members(group) {
+    for pid in family(contender).keys() {
         memory.resident += kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss").unwrap_or(0) as f64;
         memory.page_tables += kibibytes(&format!("/proc/{pid}/status"), "VmPTE").unwrap_or(0) as f64;
     }
     memory
 }
 
-/// CPU time of a group's processes and of their children that have ended, in seconds.
-pub fn cpu_seconds(group: u32) -> f64 {
-    let ticks: u64 = members(group).map(|(_, stat)| stat.cpu_ticks).sum();
+/// CPU time in seconds, with that of children that have ended.
+pub fn cpu_seconds(contender: u32) -> f64 {
+    let ticks: u64 = family(contender).values().map(|stat| stat.cpu_ticks).sum();
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 struct Stat {
-    group: u32,
+    parent: u32,
     cpu_ticks: u64,
 }
 
-fn members(group: u32) -> impl Iterator<Item = (u32, Stat)> {
+/// The contender, its children, and theirs.
+fn family(contender: u32) -> HashMap<u32, Stat> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(move |(_, stat)| stat.group == group)
+    let mut others: HashMap<u32, Stat> = pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    let mut family: HashMap<u32, Stat> = others.remove_entry(&contender).into_iter().collect();
+    loop {
+        let before = family.len();
+        family.extend(others.extract_if(|_, stat| family.contains_key(&stat.parent)).collect::<Vec<_>>());
+        if family.len() == before {
+            return family;
+        }
+    }
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -43,6 +53,7 @@ fn stat(pid: u32) -> Option<Stat> {
     // The name, in parentheses, may contain anything.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    // Counted from the state: its group is the third, and user, system, and both of ended children follow.
-    Some(Stat { group: number(2)? as u32, cpu_ticks: (11..15).filter_map(number).sum() })
+    // Counted from the state: the parent is the second; user and system time, and both of ended children,
+    // are the twelfth to fifteenth.
+    Some(Stat { parent: number(1)? as u32, cpu_ticks: (11..15).filter_map(number).sum() })
 }

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
 use clap::{Args, ValueEnum};
+use nix::unistd::{ForkResult, fork};
 use rustix::buffer::spare_capacity;
+use rustix::process::{WaitOptions, wait};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -22,6 +24,7 @@ pub struct Native {
 enum Server {
     Sync,
     Thread,
+    Fork,
     Tokio,
     Datagram,
 }
@@ -38,6 +41,7 @@ impl Native {
                 let stream = stream?;
                 thread::Builder::new().spawn(|| echo(stream)).map(drop)
             })?),
+            Server::Fork => Ok(listen()?.incoming().try_for_each(|stream| fork_and_echo(stream?))?),
             Server::Tokio => Ok(tokio::runtime::Runtime::new()?.block_on(serve_tasks())?),
             Server::Datagram => Ok(echo_datagrams()?),
         }
@@ -61,6 +65,18 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
         stream.write_all(&buffer)?;
         buffer.clear();
     }
+    Ok(())
+}
+
+fn fork_and_echo(stream: TcpStream) -> io::Result<()> {
+    // SAFETY: this process has one thread, so that the child may go on as if it had been started anew.
+    if let ForkResult::Child = unsafe { fork() }? {
+        let _ = echo(stream);
+        // SAFETY: it ends the process at once; nothing is left to be flushed.
+        unsafe { nix::libc::_exit(0) }
+    }
+    drop(stream);
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     Ok(())
 }
 
