@@ -1,0 +1,5 @@
+//! Plugsock from outside: real sockets, real processes, real components.
+
+mod echo;
+mod harness;
+mod phases;
