@@ -111,7 +111,10 @@ pub struct ServeAddress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// The host may be empty, which means every interface, as in `socketserver`.
-    Inet { host: String, port: u16 },
+    Inet {
+        host: String,
+        port: u16,
+    },
     Unix(UnixAddress),
 }
 
@@ -133,10 +136,14 @@ pub enum AddressError {
         scheme: String,
     },
     /// It has no port, or one that is no number from 0 to 65535.
-    #[error("address '{0}' has no valid port: write {1}://HOST:PORT with a port from 0 (any free one) to 65535")]
+    #[error(
+        "address '{0}' has no valid port: write {1}://HOST:PORT with a port from 0 (any free one) to 65535"
+    )]
     Port(String, &'static str),
     /// An IPv6 address without brackets.
-    #[error("address '{0}' has a colon in its host: write an IPv6 address in brackets, as in {1}://[::1]:10001")]
+    #[error(
+        "address '{0}' has a colon in its host: write an IPv6 address in brackets, as in {1}://[::1]:10001"
+    )]
     Brackets(String, &'static str),
     /// A Unix address that is neither an absolute path nor a name.
     #[error("address '{0}' names no socket: write {1}:///absolute/path or {1}://@NAME")]
@@ -178,8 +185,7 @@ impl ServeAddress {
             Place::Unix(name) => Ok(vec![name.clone().into()]),
             Place::Inet { host, port } => {
                 let host = if host.is_empty() { "0.0.0.0" } else { host };
-                let unresolved =
-                    |reason: String| AddressError::Unresolved { host: host.to_owned(), reason };
+                let unresolved = |reason: String| AddressError::Unresolved { host: host.to_owned(), reason };
                 let addresses: Vec<SocketAddress> = (host, *port)
                     .to_socket_addrs()
                     .map_err(|error| unresolved(error.to_string()))?
@@ -196,9 +202,7 @@ impl ServeAddress {
     /// This address with what was really bound in place of what was asked for.
     pub(crate) fn with_bound(server_type: ServerType, bound: &SocketAddress) -> Self {
         let place = match bound {
-            SocketAddress::Inet(address) => {
-                Place::Inet { host: host_of(address), port: address.port() }
-            }
+            SocketAddress::Inet(address) => Place::Inet { host: host_of(address), port: address.port() },
             SocketAddress::Unix(name) => Place::Unix(name.clone()),
         };
         Self { server_type, place }
@@ -221,8 +225,7 @@ impl FromStr for ServeAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| AddressError::NoScheme(text.to_owned()))?;
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| AddressError::NoScheme(text.to_owned()))?;
         let server_type =
             ServerType::ALL.into_iter().find(|known| known.scheme() == scheme).ok_or_else(|| {
                 AddressError::UnknownScheme { address: text.to_owned(), scheme: scheme.to_owned() }

@@ -41,8 +41,12 @@ impl BindError {
         let reason = match error.kind() {
             AddrInUse => "another server uses this address; stop it or choose another".to_owned(),
             AddrNotAvailable => "this machine has no such address; `ip addr` lists those it has".to_owned(),
-            PermissionDenied if is_unix => "permission denied: its directory must be writable for you".to_owned(),
-            PermissionDenied => "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned(),
+            PermissionDenied if is_unix => {
+                "permission denied: its directory must be writable for you".to_owned()
+            }
+            PermissionDenied => {
+                "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned()
+            }
             NotFound if is_unix => "its directory does not exist; create it first".to_owned(),
             _ => error.to_string(),
         };

@@ -39,9 +39,7 @@ mod wake;
 
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
 pub use concurrency::Concurrency;
-pub use error::{
-    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError,
-};
+pub use error::{BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError};
 pub use listener::{SocketOptions, UnixSocketOptions};
 pub use request::{Request, UnixCredentials};
 pub use sandbox::{CacheOptions, DirGrant, Grants, Handler, Inspection, Limits, Sandbox, SandboxOptions};

@@ -75,7 +75,10 @@ pub(crate) enum Incoming {
     /// Nothing yet: wait until the listener is readable.
     Nothing,
     /// A datagram above `max_packet_size`: dropped, since to cut it would change what the client said.
-    TooLarge { client_address: SocketAddress, length: usize },
+    TooLarge {
+        client_address: SocketAddress,
+        length: usize,
+    },
 }
 
 impl Listener {

@@ -59,7 +59,14 @@ impl Request {
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        Self { id: LAST_ID.fetch_add(1, Relaxed) + 1, client_address, credentials, transport, waits: Waits::Thread, permit: None }
+        Self {
+            id: LAST_ID.fetch_add(1, Relaxed) + 1,
+            client_address,
+            credentials,
+            transport,
+            waits: Waits::Thread,
+            permit: None,
+        }
     }
 
     /// Unique among the requests of this process.

@@ -72,10 +72,13 @@ impl Sandbox {
         let engine = engine::new(&options.limits).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
-        contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state).map_err(refused)?;
+        contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
+            .map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {
             let directory = cache.directory.display().to_string();
-            let warn = |error: &std::io::Error| tracing::warn!("compiled handlers are not kept: cache {directory}: {error}");
+            let warn = |error: &std::io::Error| {
+                tracing::warn!("compiled handlers are not kept: cache {directory}: {error}")
+            };
             Cache::open(cache).inspect_err(warn).ok()
         });
         let admission = Admission::new(options.limits.max_requests, None);

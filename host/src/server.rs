@@ -464,7 +464,8 @@ impl Job {
         if let Err(error) = &served {
             self.core.hooks.handle_error(&self.request, error);
             let version = self.core.slot.current();
-            let hook = version.handler.handle_error(&self.core.info, version.generation, &self.request, error);
+            let hook =
+                version.handler.handle_error(&self.core.info, version.generation, &self.request, error);
             if let Err(error) = hook.await {
                 tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
             }

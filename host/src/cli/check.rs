@@ -12,7 +12,9 @@ use super::progress::spin_while;
 
 /// Say what a handler is, what it imports and exports, and whether this host can serve it
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not.")]
+#[command(
+    after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not."
+)]
 pub struct Check {
     /// The component to look at
     handler: PathBuf,

@@ -105,12 +105,8 @@ impl SandboxArgs {
             ..Limits::default()
         };
         let args = std::iter::once(handler.to_owned()).chain(self.grants.arguments).collect();
-        let grants = Grants {
-            env: self.grants.env,
-            dirs: self.grants.dir,
-            args,
-            send_to: self.grants.allow_send_to,
-        };
+        let grants =
+            Grants { env: self.grants.env, dirs: self.grants.dir, args, send_to: self.grants.allow_send_to };
         Sandbox::new(SandboxOptions { limits, grants, cache: self.cache.options() })
     }
 }

@@ -126,7 +126,8 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (addresses, handler) = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
+        let (addresses, handler) =
+            sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
         self.log.init();
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
@@ -194,9 +195,7 @@ fn sort_targets(
     targets: &[String],
     handler: Option<PathBuf>,
 ) -> Result<(Vec<ServeAddress>, Option<PathBuf>), clap::Error> {
-    let wrong = |message: String| {
-        super::Cli::command().error(ErrorKind::InvalidValue, message)
-    };
+    let wrong = |message: String| super::Cli::command().error(ErrorKind::InvalidValue, message);
     let mut addresses = Vec::new();
     let mut handlers: Vec<PathBuf> = handler.into_iter().collect();
     for target in targets {

@@ -80,7 +80,8 @@ impl DatagramSocket {
                     credentials = Some(UnixCredentials { pid, uid: from.uid(), gid: from.gid() });
                 }
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    local_address = Some(LocalAddress::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())));
+                    local_address =
+                        Some(LocalAddress::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())));
                 }
                 ControlMessageOwned::Ipv6PacketInfo(info) => {
                     let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
@@ -108,12 +109,7 @@ impl DatagramSocket {
         self.socket.until_done(Interest::WRITABLE, patience, send).await
     }
 
-    fn try_send_to(
-        &self,
-        data: &[u8],
-        to: &SocketAddress,
-        from: Option<LocalAddress>,
-    ) -> io::Result<()> {
+    fn try_send_to(&self, data: &[u8], to: &SocketAddress, from: Option<LocalAddress>) -> io::Result<()> {
         let fd = self.socket.socket().as_raw_fd();
         let slices = [IoSlice::new(data)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;

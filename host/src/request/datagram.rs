@@ -32,13 +32,7 @@ impl Datagram {
         packet: Vec<u8>,
         local_address: Option<LocalAddress>,
     ) -> Self {
-        Self {
-            socket,
-            local_address,
-            packet,
-            position: Mutex::default(),
-            reply: Mutex::default(),
-        }
+        Self { socket, local_address, packet, position: Mutex::default(), reply: Mutex::default() }
     }
 
     pub(super) fn packet(&self) -> &[u8] {
@@ -62,12 +56,7 @@ impl Datagram {
     }
 
     /// `NotConnected` if the address has no name to reply to.
-    pub(crate) async fn send(
-        &self,
-        data: &[u8],
-        to: &SocketAddress,
-        patience: Patience,
-    ) -> io::Result<()> {
+    pub(crate) async fn send(&self, data: &[u8], to: &SocketAddress, patience: Patience) -> io::Result<()> {
         if let SocketAddress::Unix(UnixAddress::Unnamed) = to {
             return Err(io::ErrorKind::NotConnected.into());
         }

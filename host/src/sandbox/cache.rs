@@ -131,7 +131,8 @@ impl Cache {
     /// Keeps a compiled component; a failure costs a compilation later and nothing else.
     pub(super) fn store(&self, component: &Component, component_digest: &str) {
         let path = self.path(component.engine(), component_digest);
-        let stored = component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &code));
+        let stored =
+            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &code));
         if let Err(error) = stored.and_then(|()| self.evict(&path)) {
             tracing::warn!("cannot keep the compiled handler in {}: {error}", self.0.directory.display());
         }

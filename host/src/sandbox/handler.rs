@@ -225,7 +225,11 @@ impl Handler {
     }
 
     /// Runs the `handle-timeout` hook.
-    pub(crate) async fn handle_timeout(&self, server: &Arc<ServerInfo>, generation: u64) -> Result<(), RequestError> {
+    pub(crate) async fn handle_timeout(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+    ) -> Result<(), RequestError> {
         self.hook(server, generation, None, async |hooks, store| {
             let server = store.data().server_info();
             hooks.call_handle_timeout(store, &server).await
@@ -235,7 +239,11 @@ impl Handler {
     }
 
     /// Runs the `service-actions` hook.
-    pub(crate) async fn service_actions(&self, server: &Arc<ServerInfo>, generation: u64) -> Result<(), RequestError> {
+    pub(crate) async fn service_actions(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+    ) -> Result<(), RequestError> {
         self.hook(server, generation, None, async |hooks, store| {
             let server = store.data().server_info();
             hooks.call_service_actions(store, &server).await
@@ -306,9 +314,11 @@ fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &str) -> Result<Component, S
         return Err("the file is empty".to_owned());
     }
     if bytes.starts_with(CORE_MODULE) {
-        return Err("it is a core WebAssembly module, not a component; build it for wasm32-wasip2, or turn it \
+        return Err(
+            "it is a core WebAssembly module, not a component; build it for wasm32-wasip2, or turn it \
                     into a component with `wasm-tools component new`"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if bytes.starts_with(b"\x7fELF") {
         return Err("it is native code, perhaps a precompiled component, which is never loaded; give the \
@@ -351,7 +361,9 @@ fn check_version(component: &Component) -> Result<(), String> {
     Ok(())
 }
 
-fn names<'a>(items: impl Iterator<Item = (&'a str, wasmtime::component::types::ComponentExtern<'a>)>) -> Vec<String> {
+fn names<'a>(
+    items: impl Iterator<Item = (&'a str, wasmtime::component::types::ComponentExtern<'a>)>,
+) -> Vec<String> {
     items
         // Types alone are no interface.
         .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_) | ComponentItem::Resource(_)))

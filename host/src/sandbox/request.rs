@@ -129,7 +129,8 @@ impl HostRequest for State {
     }
 
     fn set_nodelay(&mut self, _: Resource<RequestResource>, on: bool) -> Outcome<()> {
-        let (Transport::Stream(stream), ServerType::Tcp) = (&self.request().transport, self.server.server_type)
+        let (Transport::Stream(stream), ServerType::Tcp) =
+            (&self.request().transport, self.server.server_type)
         else {
             return Ok(Err(Error::Unsupported));
         };

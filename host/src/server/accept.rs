@@ -62,7 +62,9 @@ impl<'a> Acceptor<'a> {
             let Some(permit) = self.admission.admit(self.wake) else {
                 self.said_full.run(|| {
                     let max = self.admission.max();
-                    tracing::warn!("{max} requests are open, the most allowed: new ones wait in the listen queue");
+                    tracing::warn!(
+                        "{max} requests are open, the most allowed: new ones wait in the listen queue"
+                    );
                 });
                 if !self.wait(false, deadline)? {
                     return Ok(Accepted::TimedOut);

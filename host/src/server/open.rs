@@ -7,9 +7,12 @@ use std::time::Instant;
 use crate::request::Request;
 use crate::sandbox::Watch;
 
+/// The open requests by their ids, with what cuts each off.
+type Table = HashMap<u64, (Arc<Request>, Arc<Watch>)>;
+
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
-    table: Mutex<HashMap<u64, (Arc<Request>, Arc<Watch>)>>,
+    table: Mutex<Table>,
     none_left: Condvar,
 }
 
@@ -55,7 +58,7 @@ impl OpenRequests {
         open.len()
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Request>, Arc<Watch>)>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
