@@ -34,6 +34,11 @@ pub fn plugin(name: &str) -> String {
     component(env!("PLUGINS"), &name.replace('-', "_"))
 }
 
+/// A component that is written as text in `tests/components`.
+pub fn written(name: &str) -> String {
+    component(env!("WRITTEN"), name)
+}
+
 fn component(directory: &str, name: &str) -> String {
     let path = Path::new(directory).join(name).with_extension("wasm");
     assert!(path.exists(), "no such component: {}", path.display());

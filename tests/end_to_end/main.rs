@@ -2,4 +2,5 @@
 
 mod echo;
 mod harness;
+mod limits;
 mod phases;

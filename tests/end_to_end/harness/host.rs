@@ -28,7 +28,8 @@ fn build() -> PathBuf {
         None => unreachable!("a profile has a name"),
     };
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "plugsock", "--bin", "plugsock", "--profile", profile])
+        // Of the whole workspace, as `cargo run` builds it: then both share the dependencies' features.
+        .args(["build", "--quiet", "--bin", "plugsock", "--profile", profile])
         .arg("--target-dir")
         .arg(directory.parent().unwrap())
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
