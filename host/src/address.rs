@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// The four kinds of server, named after their `socketserver` classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServerType {
     /// `TCPServer`: a request is a TCP connection.
     Tcp,
@@ -40,18 +42,18 @@ impl ServerType {
 }
 
 /// The name of a Unix socket.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UnixAddress {
     /// Never bound to a name; such a datagram client cannot be answered.
     Unnamed,
     /// A path in the file system.
-    Path(PathBuf),
+    Path(#[serde(with = "path_bytes")] PathBuf),
     /// A name in Linux's abstract namespace, without its leading zero byte.
     Abstract(Vec<u8>),
 }
 
 /// One end of a socket.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketAddress {
     /// An IPv4 or IPv6 address and port.
     Inet(SocketAddr),
@@ -88,6 +90,23 @@ impl fmt::Display for UnixAddress {
             Self::Path(path) => path.as_os_str().as_bytes().escape_ascii().fmt(f),
             Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
         }
+    }
+}
+
+/// Paths need not be UTF-8, which serde's own form insists on.
+pub(crate) mod path_bytes {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::{OsStrExt, Path, PathBuf};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        let bytes = Vec::deserialize(deserializer)?;
+        Ok(std::ffi::OsString::from_vec(bytes).into())
     }
 }
 

@@ -1,8 +1,11 @@
 //! The command line: one file a subcommand.
 
+mod call;
 mod check;
+mod fork_server;
 mod log;
 mod options;
+mod privileges;
 mod progress;
 mod serve;
 
@@ -21,7 +24,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Call(Box<call::Call>),
     Check(check::Check),
+    ForkServer(fork_server::ForkServer),
 }
 
 impl Cli {
@@ -29,7 +34,9 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
+            Command::ForkServer(fork_server) => fork_server.run(),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Where a request is served: one file a strategy. Each overrides exactly what a mix-in of `socketserver`
 //! does: where `process_request` runs. None knows listeners or the sandbox.
 
+mod forking;
 mod pool;
 mod sync;
 mod tasks;
 mod threading;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+
+pub(crate) use forking::ForkSetup;
 
 use crate::request::Waits;
 use crate::server::Job;
@@ -24,6 +28,16 @@ pub enum Concurrency {
         daemon_threads: bool,
         /// Whether `server_close` waits for requests that are still served (true).
         block_on_close: bool,
+    },
+    /// A process for each request: `ForkingMixIn`. The program's `main` must begin with
+    /// [`become_fork_server_if_asked`](crate::become_fork_server_if_asked).
+    Forking {
+        /// How many requests may be served at once; more wait in the listen queue (40).
+        max_children: usize,
+        /// Whether `server_close` waits for requests that are still served (true).
+        block_on_close: bool,
+        /// Arguments with which the program's executable calls `become_fork_server_if_asked` (none).
+        arguments: Vec<OsString>,
     },
     /// A fixed set of worker threads behind a bounded queue.
     Pool {
@@ -41,13 +55,14 @@ pub enum Concurrency {
 
 impl Concurrency {
     /// The strategies' names, as [`FromStr`] takes them.
-    pub const NAMES: [&str; 4] = ["sync", "threading", "pool", "async"];
+    pub const NAMES: [&str; 5] = ["sync", "threading", "forking", "pool", "async"];
 
     /// The strategy's name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sync => "sync",
             Self::Threading { .. } => "threading",
+            Self::Forking { .. } => "forking",
             Self::Pool { .. } => "pool",
             Self::Async { .. } => "async",
         }
@@ -57,6 +72,7 @@ impl Concurrency {
     pub(crate) fn capacity(&self) -> usize {
         match self {
             Self::Sync => 1,
+            Self::Forking { max_children, .. } => *max_children,
             Self::Pool { workers, queue } => workers + queue,
             Self::Threading { .. } | Self::Async { .. } => usize::MAX,
         }
@@ -65,7 +81,7 @@ impl Concurrency {
     /// Whether a request has a thread to itself.
     pub(crate) fn waits(&self) -> Waits {
         match self {
-            Self::Sync | Self::Threading { .. } | Self::Pool { .. } => Waits::Thread,
+            Self::Sync | Self::Threading { .. } | Self::Forking { .. } | Self::Pool { .. } => Waits::Thread,
             Self::Async { .. } => Waits::Task,
         }
     }
@@ -74,6 +90,7 @@ impl Concurrency {
     pub(crate) fn waits_on_close(&self) -> bool {
         match self {
             Self::Threading { daemon_threads, block_on_close } => *block_on_close && !daemon_threads,
+            Self::Forking { block_on_close, .. } => *block_on_close,
             Self::Sync | Self::Pool { .. } | Self::Async { .. } => true,
         }
     }
@@ -109,6 +126,7 @@ impl FromStr for Concurrency {
         match name {
             "sync" => Ok(Self::Sync),
             "threading" => Ok(Self::default()),
+            "forking" => Ok(Self::Forking { max_children: 40, block_on_close: true, arguments: Vec::new() }),
             "pool" => Ok(Self::Pool { workers: 4 * cores, queue: 4 * cores }),
             "async" => Ok(Self::Async { workers: cores }),
             other => Err(format!("unknown strategy '{other}': use {}", Self::NAMES.join(", "))),
@@ -121,16 +139,23 @@ impl FromStr for Concurrency {
 pub(crate) enum Strategy {
     Sync,
     Threading(threading::Threading),
+    Forking(forking::Forking),
     Pool(pool::Pool),
     Tasks(tasks::Tasks),
 }
 
 impl Strategy {
-    /// Starts the threads that it keeps.
-    pub(crate) fn start(concurrency: &Concurrency) -> io::Result<Self> {
+    /// Starts the threads or the process that it keeps; `fork_setup` says what a process is to serve.
+    pub(crate) fn start(
+        concurrency: &Concurrency,
+        fork_setup: impl FnOnce() -> io::Result<ForkSetup>,
+    ) -> io::Result<Self> {
         Ok(match *concurrency {
             Concurrency::Sync => Self::Sync,
             Concurrency::Threading { .. } => Self::Threading(threading::Threading::new()),
+            Concurrency::Forking { ref arguments, .. } => {
+                Self::Forking(forking::Forking::start(fork_setup()?, arguments.clone())?)
+            }
             Concurrency::Pool { workers, queue } => Self::Pool(pool::Pool::start(workers, queue)?),
             Concurrency::Async { workers } => Self::Tasks(tasks::Tasks::start(workers)?),
         })
@@ -141,8 +166,16 @@ impl Strategy {
         match self {
             Self::Sync => sync::process_request(job),
             Self::Threading(threading) => threading.process_request(job),
+            Self::Forking(forking) => forking.process_request(job),
             Self::Pool(pool) => pool.process_request(job),
             Self::Tasks(tasks) => tasks.process_request(job),
+        }
+    }
+
+    /// Cuts off what the open requests' own sockets and watches do not reach.
+    pub(crate) fn cut_all(&self) {
+        if let Self::Forking(forking) = self {
+            forking.cut_all();
         }
     }
 }

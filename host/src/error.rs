@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::address::{AddressError, ServeAddress, ServerType};
 
 /// Why a server could not be bound: the operator's to mend.
@@ -109,7 +111,7 @@ pub enum ServeError {
 }
 
 /// The part of a request in which it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Before the handler: the `verify-request` hook.
     Verify,
@@ -141,7 +143,7 @@ impl fmt::Display for Phase {
 }
 
 /// A limit that a request reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Limit {
     /// Linear memory, in bytes.
     #[error("memory limit of {0} bytes reached")]
@@ -161,7 +163,7 @@ pub enum Limit {
 }
 
 /// Whose fault a failed request is, and what happened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Cause {
     /// The handler returned an error.
     Error(String),
@@ -183,22 +185,28 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(message) => write!(f, "handler error: {}", message.escape_debug()),
-            Self::Trap { message, .. } => write!(f, "handler trapped: {}", message.escape_debug()),
+            Self::Error(message) => write!(f, "handler error: {}", one_line(message)),
+            Self::Trap { message, .. } => write!(f, "handler trapped: {}", one_line(message)),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
-            Self::Client(message) => write!(f, "client gone: {}", message.escape_debug()),
-            Self::Host(message) => write!(f, "host error: {}", message.escape_debug()),
+            Self::Client(message) => write!(f, "client gone: {}", one_line(message)),
+            Self::Host(message) => write!(f, "host error: {}", one_line(message)),
         }
     }
 }
 
 /// Why a request failed. It ends that request alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RequestError {
     /// Where.
     pub phase: Phase,
     /// What, and whose fault.
     pub cause: Cause,
+}
+
+impl RequestError {
+    pub(crate) fn host(phase: Phase, message: String) -> Self {
+        Self { phase, cause: Cause::Host(message) }
+    }
 }
 
 impl fmt::Display for RequestError {
@@ -208,3 +216,16 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+/// A text from outside with its control characters escaped, so that it stays one line and moves no cursor.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => line.push('\t'),
+            control if control.is_control() => line.extend(control.escape_default()),
+            other => line.push(other),
+        }
+    }
+    line
+}

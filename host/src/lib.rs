@@ -21,6 +21,7 @@
 //! - `listener`: where requests come from; one file a server type.
 //! - `request`: one accepted connection or received packet.
 //! - `concurrency`: where a request is served; one file a strategy.
+//! - `fork_server`: the process that forks for each request.
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves.
 
@@ -29,6 +30,7 @@ mod admission;
 mod block_on;
 mod concurrency;
 mod error;
+mod fork_server;
 mod listener;
 mod request;
 mod runtime;
@@ -40,6 +42,7 @@ mod wake;
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
 pub use concurrency::Concurrency;
 pub use error::{BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError};
+pub use fork_server::become_fork_server_if_asked;
 pub use listener::{SocketOptions, UnixSocketOptions};
 pub use request::{Request, UnixCredentials};
 pub use sandbox::{CacheOptions, DirGrant, Grants, Handler, Inspection, Limits, Sandbox, SandboxOptions};

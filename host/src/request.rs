@@ -9,8 +9,11 @@ mod stream;
 mod wait;
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 pub(crate) use datagram::Datagram;
 pub(crate) use stream::Stream;
@@ -20,7 +23,7 @@ use crate::address::SocketAddress;
 use crate::admission::Permit;
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnixCredentials {
     /// The process that connected or sent; `None` where it lies in another pid namespace.
     pub pid: Option<u32>,
@@ -59,13 +62,24 @@ impl Request {
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        Self {
-            id: LAST_ID.fetch_add(1, Relaxed) + 1,
-            client_address,
-            credentials,
-            transport,
-            waits: Waits::Thread,
-            permit: None,
+        Self::received(LAST_ID.fetch_add(1, Relaxed) + 1, client_address, credentials, transport)
+    }
+
+    /// A request that another process of this host accepted and numbered.
+    pub(crate) fn received(
+        id: u64,
+        client_address: SocketAddress,
+        credentials: Option<UnixCredentials>,
+        transport: Transport,
+    ) -> Self {
+        Self { id, client_address, credentials, transport, waits: Waits::Thread, permit: None }
+    }
+
+    /// The connection's socket; `None` for a packet.
+    pub(crate) fn stream_socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.transport {
+            Transport::Stream(stream) => Some(stream.socket().as_fd()),
+            Transport::Datagram(_) => None,
         }
     }
 

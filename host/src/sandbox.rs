@@ -13,6 +13,7 @@ mod state;
 mod streams;
 mod wasi;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,9 +68,20 @@ struct Inner {
 impl Sandbox {
     /// Starts the engine. An unusable cache directory is said in the log and done without.
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let refused = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
         options.grants.check()?;
-        let engine = engine::new(&options.limits).map_err(refused)?;
+        let sandbox = Self::with_engine(engine::pooling(&options.limits), options)?;
+        sandbox.start_ticker().map_err(|error| SandboxError::Engine(error.to_string()))?;
+        Ok(sandbox)
+    }
+
+    /// For a process that forks: without pools, and without a ticker until each child starts its own.
+    pub(crate) fn for_fork_server(limits: Limits, grants: Grants) -> Result<Self, SandboxError> {
+        Self::with_engine(engine::on_demand(), SandboxOptions { limits, grants, cache: None })
+    }
+
+    fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
+        let refused = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
+        let engine = engine.map_err(refused)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
         contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
@@ -77,12 +89,27 @@ impl Sandbox {
         let cache = options.cache.clone().and_then(|cache| {
             let directory = cache.directory.display().to_string();
             let warn = |error: &std::io::Error| {
-                tracing::warn!("compiled handlers are not kept: cache {directory}: {error}")
+                tracing::warn!("compiled handlers are not kept: cache {directory}: {error}");
             };
             Cache::open(cache).inspect_err(warn).ok()
         });
         let admission = Admission::new(options.limits.max_requests, None);
         Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission })))
+    }
+
+    /// Lets time pass for guests; until then no limit on time ends one that runs.
+    pub(crate) fn start_ticker(&self) -> std::io::Result<()> {
+        engine::start_ticker(&self.0.engine)
+    }
+
+    /// Loads what [`Handler::precompiled`] of this executable wrote.
+    pub(crate) fn load_precompiled(
+        &self,
+        name: &str,
+        digest: &str,
+        code: OwnedFd,
+    ) -> Result<Handler, HandlerError> {
+        Handler::from_precompiled(self, name, digest, code)
     }
 
     /// Loads a component from a file, from the cache if it was compiled before.

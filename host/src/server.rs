@@ -7,18 +7,22 @@ mod accept;
 mod hooks;
 mod open;
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 pub use hooks::{NoHooks, ServerHooks};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::block_on::block_on;
-use crate::concurrency::{Concurrency, Strategy};
-use crate::error::{BindError, Cause, RequestError, ServeError};
+use crate::concurrency::{Concurrency, ForkSetup, Strategy};
+use crate::error::{BindError, Cause, Phase, RequestError, ServeError};
+use crate::fork_server::Setup;
 use crate::listener::{Listener, SocketOptions};
 use crate::request::Request;
 use crate::sandbox::{Handler, Watch};
@@ -36,7 +40,7 @@ pub struct ServerOptions {
     /// How its socket is made.
     pub socket: SocketOptions,
     /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
-    /// by default.
+    /// by default, but 300 s with [`Concurrency::Forking`], as in `socketserver`.
     pub timeout: Option<Duration>,
     /// Whether to listen at once, or only with [`Server::server_activate`] (true).
     pub bind_and_activate: bool,
@@ -58,7 +62,7 @@ impl Default for ServerOptions {
 }
 
 /// What a server is, for handlers and logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
     /// What it is called.
     pub name: String,
@@ -67,14 +71,19 @@ pub struct ServerInfo {
     /// The address it is bound to, with the port that it got.
     pub server_address: SocketAddress,
     /// The strategy's name.
-    pub concurrency: &'static str,
+    pub concurrency: String,
 }
 
 impl ServerInfo {
     /// For a handler that is tried out before there is a server.
     pub(crate) fn none() -> Self {
         let server_address = SocketAddress::Unix(crate::address::UnixAddress::Unnamed);
-        Self { name: String::new(), server_type: ServerType::UnixStream, server_address, concurrency: "sync" }
+        Self {
+            name: String::new(),
+            server_type: ServerType::UnixStream,
+            server_address,
+            concurrency: String::new(),
+        }
     }
 }
 
@@ -103,6 +112,9 @@ pub struct Server {
     is_serving: Mutex<bool>,
     not_serving: Condvar,
 }
+
+/// `ForkingMixIn`'s own.
+const FORKING_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What requests need of their server, also after it is closed.
 struct Core {
@@ -141,7 +153,7 @@ impl Server {
             name: options.name.unwrap_or_else(|| address.to_string()),
             server_type,
             server_address,
-            concurrency: options.concurrency.name(),
+            concurrency: options.concurrency.name().to_owned(),
         };
         let sandbox = handler.sandbox();
         let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
@@ -151,13 +163,15 @@ impl Server {
             hooks: options.hooks,
             open: Arc::default(),
         };
+        let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
+        let timeout = options.timeout.or(is_forking.then_some(FORKING_TIMEOUT));
         let server = Self {
             core: Arc::new(core),
             listener: RwLock::new(Some(Arc::new(listener))),
             admission,
             concurrency: options.concurrency,
             strategy: OnceLock::new(),
-            timeout: options.timeout,
+            timeout,
             wake: Arc::new(Wake::new()?),
             is_stopped: AtomicBool::new(false),
             is_serving: Mutex::new(false),
@@ -207,10 +221,16 @@ impl Server {
         self.core.open.count()
     }
 
+    /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
+    pub fn start(&self) -> Result<(), ServeError> {
+        self.strategy().map(|_| ())
+    }
+
     /// Serves until [`shutdown`](Self::shutdown). A shutdown that was asked for before ends it at once.
     pub fn serve_forever(&self) -> Result<(), ServeError> {
         let listener = self.listener()?;
         let _serving = Serving::begin(self)?;
+        self.start()?;
         let mut acceptor = self.acceptor(&listener);
         let mut quiet_since = Instant::now();
         loop {
@@ -305,6 +325,9 @@ impl Server {
             return 0;
         }
         let cut = self.core.open.cut_all();
+        if let Some(strategy) = self.strategy.get() {
+            strategy.cut_all();
+        }
         // A request that was cut ends within a tick, or when its system call returns.
         self.core.open.wait_until_none(Some(Instant::now() + Duration::from_secs(1)));
         cut
@@ -325,11 +348,28 @@ impl Server {
     fn strategy(&self) -> Result<&Strategy, ServeError> {
         if self.strategy.get().is_none() {
             let name = self.concurrency.name();
-            let started =
-                Strategy::start(&self.concurrency).map_err(|error| ServeError::Strategy(name, error))?;
+            let started = Strategy::start(&self.concurrency, || self.fork_setup())
+                .map_err(|error| ServeError::Strategy(name, error))?;
             let _ = self.strategy.set(started);
         }
         Ok(self.strategy.get().expect("it was set above"))
+    }
+
+    fn fork_setup(&self) -> io::Result<ForkSetup> {
+        let version = self.core.slot.current();
+        let handler = &version.handler;
+        let listener = self.listener().map_err(io::Error::other)?;
+        let setup = Setup {
+            info: (*self.core.info).clone(),
+            name: handler.name().to_owned(),
+            digest: handler.digest().to_owned(),
+            generation: version.generation,
+            limits: handler.sandbox().limits().clone(),
+            grants: handler.sandbox().grants().clone(),
+        };
+        let is_datagram = self.core.info.server_type.is_datagram();
+        let datagram_socket = is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose()?;
+        Ok(ForkSetup { setup, code: handler.precompiled()?, datagram_socket })
     }
 
     fn handle_timeout(&self) {
@@ -349,6 +389,12 @@ impl Server {
         if version.handler.has_hooks() {
             self.core.run_hook(version.handler.service_actions(&self.core.info, version.generation));
         }
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("info", &self.info).finish_non_exhaustive()
     }
 }
 
@@ -403,6 +449,7 @@ impl Core {
 }
 
 /// A request on its way through a strategy: served by `run` or `run_as_task`, closed whatever happens.
+#[derive(Debug)]
 pub(crate) struct Job {
     core: Arc<Core>,
     request: Arc<Request>,
@@ -419,29 +466,39 @@ impl Job {
 
     /// Serves the request on this thread.
     pub(crate) fn run(self) {
-        let served = block_on(self.serve(), self.watch.deadline());
-        block_on(self.end(served.unwrap_or_else(|| Err(self.watch.timed_out()))), None);
+        let version = self.core.slot.current();
+        let served =
+            version.handler.serve_here(&self.core.info, version.generation, &self.request, &self.watch);
+        block_on(self.request.shutdown_request(), None);
+        block_on(self.end(served), None);
     }
 
     /// Serves the request among other tasks of a tokio runtime.
     pub(crate) async fn run_as_task(self) {
+        let version = self.core.slot.current();
+        let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
         let served = match self.watch.deadline() {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), self.serve()).await.ok(),
-            None => Some(self.serve().await),
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), serving)
+                .await
+                .unwrap_or_else(|_| Err(self.watch.timed_out())),
+            None => serving.await,
         };
-        self.end(served.unwrap_or_else(|| Err(self.watch.timed_out()))).await;
+        self.request.shutdown_request().await;
+        self.end(served).await;
+    }
+
+    /// Closes a request that another process has served and shut down.
+    pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
+        block_on(self.end(served), None);
+    }
+
+    pub(crate) fn request(&self) -> &Arc<Request> {
+        &self.request
     }
 
     /// Closes the request unserved.
     pub(crate) fn refuse(self, reason: &str) {
-        let error =
-            RequestError { phase: crate::error::Phase::Instantiate, cause: Cause::Host(reason.to_owned()) };
-        block_on(self.end(Err(error)), None);
-    }
-
-    async fn serve(&self) -> Result<(), RequestError> {
-        let version = self.core.slot.current();
-        version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch).await
+        block_on(self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))), None);
     }
 
     /// Says how it went, and closes the request.
@@ -460,7 +517,6 @@ impl Job {
                 }
             }
         }
-        self.request.shutdown_request().await;
         if let Err(error) = &served {
             self.core.hooks.handle_error(&self.request, error);
             let version = self.core.slot.current();

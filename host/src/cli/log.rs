@@ -1,5 +1,6 @@
 //! The host's log, on standard error.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
@@ -24,6 +25,12 @@ enum LogFormat {
 }
 
 impl LogOptions {
+    /// The options that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let format = self.log_format.to_possible_value().expect("no format is hidden");
+        ["--log-format", format.get_name(), "--log-level", &self.log_level].map(OsString::from).into()
+    }
+
     /// Starts logging.
     pub fn init(&self) {
         let filter = EnvFilter::new(&self.log_level);

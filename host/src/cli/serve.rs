@@ -13,8 +13,10 @@ use plugsock::{Concurrency, ServeAddress, Server, ServerOptions, SocketOptions, 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::fork_server::ForkServer;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
+use super::privileges::{PrivilegeArgs, parse_group, parse_user};
 use super::progress::spin_while;
 
 const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
@@ -40,6 +42,8 @@ pub struct Serve {
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
+    privileges: PrivilegeArgs,
+    #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
     log: LogOptions,
@@ -56,7 +60,7 @@ Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Serving")]
 struct ServingArgs {
-    /// Where requests are served: sync, threading, pool or async
+    /// Where requests are served: sync, threading, forking, pool or async
     #[arg(long, value_name = "STRATEGY", default_value = "threading")]
     concurrency: Concurrency,
 
@@ -64,11 +68,15 @@ struct ServingArgs {
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     workers: Option<usize>,
 
+    /// forking: how many processes may serve at once
+    #[arg(long, value_name = "COUNT", default_value_t = 40, value_parser = parse_count)]
+    max_children: usize,
+
     /// threading: do not wait at the end for threads that still serve
     #[arg(long)]
     daemon_threads: bool,
 
-    /// threading: do not wait at the end for open requests
+    /// threading, forking: do not wait at the end for open requests
     #[arg(long)]
     no_block_on_close: bool,
 
@@ -108,12 +116,12 @@ struct SocketArgs {
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     mode: Option<u32>,
 
-    /// Owner of a Unix socket's file, by user id
-    #[arg(long, value_name = "UID")]
+    /// Owner of a Unix socket's file, by name or id
+    #[arg(long, value_name = "USER", value_parser = parse_user)]
     owner: Option<u32>,
 
-    /// Group of a Unix socket's file, by group id
-    #[arg(long, value_name = "GID")]
+    /// Group of a Unix socket's file, by name or id
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     group: Option<u32>,
 }
 
@@ -129,6 +137,7 @@ impl Serve {
         let (addresses, handler) =
             sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
         self.log.init();
+        plugsock::become_fork_server_if_asked();
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
         let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
@@ -141,15 +150,17 @@ impl Serve {
         let mut servers = Vec::new();
         for address in &addresses {
             let options = ServerOptions {
-                concurrency: self.serving.concurrency(),
+                concurrency: self.serving.concurrency(&self.log),
                 timeout: self.serving.timeout.0,
                 socket: self.socket.options(),
                 ..ServerOptions::default()
             };
             servers.push(Arc::new(Server::bind(address, handler.clone(), options)?));
         }
+        self.privileges.drop()?;
         for server in &servers {
-            let (concurrency, digest) = (server.info().concurrency, handler.digest());
+            server.start()?;
+            let (concurrency, digest) = (&server.info().concurrency, handler.digest());
             println!("ready {} {} {digest} {concurrency}", server.address(), handler.name());
         }
         serve_until_signal(servers, signals, shutdown_timeout)
@@ -157,8 +168,13 @@ impl Serve {
 }
 
 impl ServingArgs {
-    fn concurrency(&self) -> Concurrency {
+    fn concurrency(&self, log: &LogOptions) -> Concurrency {
         let concurrency = match self.concurrency {
+            Concurrency::Forking { .. } => Concurrency::Forking {
+                max_children: self.max_children,
+                block_on_close: !self.no_block_on_close,
+                arguments: ForkServer::arguments(log),
+            },
             Concurrency::Threading { .. } => Concurrency::Threading {
                 daemon_threads: self.daemon_threads,
                 block_on_close: !self.no_block_on_close,

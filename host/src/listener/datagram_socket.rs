@@ -1,15 +1,19 @@
 //! Receives packets and sends replies, for both datagram server types.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, UnixAddr, cmsg_space,
-    recvmsg, sendmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, UnixAddr, cmsg_space, recvmsg, sendmsg,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix};
+use serde::{Deserialize, Serialize};
 use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 
@@ -25,20 +29,23 @@ pub(crate) struct DatagramSocket {
     server_type: ServerType,
     /// Where packets are received before they are copied at their true size. Only the accepting thread
     /// takes the lock.
-    buffer: Mutex<Buffer>,
-}
-
-#[derive(Debug)]
-struct Buffer {
-    packet: Vec<u8>,
-    control: Vec<u8>,
+    buffer: Mutex<Vec<u8>>,
 }
 
 /// Which of a wildcard socket's addresses a packet was sent to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum LocalAddress {
     V4(Ipv4Addr),
     V6(Ipv6Addr, u32),
+}
+
+/// What the kernel says of a packet.
+struct Envelope {
+    /// Its whole length, also where the buffer was shorter.
+    length: usize,
+    client_address: SocketAddress,
+    credentials: Option<UnixCredentials>,
+    local_address: Option<LocalAddress>,
 }
 
 pub(super) enum Received {
@@ -47,13 +54,11 @@ pub(super) enum Received {
 }
 
 impl DatagramSocket {
-    pub(super) fn new(socket: Socket, server_type: ServerType) -> io::Result<Self> {
+    pub(crate) fn new(socket: Socket, server_type: ServerType) -> io::Result<Self> {
         if server_type == ServerType::UnixDatagram {
             socket.set_passcred(true)?;
         }
-        let control = cmsg_space::<libc::in6_pktinfo>() + cmsg_space::<libc::ucred>();
-        let buffer = Mutex::new(Buffer { packet: Vec::new(), control: vec![0; control] });
-        Ok(Self { socket: Waitable::new(socket), server_type, buffer })
+        Ok(Self { socket: Waitable::new(socket), server_type, buffer: Mutex::default() })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SockAddr> {
@@ -62,39 +67,68 @@ impl DatagramSocket {
 
     /// The next packet; never blocks.
     pub(super) fn try_recv(self: &Arc<Self>, max_packet_size: usize) -> io::Result<Received> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Buffer { packet, control } = &mut *buffer;
+        let mut packet = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         packet.resize(max_packet_size.min(PACKET_MAX), 0);
-        // With MSG_TRUNC the kernel reports a packet's whole length, also where it does not fit.
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        let fd = self.socket.socket().as_raw_fd();
-        let mut slices = [IoSliceMut::new(packet)];
-        let received = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(control), flags)?;
-        let length = received.bytes;
-        let client_address = client_address(received.address.as_ref());
-        let (mut credentials, mut local_address) = (None, None);
-        for message in received.cmsgs()? {
-            match message {
-                ControlMessageOwned::ScmCredentials(from) => {
-                    let pid = u32::try_from(from.pid()).ok().filter(|pid| *pid != 0);
-                    credentials = Some(UnixCredentials { pid, uid: from.uid(), gid: from.gid() });
-                }
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    local_address =
-                        Some(LocalAddress::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())));
-                }
-                ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    local_address = Some(LocalAddress::V6(address, info.ipi6_ifindex));
-                }
-                _ => {}
-            }
-        }
+        let Envelope { length, client_address, credentials, local_address } = match self.server_type {
+            ServerType::UnixDatagram => self.recv_unix(&mut packet)?,
+            _ => self.recv_inet(&mut packet)?,
+        };
         if length > packet.len() {
             return Ok(Received::TooLarge { client_address, length });
         }
         let datagram = Datagram::new(self.clone(), packet[..length].to_vec(), local_address);
         Ok(Received::Packet(Request::new(client_address, credentials, Transport::Datagram(datagram))))
+    }
+
+    /// nix, since rustix knows no `IP_PKTINFO`.
+    fn recv_inet(&self, packet: &mut [u8]) -> io::Result<Envelope> {
+        // With MSG_TRUNC the kernel reports a packet's whole length, also where it does not fit.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        let mut control = [0; cmsg_space::<libc::in6_pktinfo>()];
+        let fd = self.socket.socket().as_raw_fd();
+        let mut slices = [IoSliceMut::new(packet)];
+        let received = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), flags)?;
+        let local_address = received.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                Some(LocalAddress::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())))
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                Some(LocalAddress::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr), info.ipi6_ifindex))
+            }
+            _ => None,
+        });
+        let address = received.address.as_ref();
+        let v4 = address.and_then(SockaddrStorage::as_sockaddr_in).map(|v4| SocketAddr::from(*v4));
+        let v6 = address.and_then(SockaddrStorage::as_sockaddr_in6).map(|v6| SocketAddr::from(*v6));
+        let client_address = v4.or(v6).ok_or(io::ErrorKind::InvalidData)?.into();
+        Ok(Envelope { length: received.bytes, client_address, credentials: None, local_address })
+    }
+
+    /// rustix, since nix takes an address without a name for whatever its memory held.
+    fn recv_unix(&self, packet: &mut [u8]) -> io::Result<Envelope> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+        let received =
+            rustix::net::recvmsg(self.socket.socket(), &mut [IoSliceMut::new(packet)], &mut control, flags)?;
+        let credentials = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(from) => Some(UnixCredentials {
+                pid: u32::try_from(from.pid.as_raw_pid()).ok(),
+                uid: from.uid.as_raw(),
+                gid: from.gid.as_raw(),
+            }),
+            _ => None,
+        });
+        let address = received.address.and_then(|address| SocketAddrUnix::try_from(address).ok());
+        let client_address = address.map_or(UnixAddress::Unnamed, |address| {
+            match (address.path_bytes(), address.abstract_name()) {
+                (Some(path), _) => UnixAddress::Path(OsStr::from_bytes(path).into()),
+                (None, Some(name)) => UnixAddress::Abstract(name.to_vec()),
+                (None, None) => UnixAddress::Unnamed,
+            }
+        });
+        let client_address = client_address.into();
+        Ok(Envelope { length: received.bytes, client_address, credentials, local_address: None })
     }
 
     /// Sends one datagram.
@@ -152,25 +186,5 @@ impl DatagramSocket {
 impl AsFd for DatagramSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.socket().as_fd()
-    }
-}
-
-fn client_address(address: Option<&SockaddrStorage>) -> SocketAddress {
-    // A Unix sender that was never bound has no address at all.
-    let Some(address) = address else { return UnixAddress::Unnamed.into() };
-    if let Some(v4) = address.as_sockaddr_in() {
-        return std::net::SocketAddr::from(*v4).into();
-    }
-    if let Some(v6) = address.as_sockaddr_in6() {
-        return std::net::SocketAddr::from(*v6).into();
-    }
-    debug_assert_eq!(address.family(), Some(nix::sys::socket::AddressFamily::Unix));
-    let unix = address.as_unix_addr();
-    if let Some(path) = unix.and_then(UnixAddr::path) {
-        return UnixAddress::Path(path.to_owned()).into();
-    }
-    match unix.and_then(UnixAddr::as_abstract) {
-        Some(name) => UnixAddress::Abstract(name.to_vec()).into(),
-        None => UnixAddress::Unnamed.into(),
     }
 }

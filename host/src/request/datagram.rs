@@ -39,6 +39,11 @@ impl Datagram {
         &self.packet
     }
 
+    /// What another process needs to serve it.
+    pub(crate) fn parts(&self) -> (&[u8], Option<LocalAddress>) {
+        (&self.packet, self.local_address)
+    }
+
     pub(crate) fn recv(&self, max: usize) -> Vec<u8> {
         let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         let unread = &self.packet[*position..];

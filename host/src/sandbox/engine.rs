@@ -17,7 +17,8 @@ const SPARE: u32 = 16;
 /// More is slower: clearing then costs more than the faults.
 const KEEP_RESIDENT: usize = 64 * 1024;
 
-pub(super) fn new(limits: &Limits) -> wasmtime::Result<Engine> {
+/// An engine with pools: memory, tables and stacks are kept from one request to the next.
+pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
     let requests = u32::try_from(limits.max_requests).unwrap_or(u32::MAX).saturating_add(SPARE);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(requests)
@@ -35,20 +36,28 @@ pub(super) fn new(limits: &Limits) -> wasmtime::Result<Engine> {
         .max_unused_warm_slots(requests)
         // It skips pages that were swapped out, so the next instance could read them.
         .pagemap_scan(Enabled::No);
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+}
+
+/// An engine without pools, for a process that forks: each mapping would be copied with each fork. It takes
+/// what an engine with pools has compiled.
+pub(super) fn on_demand() -> wasmtime::Result<Engine> {
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::OnDemand))
+}
+
+/// What compiled code depends on.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .concurrency_support(false)
         // Backtraces come from frame pointers; registering unwind tables would only slow loading down.
         .native_unwind_info(false);
-    let engine = Engine::new(&config)?;
-    start_ticker(&engine)?;
-    Ok(engine)
+    config
 }
 
 /// Advances the epoch as long as the engine lives, so that every running guest is looked at once a tick.
-fn start_ticker(engine: &Engine) -> wasmtime::Result<()> {
+pub(super) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
         while let Some(engine) = engine.upgrade() {

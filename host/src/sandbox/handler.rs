@@ -1,7 +1,11 @@
 //! A checked, compiled and linked component, and the serving of one request by it.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{MemfdFlags, SealFlags};
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
@@ -13,8 +17,11 @@ use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::State;
 use super::{Sandbox, cache};
+use crate::address::{ServerType, UnixAddress};
+use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
-use crate::request::Request;
+use crate::listener::DatagramSocket;
+use crate::request::{Datagram, Request, Stream, Transport};
 use crate::server::ServerInfo;
 
 /// The interface that every handler exports.
@@ -56,6 +63,32 @@ impl Handler {
         Self::link(sandbox, &name, digest, &component).map_err(unfit)
     }
 
+    /// The compiled code, in a file without a name, for a process that is to serve it too.
+    pub(crate) fn precompiled(&self) -> io::Result<OwnedFd> {
+        let code = self.0.instance.component().serialize().map_err(io::Error::other)?;
+        let memfd = rustix::fs::memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let mut file = File::from(memfd);
+        file.write_all(&code)?;
+        let memfd = OwnedFd::from(file);
+        rustix::fs::fcntl_add_seals(&memfd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+        Ok(memfd)
+    }
+
+    /// The handler that [`Handler::precompiled`] wrote.
+    pub(super) fn from_precompiled(
+        sandbox: &Sandbox,
+        name: &str,
+        digest: &str,
+        code: OwnedFd,
+    ) -> Result<Self, HandlerError> {
+        let unfit = |reason| HandlerError::Unfit { name: name.to_owned(), reason };
+        let bytes = read_all(code).map_err(|error| unfit(error.to_string()))?;
+        // SAFETY: the host that started this process compiled it, and sealed it against any change since.
+        let component = unsafe { Component::deserialize(&sandbox.0.engine, bytes) };
+        let component = component.map_err(|error| unfit(format!("{error:#}")))?;
+        Self::link(sandbox, name, digest.to_owned(), &component).map_err(unfit)
+    }
+
     fn link(sandbox: &Sandbox, name: &str, digest: String, component: &Component) -> Result<Self, String> {
         check_version(component)?;
         let instance = sandbox.0.linker.instantiate_pre(component).map_err(|error| {
@@ -92,7 +125,7 @@ impl Handler {
             }
             Ok::<(), wasmtime::Error>(())
         };
-        let tried = crate::block_on::block_on(watch.over(try_out), watch.deadline());
+        let tried = block_on(watch.over(try_out), watch.deadline());
         let reason = match tried {
             Some(Ok(Ok(()))) => return Ok(()),
             Some(Ok(Err(error))) => match store.data().meter.refused {
@@ -147,6 +180,48 @@ impl Handler {
         let mut store = self.store(server, generation, Some(request), watch);
         let served = watch.over(self.run_phases(&mut store)).await;
         served.flatten().map_err(|cause| RequestError { phase: watch.phase(), cause })
+    }
+
+    /// Serves one request on this thread, which serves nothing else meanwhile.
+    pub(crate) fn serve_here(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+        request: &Arc<Request>,
+        watch: &Arc<Watch>,
+    ) -> Result<(), RequestError> {
+        block_on(self.serve(server, generation, request, watch), watch.deadline())
+            .unwrap_or_else(|| Err(watch.timed_out()))
+    }
+
+    /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
+    /// the handler has finished and the connection is half-closed; the handler finds it a Unix stream.
+    pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
+        let transport = Transport::Stream(Stream::new(connection.into()));
+        self.call_with(ServerType::UnixStream, UnixAddress::Unnamed, transport)
+    }
+
+    /// Serves one packet without a server; replies go to `client`, a Unix datagram socket's name.
+    pub fn call_datagram(&self, packet: Vec<u8>, client: UnixAddress) -> Result<(), RequestError> {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)
+            .and_then(|socket| DatagramSocket::new(socket, ServerType::UnixDatagram))
+            .map_err(|error| RequestError::host(Phase::Instantiate, error.to_string()))?;
+        let transport = Transport::Datagram(Datagram::new(Arc::new(socket), packet, None));
+        self.call_with(ServerType::UnixDatagram, client, transport)
+    }
+
+    fn call_with(
+        &self,
+        server_type: ServerType,
+        client: UnixAddress,
+        transport: Transport,
+    ) -> Result<(), RequestError> {
+        let info = ServerInfo { name: "call".to_owned(), server_type, ..ServerInfo::none() };
+        let request = Arc::new(Request::new(client.into(), None, transport));
+        let watch = Arc::new(Watch::new(self.0.sandbox.limits(), request.waits));
+        let served = self.serve_here(&Arc::new(info), 1, &request, &watch);
+        block_on(request.shutdown_request(), None);
+        served
     }
 
     /// Leaves the watch in the phase that failed.
@@ -299,6 +374,15 @@ impl Sandbox {
         let verdict = verdict.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
         Inspection { digest, size: bytes.len(), imports, exports, verdict }
     }
+}
+
+/// A file from its beginning: who wrote it left the descriptor at its end.
+fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(file);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -8,13 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::error::{Cause, Limit, Phase, RequestError};
 use crate::request::Waits;
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Linear memory of all its memories together, in bytes (256 MiB).
     pub memory: usize,

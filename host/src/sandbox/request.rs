@@ -172,7 +172,7 @@ impl State {
                 ServerType::UnixDatagram => types::ServerType::UnixDatagram,
             },
             server_address: contract_address(&self.server.server_address),
-            concurrency: self.server.concurrency.to_owned(),
+            concurrency: self.server.concurrency.clone(),
             handler_digest: self.digest.to_string(),
             generation: self.generation,
         }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
-use crate::error::SandboxError;
+use crate::error::{SandboxError, one_line};
 
 /// What handlers may reach beyond their request; nothing by default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables.
     pub env: Vec<(String, String)>,
@@ -26,9 +27,10 @@ pub struct Grants {
 }
 
 /// A directory that handlers may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirGrant {
     /// The directory on the host.
+    #[serde(with = "crate::address::path_bytes")]
     pub host: PathBuf,
     /// The path under which handlers see it.
     pub guest: String,
@@ -106,17 +108,9 @@ impl Lines {
         }
     }
 
-    /// Logs the line with its control characters escaped, so that it stays one line and moves no cursor.
     fn emit(&mut self) {
         let text = String::from_utf8_lossy(&self.partial);
-        let mut line = String::with_capacity(text.len());
-        for character in text.trim_end_matches(['\r', '\n']).chars() {
-            match character {
-                '\t' => line.push('\t'),
-                control if control.is_control() => line.extend(control.escape_default()),
-                other => line.push(other),
-            }
-        }
+        let line = one_line(text.trim_end_matches(['\r', '\n']));
         let stream = self.name;
         tracing::info!(target: "guest", request = self.request, stream, "{line}");
         self.partial.clear();

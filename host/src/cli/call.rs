@@ -1,0 +1,98 @@
+//! `plugsock call`: one request, with standard input and output as the client.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::Context;
+use clap::Args;
+use plugsock::{Handler, UnixAddress};
+
+use super::log::LogOptions;
+use super::options::SandboxArgs;
+use super::progress::spin_while;
+
+/// Run one request, with standard input and output as the client
+///
+/// What is typed is what the handler receives; what it sends is printed. No server is bound.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  echo hello | plugsock call echo.wasm
+  echo hello | plugsock call --datagram daytime.wasm
+
+Exit status: 0 if the handler served the request, 1 if it failed.")]
+pub struct Call {
+    /// The handler, a component's file
+    handler: PathBuf,
+
+    /// Make all of standard input one packet, and print each reply
+    #[arg(long)]
+    datagram: bool,
+
+    #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Call {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        self.log.init();
+        let name = self.handler.display().to_string();
+        let sandbox = self.sandbox.sandbox(&name)?;
+        let handler = spin_while(&format!("compiling {name}"), || sandbox.load(&self.handler))?;
+        if self.datagram {
+            call_datagram(&handler)?
+        } else {
+            call_stream(&handler)?
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn call_stream(handler: &Handler) -> anyhow::Result<()> {
+    let (mut client, server) = UnixStream::pair().context("cannot make a pair of sockets")?;
+    let mut sending = client.try_clone().context("cannot duplicate a socket")?;
+    // Not joined: it may wait for input that the handler never asked for.
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut sending);
+        let _ = sending.shutdown(Shutdown::Write);
+    });
+    let printer = thread::spawn(move || print_stream(&mut client));
+    let called = handler.call(server.into());
+    printer.join().expect("printing does not panic").context("cannot print the answer")?;
+    Ok(called?)
+}
+
+/// Prints what comes as it comes: a dialogue must not wait for a full buffer.
+fn print_stream(client: &mut UnixStream) -> io::Result<()> {
+    let mut buffer = [0; 64 * 1024];
+    let mut stdout = io::stdout().lock();
+    loop {
+        match client.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => stdout.write_all(&buffer[..read])?,
+        }
+        stdout.flush()?;
+    }
+}
+
+fn call_datagram(handler: &Handler) -> anyhow::Result<()> {
+    let name = format!("plugsock-call-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name)?;
+    let client = UnixDatagram::bind_addr(&address).context("cannot make a socket for the replies")?;
+    client.set_nonblocking(true)?;
+    let mut packet = Vec::new();
+    io::stdin().read_to_end(&mut packet).context("cannot read the packet")?;
+    let called = handler.call_datagram(packet, UnixAddress::Abstract(name.into_bytes()));
+    // All replies were sent before the handler finished.
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(length) = client.recv(&mut buffer) {
+        io::stdout().write_all(&buffer[..length]).context("cannot print the reply")?;
+    }
+    Ok(called?)
+}

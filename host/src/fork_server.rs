@@ -1,0 +1,231 @@
+//! The fork server: a second process of the host that forks for each request, as `ForkingMixIn` does.
+//!
+//! ```text
+//!  host                                fork server                        child
+//!  accept, verify ──request, socket──▶ says "taken", forks ─────────────▶ serves, says how it went, exits
+//!  ends the job   ◀──────────────────── reaps, says "exited"
+//! ```
+//!
+//! Forking a process that has threads is a gamble: a lock that another thread holds stays locked for ever in
+//! the child. So the forking is done by a process that never had a second thread: it is the host's
+//! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
+//! child may start threads, since it never forks.
+
+mod confine;
+mod message;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use nix::unistd::{ForkResult, fork};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use seccompiler::BpfProgram;
+
+pub(crate) use message::{Channel, FromServer, Setup, ToServer, WireRequest};
+
+use crate::block_on::block_on;
+use crate::error::{Phase, RequestError};
+use crate::listener::DatagramSocket;
+use crate::sandbox::{Handler, Sandbox, Watch};
+use crate::server::ServerInfo;
+use crate::wake::poll_until;
+
+/// Marks the process that is to become a fork server.
+pub(crate) const MARKER: &str = "PLUGSOCK_FORK_SERVER";
+
+/// What a child gets beyond its request's time before it is killed: its own watch should have ended it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Becomes the fork server and never returns, if this process was started to be one.
+///
+/// A program that embeds a server with [`Concurrency::Forking`](crate::Concurrency) calls this first in its
+/// `main`, before it starts a thread: the strategy starts the program's own executable anew. What the
+/// handlers print goes to the `tracing` subscriber that was set up before this call.
+pub fn become_fork_server_if_asked() {
+    CAN_BE_STARTED.store(true, Relaxed);
+    if std::env::var_os(MARKER).is_some() {
+        let code = match run() {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!("fork server: {error}");
+                1
+            }
+        };
+        std::process::exit(code);
+    }
+}
+
+/// Whether this program would become a fork server if it were started as one.
+pub(crate) fn can_be_started() -> bool {
+    CAN_BE_STARTED.load(Relaxed)
+}
+
+static CAN_BE_STARTED: AtomicBool = AtomicBool::new(false);
+
+fn run() -> io::Result<()> {
+    let channel = Channel::from_stdin()?;
+    let Some((ToServer::Setup(setup), fds)) = channel.recv()? else {
+        return Err(io::Error::other("the host did not say what to serve"));
+    };
+    match ForkServer::new(channel, *setup, fds) {
+        Ok(mut server) => {
+            server.channel.send(&FromServer::Ready(Ok(())), &[])?;
+            server.serve()
+        }
+        Err((channel, reason)) => channel.send(&FromServer::Ready(Err(reason)), &[]),
+    }
+}
+
+struct ForkServer {
+    channel: Channel,
+    setup: Setup,
+    info: Arc<ServerInfo>,
+    handler: Handler,
+    datagram_socket: Option<Arc<DatagramSocket>>,
+    /// The system calls that a child gives up besides.
+    child_filter: Option<BpfProgram>,
+    children: HashMap<u64, Child>,
+}
+
+struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    kill_at: Option<Instant>,
+}
+
+impl ForkServer {
+    fn new(channel: Channel, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, (Channel, String)> {
+        match Self::load(&setup, fds) {
+            Ok((handler, datagram_socket)) => {
+                let info = Arc::new(setup.info.clone());
+                let child_filter = confine::confine(&setup.grants);
+                let children = HashMap::new();
+                Ok(Self { channel, setup, info, handler, datagram_socket, child_filter, children })
+            }
+            Err(reason) => Err((channel, reason)),
+        }
+    }
+
+    fn load(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(Handler, Option<Arc<DatagramSocket>>), String> {
+        let mut fds = fds.into_iter();
+        let code = fds.next().ok_or("the host sent no handler")?;
+        let server_type = setup.info.server_type;
+        let datagram_socket = fds
+            .next()
+            .map(|socket| DatagramSocket::new(socket.into(), server_type).map(Arc::new))
+            .transpose()
+            .map_err(|error| error.to_string())?;
+        let sandbox = Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone())
+            .map_err(|error| error.to_string())?;
+        let handler =
+            sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
+        Ok((handler, datagram_socket))
+    }
+
+    /// Forks for each request until the host closes the channel.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            self.reap()?;
+            match self.channel.try_recv() {
+                Ok(Some((ToServer::Serve(request), fds))) => self.process_request(request, fds)?,
+                Ok(Some((ToServer::KillAll, _))) => self.children.values().for_each(Child::kill),
+                Ok(Some((ToServer::Setup(_), _))) => return Err(io::Error::other("it is set up already")),
+                // The host is gone. Children finish what they serve; nobody waits for them any more.
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Until the host says something, a child exits, or one has to be killed.
+    fn wait(&self) -> io::Result<()> {
+        let mut fds = vec![PollFd::new(&self.channel, PollFlags::IN)];
+        fds.extend(self.children.values().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        let deadline = self.children.values().filter_map(|child| child.kill_at).min();
+        poll_until(&mut fds, deadline).map(drop)
+    }
+
+    /// Collects the children that have exited: only those that were forked here, one by one.
+    fn reap(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let mut exited = Vec::new();
+        for (id, child) in &mut self.children {
+            if child.kill_at.is_some_and(|at| at <= now) {
+                child.kill();
+                child.kill_at = None;
+            }
+            if let Some((_, status)) = waitpid(Some(child.pid), WaitOptions::NOHANG)? {
+                exited.push((*id, status));
+            }
+        }
+        for (id, status) in exited {
+            self.children.remove(&id);
+            let signal = status.terminating_signal();
+            self.channel.send(&FromServer::Exited { id, status: status.exit_status(), signal }, &[])?;
+        }
+        Ok(())
+    }
+
+    /// `socketserver`'s `process_request` of `ForkingMixIn`.
+    fn process_request(&mut self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
+        let id = request.id;
+        // Said before the fork: if this process is killed between the two, the host must not have the
+        // request served a second time.
+        self.channel.send(&FromServer::Taken(id), &[])?;
+        // SAFETY: this process has a single thread, so the child may do whatever it could have done.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => self.child(request, fds),
+            Ok(ForkResult::Parent { child }) => {
+                let pid = Pid::from_raw(child.as_raw()).expect("a child's process id is positive");
+                let kill_at = self.setup.limits.request_time.map(|time| Instant::now() + time + GRACE);
+                let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+                self.children.insert(id, Child { pid, pidfd, kill_at });
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("cannot fork: {error}");
+                let error = RequestError::host(Phase::Instantiate, message);
+                self.channel.send(&FromServer::Outcome(id, Err(error)), &[])?;
+                self.channel.send(&FromServer::Exited { id, status: None, signal: None }, &[])
+            }
+        }
+    }
+
+    /// Serves one request and exits.
+    fn child(&mut self, request: WireRequest, fds: Vec<OwnedFd>) -> ! {
+        let id = request.id;
+        self.children.clear();
+        let outcome = match self.serve_one(request, fds) {
+            Ok(outcome) => outcome,
+            Err(error) => Err(RequestError::host(Phase::Instantiate, error.to_string())),
+        };
+        let told = self.channel.send(&FromServer::Outcome(id, outcome), &[]);
+        std::process::exit(if told.is_ok() { 0 } else { 1 });
+    }
+
+    fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<Result<(), RequestError>> {
+        let name = format!("forking-{}", std::process::id());
+        rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
+        confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
+        self.handler.sandbox().start_ticker()?;
+        let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
+        let request = Arc::new(request);
+        let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
+        let served = self.handler.serve_here(&self.info, self.setup.generation, &request, &watch);
+        block_on(request.shutdown_request(), None);
+        Ok(served)
+    }
+}
+
+impl Child {
+    fn kill(&self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+}

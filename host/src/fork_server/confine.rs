@@ -1,0 +1,214 @@
+//! The second wall: what a fork server and its children give up before guest code runs, so that a guest that
+//! broke out of the sandbox would find itself in a process that can do little.
+//!
+//! Where the kernel lacks a feature, that is said in the log and the rest is done.
+
+use std::io;
+
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
+};
+use nix::libc;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
+};
+
+use crate::sandbox::{Grants, Limits};
+
+/// Room for what is not the guest's memory: code, tables, stacks, the host's own heap.
+const OWN_MEMORY: u64 = 512 << 20;
+
+/// Linear memories reserve far more address space than they may use.
+const ADDRESS_SPACE: u64 = 64 << 30;
+
+/// Descriptors beyond the guest's own: the channel, standard streams, what polls them.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Confines the fork server, and with it every child; returns what each child adds.
+pub(super) fn confine(grants: &Grants) -> Option<BpfProgram> {
+    let core = Rlimit { current: Some(0), maximum: Some(0) };
+    warn("no core dumps", setrlimit(Resource::Core, core));
+    warn("no new privileges", rustix::thread::set_no_new_privs(true));
+    warn("Landlock", restrict_files(grants));
+    let filters = filters();
+    match filters {
+        Ok((server, child)) => {
+            warn("seccomp", apply_filter(&server));
+            Some(child)
+        }
+        Err(error) => {
+            warn::<(), _>("seccomp", Err(error));
+            None
+        }
+    }
+}
+
+/// What a child adds: it may make no process, and use no more than its request may.
+pub(super) fn confine_child(limits: &Limits, filter: Option<&BpfProgram>) {
+    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    let mut set = vec![
+        (Resource::As, both(ADDRESS_SPACE)),
+        (Resource::Data, both(limits.memory as u64 + OWN_MEMORY)),
+        (Resource::Nofile, both(limits.resources as u64 + OWN_DESCRIPTORS)),
+    ];
+    if let Some(time) = limits.cpu_time {
+        // In whole seconds, and only if the request's own watch has failed.
+        set.push((Resource::Cpu, both(time.as_secs() + 2)));
+    }
+    for (resource, limit) in set {
+        warn("resource limits", setrlimit(resource, limit));
+    }
+    if let Some(filter) = filter {
+        warn("seccomp in a child", apply_filter(filter));
+    }
+}
+
+fn warn<T, E: std::fmt::Display>(what: &str, done: Result<T, E>) {
+    if let Err(error) = done {
+        tracing::warn!("a process that serves runs without {what}: {error}");
+    }
+}
+
+/// Nothing but the granted directories can be opened.
+fn restrict_files(grants: &Grants) -> io::Result<()> {
+    const KNOWN: ABI = ABI::V3;
+    let directories =
+        |read_only| grants.dirs.iter().filter(move |dir| dir.read_only == read_only).map(|d| &d.host);
+    let restrict = || -> Result<_, landlock::RulesetError> {
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(KNOWN))?
+            .create()?
+            .add_rules(path_beneath_rules(directories(true), AccessFs::from_read(KNOWN)))?
+            .add_rules(path_beneath_rules(directories(false), AccessFs::from_all(KNOWN)))?
+            .restrict_self()
+    };
+    match restrict().map_err(io::Error::other)?.ruleset {
+        RulesetStatus::NotEnforced => Err(io::Error::other("this kernel has none")),
+        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+    }
+}
+
+/// For the fork server: what serving needs and nothing else. For a child besides: no new process.
+fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let allowed = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    // As if the kernel were older: the C library then falls back from clone3 to clone, which can be filtered.
+    let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
+    let server = SeccompFilter::new(allowed, not_there, SeccompAction::Allow, arch)?;
+    // clone(2) makes a thread with this flag and a process without.
+    let thread = libc::CLONE_THREAD as u64;
+    let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;
+    let no_process = [(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?])].into_iter().collect();
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let child = SeccompFilter::new(no_process, SeccompAction::Allow, denied, arch)?;
+    Ok((server.try_into()?, child.try_into()?))
+}
+
+/// The system calls of a process that serves: its sockets, memory, threads and clocks, files in granted
+/// directories, and the forking itself. No `execve`, no `socket`, no `connect`.
+const ALLOWED: &[libc::c_long] = &[
+    // The request, the channel, the log.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_ioctl,
+    // Waiting.
+    libc::SYS_ppoll,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_socketpair,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_gettimeofday,
+    libc::SYS_restart_syscall,
+    // Memory.
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_memfd_create,
+    // Processes and threads.
+    libc::SYS_clone,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_pidfd_open,
+    libc::SYS_kill,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_seccomp,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_membarrier,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_getrandom,
+    libc::SYS_uname,
+    // Files in granted directories; Landlock says which those are.
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_lseek,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_getdents64,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fadvise64,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_utimensat,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_arch_prctl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+];
