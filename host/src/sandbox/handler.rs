@@ -113,8 +113,9 @@ impl Handler {
         Ok(handler)
     }
 
-    /// Makes one instance, so that exports of wrong types and a too large beginning show now.
-    fn try_out(&self) -> Result<(), String> {
+    /// Makes one instance and drops it, so that exports of wrong types and a too large beginning show now.
+    #[doc(hidden)]
+    pub fn try_out(&self) -> Result<(), String> {
         let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits()));
         let mut store = self.store(&Arc::new(ServerInfo::none()), 0, None, &watch);
         let try_out = async {

@@ -1,0 +1,104 @@
+//! How Plugsock stands against what people would use instead, in one run on one machine: `cargo bench`.
+//!
+//! ```text
+//! driver ──starts──▶ contender     ours or a peer: one process, alone on the machine, all echo
+//!    │                   ▲
+//!    └─────starts──▶ load generator, or a process that holds connections open
+//! ```
+//!
+//! A *figure* compares two *trials*. A group of figures runs in rounds; each round runs every trial of the
+//! group once, so that a ratio's two sides are taken close together. The processes beside the driver are
+//! this same binary in another role.
+
+mod cost;
+mod figure;
+mod load;
+mod machine;
+mod peers;
+mod plan;
+mod process;
+mod report;
+mod trial;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use plan::Scale;
+use report::Report;
+
+/// Compare Plugsock with native servers, Python's `socketserver` and inetd-like ones
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Fewer and shorter rounds: under two minutes
+    #[arg(long)]
+    quick: bool,
+
+    /// Only figures whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+
+    /// Cargo says so to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What else this binary is, for the driver.
+#[derive(Debug, Subcommand)]
+#[command(hide = true)]
+enum Role {
+    Load(load::Load),
+    Hold(load::Hold),
+    Native(peers::Native),
+    Inetd(peers::Inetd),
+    Instantiate(cost::Instantiate),
+    SpawnThread(cost::SpawnThread),
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.role {
+        None => drive(&cli),
+        Some(Role::Load(load)) => load.run(),
+        Some(Role::Hold(hold)) => hold.run(),
+        Some(Role::Native(native)) => native.run(),
+        Some(Role::Inetd(inetd)) => inetd.run(),
+        Some(Role::Instantiate(instantiate)) => instantiate.run(),
+        Some(Role::SpawnThread(spawn)) => spawn.run(),
+    }
+}
+
+fn drive(cli: &Cli) -> anyhow::Result<()> {
+    raise_descriptor_limit()?;
+    let scale = if cli.quick { Scale::quick() } else { Scale::full() };
+    let mut report = Report::new();
+    println!("{}", report.machine);
+    for mut group in plan::groups(&scale) {
+        group.figures.retain(|figure| figure.name.contains(&cli.only));
+        for finding in figure::compare(&group, &scale)? {
+            println!("{finding}");
+            report.findings.push(finding);
+        }
+    }
+    println!("written to {}", report.write()?.display());
+    Ok(())
+}
+
+/// Ten thousand connections need as many descriptors, in the processes that inherit this limit.
+fn raise_descriptor_limit() -> anyhow::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// The block that bulk transfer is made of, and the most that a peer reads at once: what `echo` reads.
+const BLOCK: usize = 64 * 1024;
+
+/// What is sent to and fro otherwise.
+const MESSAGE: usize = 32;
+
+/// Longer than anything here lasts that goes well.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,160 @@
+//! Who is compared: Plugsock's strategies and their peers, which all echo, each in a process of its own.
+//!
+//! A contender says `ready` and its address on standard output when it can be connected to. All have the same
+//! listen queue, and none sets a socket option that another does not.
+
+mod inetd;
+mod native;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use anyhow::anyhow;
+
+use crate::process::{Process, Silence};
+use crate::trial::Failure;
+use crate::{PATIENCE, report};
+pub use inetd::Inetd;
+pub use native::Native;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contender {
+    /// `plugsock serve` with its built-in `echo`, a fresh instance for each request; the strategy.
+    Plugsock(&'static str),
+    /// Rust's standard library, one connection after the other.
+    NativeSync,
+    /// Rust's standard library, a thread for each connection.
+    NativeThread,
+    /// tokio, a task for each connection.
+    NativeTokio,
+    /// Rust's standard library, one datagram after the other.
+    NativeDatagram,
+    /// Python's `ThreadingTCPServer`.
+    PythonThreading,
+    /// Python's `ForkingTCPServer`.
+    PythonForking,
+    /// Python's `ThreadingUDPServer`.
+    PythonDatagram,
+    /// The `wasmtime` command with a WASI command, started for each connection.
+    InetdWasmtime,
+    /// `cat`, started for each connection: the least that a process for each connection costs.
+    InetdCat,
+}
+
+use Contender::*;
+
+/// A contender that is ready.
+pub struct Running {
+    pub address: SocketAddr,
+    process: Process,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// A listen queue in which the connections of all clients have room.
+const REQUEST_QUEUE_SIZE: i32 = 1024;
+
+impl Contender {
+    /// Starts it and waits until it is ready for that many connections at once.
+    pub fn launch(self, is_datagram: bool, connections: usize) -> Result<Running, Failure> {
+        let mut process = Process::start(self.command(is_datagram, connections)?)?;
+        match process.line(PATIENCE) {
+            Ok(line) => Ok(Running { address: address(&line)?, process }),
+            Err(Silence::Ended { status, words }) if status.code() == Some(USAGE_ERROR) => {
+                Err(Failure::Unavailable(words.lines().next().unwrap_or_default().to_owned()))
+            }
+            Err(silence) => Err(Failure::Broken(anyhow!(silence).context(format!("{self} is not ready")))),
+        }
+    }
+
+    fn command(self, is_datagram: bool, connections: usize) -> Result<Command, Failure> {
+        Ok(match self {
+            Plugsock(strategy) => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_plugsock"));
+                let address = if is_datagram { "udp://127.0.0.1:0" } else { "tcp://127.0.0.1:0" };
+                command.args(["serve", address, "--concurrency", strategy]);
+                command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+                if connections > 1000 {
+                    command.args(["--max-requests", &connections.to_string()]);
+                }
+                command
+            }
+            NativeSync | NativeThread | NativeTokio | NativeDatagram => {
+                let mut command = Process::role("native")?;
+                command.arg(self.to_string().trim_start_matches("native-"));
+                command
+            }
+            PythonThreading => python("ThreadingTCPServer")?,
+            PythonForking => python("ForkingTCPServer")?,
+            PythonDatagram => python("ThreadingUDPServer")?,
+            InetdWasmtime => inetd(&["wasmtime", "run", CAT_WAT])?,
+            InetdCat => inetd(&["cat"])?,
+        })
+    }
+}
+
+/// What a program exits with when it does not know an option, such as a strategy.
+const USAGE_ERROR: i32 = 2;
+
+/// A WASI command that echoes.
+const CAT_WAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/serving/peers/cat.wat");
+
+const SOCKETSERVER_ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/serving/peers/echo.py");
+
+/// The interpreter itself, since `python3` may be a script that looks for one.
+static PYTHON: LazyLock<Option<String>> = LazyLock::new(|| {
+    let print = "import sys; print(sys.executable)";
+    let output = Command::new("python3").args(["-c", print]).output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|path| !path.is_empty())
+});
+
+fn python(class: &str) -> Result<Command, Failure> {
+    let interpreter = PYTHON.as_ref();
+    let interpreter =
+        interpreter.ok_or_else(|| Failure::Unavailable("no python3 is installed".to_owned()))?;
+    let mut command = Command::new(interpreter);
+    command.args([SOCKETSERVER_ECHO, class, &REQUEST_QUEUE_SIZE.to_string()]);
+    Ok(command)
+}
+
+fn inetd(program: &[&str]) -> Result<Command, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|directory| Path::new(&directory).join(program[0]).is_file()) {
+        return Err(Failure::Unavailable(format!("no {} is installed", program[0])));
+    }
+    let mut command = Process::role("inetd")?;
+    command.arg("--").args(program);
+    Ok(command)
+}
+
+/// The address in a line of the kind `ready tcp://127.0.0.1:8000`, which may go on.
+fn address(line: &str) -> anyhow::Result<SocketAddr> {
+    let address = line.strip_prefix("ready ").and_then(|words| words.split_whitespace().next());
+    let (_, address) =
+        address.and_then(|address| address.split_once("://")).ok_or_else(|| anyhow!("it said {line:?}"))?;
+    Ok(address.parse()?)
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Plugsock(strategy) => strategy,
+            NativeSync => "native-sync",
+            NativeThread => "native-thread",
+            NativeTokio => "native-tokio",
+            NativeDatagram => "native-datagram",
+            PythonThreading => "python-threading",
+            PythonForking => "python-forking",
+            PythonDatagram => "python-datagram",
+            InetdWasmtime => "inetd-wasmtime",
+            InetdCat => "inetd-cat",
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Which figures there are: the table of what is compared with what.
+
+use std::time::Duration;
+
+use crate::figure::{Figure, Group};
+use crate::load::Work;
+use crate::peers::Contender::{self, *};
+use crate::trial::{Quantile, Trial};
+
+/// How long and how often is measured.
+pub struct Scale {
+    pub warm_up: Duration,
+    pub window: Duration,
+    rounds: usize,
+    /// For trials that open thousands of connections.
+    rounds_of_many: usize,
+    /// How many clients connect at once.
+    growth: &'static [usize],
+    /// Process starts in one trial.
+    pub starts: usize,
+}
+
+impl Scale {
+    pub fn quick() -> Self {
+        Self {
+            warm_up: Duration::from_millis(50),
+            window: Duration::from_millis(250),
+            rounds: 3,
+            rounds_of_many: 1,
+            growth: &[1, 16, 256],
+            starts: 3,
+        }
+    }
+
+    pub fn full() -> Self {
+        Self {
+            warm_up: Duration::from_millis(250),
+            window: Duration::from_millis(1000),
+            rounds: 5,
+            rounds_of_many: 3,
+            growth: &[1, 4, 16, 64, 256],
+            starts: 5,
+        }
+    }
+}
+
+/// Clients at once, unless the figure is about their number: as many as `pool` has workers on two cores, since
+/// a connection that stays open occupies one.
+const CLIENTS: usize = 8;
+
+/// Connections of a bulk transfer.
+const STREAMS: usize = 4;
+
+/// Open connections that are busy while others are idle.
+pub const ACTIVE: usize = 10;
+
+const OURS: [(Contender, Contender); 4] = [
+    (Plugsock("sync"), NativeSync),
+    (Plugsock("threading"), NativeThread),
+    (Plugsock("pool"), NativeThread),
+    (Plugsock("async"), NativeTokio),
+];
+
+pub fn groups(scale: &Scale) -> Vec<Group> {
+    let mut groups = vec![
+        Group { figures: connect(), rounds: scale.rounds },
+        Group { figures: ping(), rounds: scale.rounds },
+        Group { figures: bulk(), rounds: scale.rounds },
+        Group { figures: datagram(), rounds: scale.rounds },
+        Group { figures: vec![instantiate()], rounds: scale.rounds },
+        Group { figures: start(), rounds: scale.rounds },
+    ];
+    for clients in scale.growth {
+        groups.push(Group { figures: growth(*clients), rounds: scale.rounds });
+    }
+    for connections in [100, 1000, 10_000] {
+        groups.push(Group { figures: idle(connections), rounds: scale.rounds_of_many });
+    }
+    groups.push(Group { figures: latency(), rounds: scale.rounds_of_many });
+    groups
+}
+
+fn connect() -> Vec<Figure> {
+    let figure = |ours, peer| loaded("connect", Work::Connect, CLIENTS, ours, peer);
+    vec![
+        figure(Plugsock("pool"), NativeThread).target(1.0),
+        figure(Plugsock("threading"), NativeThread).target(0.75),
+        figure(Plugsock("async"), NativeTokio).target(0.85),
+        figure(Plugsock("sync"), NativeSync),
+        figure(Plugsock("forking"), PythonForking).target(3.0),
+        figure(Plugsock("threading"), PythonThreading).target(6.0),
+        figure(Plugsock("forking"), InetdWasmtime),
+        figure(Plugsock("threading"), InetdWasmtime),
+        figure(Plugsock("forking"), InetdCat),
+    ]
+}
+
+fn ping() -> Vec<Figure> {
+    let figure = |ours, peer| loaded("ping", Work::Ping, CLIENTS, ours, peer);
+    vec![
+        figure(Plugsock("pool"), NativeThread).target(0.95),
+        figure(Plugsock("threading"), NativeThread).target(0.95),
+        figure(Plugsock("async"), NativeTokio).target(0.9),
+        loaded("ping", Work::Ping, 1, Plugsock("sync"), NativeSync),
+        figure(Plugsock("forking"), PythonForking),
+        figure(Plugsock("threading"), PythonThreading),
+    ]
+}
+
+fn bulk() -> Vec<Figure> {
+    let figure = |(ours, peer)| {
+        let streams = if ours == Plugsock("sync") { 1 } else { STREAMS };
+        loaded("bulk", Work::Bulk, streams, ours, peer).target(0.95)
+    };
+    OURS.into_iter().chain([(Plugsock("forking"), NativeThread)]).map(figure).collect()
+}
+
+fn datagram() -> Vec<Figure> {
+    let figure = |ours, peer| loaded("datagram", Work::Datagram, CLIENTS, ours, peer);
+    let strategies = ["sync", "threading", "pool", "async"];
+    let against_native = strategies.map(|strategy| figure(Plugsock(strategy), NativeDatagram).target(0.35));
+    let against_python = ["threading", "forking"].map(|strategy| figure(Plugsock(strategy), PythonDatagram));
+    against_native.into_iter().chain(against_python).collect()
+}
+
+fn growth(clients: usize) -> Vec<Figure> {
+    let figure = |(ours, peer)| loaded(&format!("connect-{clients}"), Work::Connect, clients, ours, peer);
+    OURS[1..].iter().copied().map(figure).collect()
+}
+
+fn loaded(name: &str, work: Work, clients: usize, ours: Contender, peer: Contender) -> Figure {
+    let trial = |contender| Trial::Load { work, clients, contender };
+    Figure::new(format!("{name}/{ours}/{peer}"), trial(ours), trial(peer))
+}
+
+fn instantiate() -> Figure {
+    Figure::new("instantiate/library/thread-spawn".to_owned(), Trial::Instantiate, Trial::SpawnThread)
+        .target(2.0)
+}
+
+fn start() -> Vec<Figure> {
+    let figure = |(ours, peer): (Contender, Contender)| {
+        Figure::new(format!("start/{ours}/{peer}"), Trial::Start(ours), Trial::Start(peer))
+    };
+    let with_python = [(Plugsock("threading"), PythonThreading)];
+    OURS.into_iter().chain(with_python).map(figure).collect()
+}
+
+fn idle(connections: usize) -> Vec<Figure> {
+    // Ten thousand threads are not what anybody would run.
+    let pairs = if connections > 1000 { &OURS[3..] } else { &OURS[1..] };
+    // A pool holds no more connections than it has workers.
+    let pairs = pairs.iter().filter(|(ours, _)| *ours != Plugsock("pool"));
+    let figure = |&(ours, peer)| {
+        let trial = |contender| Trial::Idle { connections, contender };
+        Figure::new(format!("idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer))
+    };
+    pairs.map(figure).collect()
+}
+
+/// Not against a peer: how much slower active connections are among 10,000 idle ones than among 100.
+fn latency() -> Vec<Figure> {
+    let figure = |contender| {
+        [("latency-p50", Quantile::Median), ("latency-p99", Quantile::P99)].map(|(name, quantile)| {
+            let trial = |idle| Trial::Latency { idle, quantile, contender };
+            Figure::new(format!("{name}/{contender}-10000-idle/100-idle"), trial(10_000), trial(100))
+        })
+    };
+    let ours = figure(Plugsock("async")).map(|figure| figure.target(0.5));
+    ours.into_iter().chain(figure(NativeTokio)).collect()
+}

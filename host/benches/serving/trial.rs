@@ -1,0 +1,206 @@
+//! One measurement of one contender.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+use crate::cost::Cost;
+use crate::load::{LoadReport, Work};
+use crate::peers::{Contender, Running};
+use crate::plan::{ACTIVE, Scale};
+use crate::process::{Process, answer};
+use crate::{MESSAGE, PATIENCE, machine, report};
+
+/// What is measured, and of whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trial {
+    /// Operations a second, under full load.
+    Load { work: Work, clients: usize, contender: Contender },
+    /// Memory of an open connection on which nothing happens.
+    Idle { connections: usize, contender: Contender },
+    /// How long an answer takes on a few busy connections beside idle ones.
+    Latency { idle: usize, quantile: Quantile, contender: Contender },
+    /// From the start of the process to its first answer.
+    Start(Contender),
+    /// A fresh instance and its drop.
+    Instantiate,
+    /// A native thread, spawned and joined.
+    SpawnThread,
+}
+
+/// Which of the sorted latencies counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantile {
+    Median,
+    P99,
+}
+
+/// What one measurement came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    pub value: f64,
+    #[serde(flatten)]
+    detail: Detail,
+}
+
+/// What helps to understand a value.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Detail {
+    Load {
+        /// CPU time of the contender for one operation.
+        cpu_microseconds: f64,
+        /// How much of one core the load generator used; near 1, it was the bottleneck.
+        load_busy: f64,
+    },
+    Memory {
+        /// KiB of page tables a connection, which are not part of the value.
+        page_tables: f64,
+    },
+    None {},
+}
+
+/// Why there is no sample.
+pub enum Failure {
+    /// It can't be had here, which is no fault.
+    Unavailable(String),
+    /// Something went wrong, and the run with it.
+    Broken(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+/// What a value counts.
+pub struct Unit {
+    pub name: &'static str,
+    pub more_is_better: bool,
+}
+
+impl Trial {
+    pub fn unit(self) -> Unit {
+        let (name, more_is_better) = match self {
+            Self::Load { work: Work::Bulk, .. } => ("MiB/s", true),
+            Self::Load { .. } => ("/s", true),
+            Self::Idle { .. } => ("KiB", false),
+            Self::Latency { .. } | Self::Instantiate | Self::SpawnThread => ("µs", false),
+            Self::Start(_) => ("ms", false),
+        };
+        Unit { name, more_is_better }
+    }
+
+    pub fn measure(self, scale: &Scale) -> Result<Sample, Failure> {
+        match self {
+            Self::Load { work, clients, contender } => {
+                let running = contender.launch(work.is_datagram(), clients)?;
+                let load = work.put_on(&running, clients, scale)?;
+                let value = match work {
+                    Work::Bulk => load.operations / 16.0 / load.seconds,
+                    _ => load.operations / load.seconds,
+                };
+                Ok(load.sample(value))
+            }
+            Self::Idle { connections, contender } => idle(connections, contender),
+            Self::Latency { idle, quantile, contender } => {
+                let running = contender.launch(false, idle + ACTIVE)?;
+                let _holding = hold(&running, idle)?;
+                let load = Work::Ping.put_on(&running, ACTIVE, scale)?;
+                Ok(load.sample(match quantile {
+                    Quantile::Median => load.median_microseconds,
+                    Quantile::P99 => load.p99_microseconds,
+                }))
+            }
+            Self::Start(contender) => start(contender, scale.starts),
+            Self::Instantiate => {
+                let mut command = Process::role("instantiate")?;
+                command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+                cost(command, scale)
+            }
+            Self::SpawnThread => cost(Process::role("spawn-thread")?, scale),
+        }
+    }
+}
+
+impl LoadReport {
+    fn sample(&self, value: f64) -> Sample {
+        let cpu_microseconds = self.contender_cpu_seconds * 1e6 / self.operations;
+        Sample {
+            value,
+            detail: Detail::Load { cpu_microseconds, load_busy: self.load_cpu_seconds / self.seconds },
+        }
+    }
+}
+
+fn cost(mut command: std::process::Command, scale: &Scale) -> Result<Sample, Failure> {
+    command.arg("--window-ms").arg(scale.window.as_millis().to_string());
+    let cost: Cost = answer(command, 2 * scale.window + PATIENCE)?;
+    Ok(Sample { value: cost.microseconds, detail: Detail::None {} })
+}
+
+fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
+    let running = contender.launch(false, connections + 1)?;
+    // What the first request brings with it is not the connections' fault.
+    exchange(running.address)?;
+    let before = machine::usage(running.pid());
+    let _holding = hold(&running, connections)?;
+    let after = machine::usage(running.pid());
+    let each = |before: f64, after: f64| (after - before) / connections as f64;
+    let page_tables = each(before.page_tables, after.page_tables);
+    Ok(Sample { value: each(before.resident, after.resident), detail: Detail::Memory { page_tables } })
+}
+
+/// A process that has opened so many connections, and exchanged a message on each.
+fn hold(running: &Running, connections: usize) -> anyhow::Result<Process> {
+    let mut command = Process::role("hold")?;
+    command.args(["--address", &running.address.to_string(), "--connections", &connections.to_string()]);
+    let mut process = Process::start(command)?;
+    process.line(6 * PATIENCE).with_context(|| format!("opening {connections} connections"))?;
+    Ok(process)
+}
+
+/// The median of several starts.
+fn start(contender: Contender, starts: usize) -> Result<Sample, Failure> {
+    // Once for the cache of compiled handlers, and the system's of files.
+    drop(contender.launch(false, 1)?);
+    let mut times = Vec::new();
+    for _ in 0..starts {
+        let begin = Instant::now();
+        let running = contender.launch(false, 1)?;
+        exchange(running.address)?;
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    let value = times[starts / 2].as_secs_f64() * 1e3;
+    Ok(Sample { value, detail: Detail::None {} })
+}
+
+/// One connection, one message, the same bytes back.
+fn exchange(address: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&[b'?'; MESSAGE])?;
+    let mut answer = [0; MESSAGE];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer == [b'?'; MESSAGE], "other bytes came back");
+    Ok(())
+}
+
+impl Work {
+    /// Has a process of its own put load on a contender.
+    fn put_on(self, running: &Running, clients: usize, scale: &Scale) -> anyhow::Result<LoadReport> {
+        let mut command = Process::role("load")?;
+        let milliseconds = |duration: Duration| duration.as_millis().to_string();
+        command
+            .args([self.name(), "--address", &running.address.to_string()])
+            .args(["--clients", &clients.to_string(), "--contender", &running.pid().to_string()])
+            .args(["--warm-up-ms", &milliseconds(scale.warm_up)])
+            .args(["--window-ms", &milliseconds(scale.window)]);
+        answer(command, scale.warm_up + scale.window + 3 * PATIENCE)
+    }
+}
