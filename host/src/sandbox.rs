@@ -4,9 +4,11 @@
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
 mod cache;
+mod component;
 mod contract;
 mod engine;
 mod handler;
+mod hooks;
 mod limits;
 mod request;
 mod state;
@@ -21,7 +23,8 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 pub use cache::CacheOptions;
-pub use handler::{Handler, Inspection};
+pub use component::Inspection;
+pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::Watch;
 pub use wasi::{DirGrant, Grants};

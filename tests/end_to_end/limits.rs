@@ -12,13 +12,18 @@ use crate::harness::{Client, Host, for_each_strategy, guest, pattern, plugsock, 
 fn ends_at_a_limit(handler: &str, args: &[&str], phase: &str, cause: &str) {
     for_each_strategy(|strategy| {
         let mut host = Host::serve(
-            &[&["tcp://127.0.0.1:0", handler, "--concurrency", strategy, "--log-level", "warn"], args].concat(),
+            &[&["tcp://127.0.0.1:0", handler, "--concurrency", strategy, "--log-level", "warn"], args]
+                .concat(),
         );
         for _ in 0..2 {
             assert!(host.connect().is_closed());
         }
         let lines = host.log.wait_for_count(cause, 2);
-        assert!(lines[0].contains(&format!("phase={phase}")) && lines[0].contains("request=1 "), "{}", lines[0]);
+        assert!(
+            lines[0].contains(&format!("phase={phase}")) && lines[0].contains("request=1 "),
+            "{}",
+            lines[0]
+        );
         assert!(host.terminate().success());
         assert_eq!(host.log.text().lines().count(), 2, "{}", host.log.text());
     });
@@ -57,7 +62,8 @@ fn a_handler_that_begins_above_a_limit_is_not_served() {
         (guest("phases"), "--memory", "64KiB", "memory"),
         (written("table"), "--table-elements", "1000", "table"),
     ] {
-        let ended = run(plugsock().args(["serve", "tcp://127.0.0.1:0", &handler, "--no-cache", option, limit]));
+        let ended =
+            run(plugsock().args(["serve", "tcp://127.0.0.1:0", &handler, "--no-cache", option, limit]));
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains(word) && ended.stderr.lines().count() == 1, "{ended:?}");
     }
@@ -88,7 +94,12 @@ fn an_endless_loop_ends_at_the_wall_clock_limit() {
 /// G10
 #[test]
 fn a_sleep_ends_at_the_wall_clock_limit() {
-    ends_at_a_limit(&guest("sleep_forever"), &["--request-time", "100ms"], "handle", " time limit of 100ms reached");
+    ends_at_a_limit(
+        &guest("sleep_forever"),
+        &["--request-time", "100ms"],
+        "handle",
+        " time limit of 100ms reached",
+    );
 }
 
 #[test]
