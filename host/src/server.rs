@@ -102,6 +102,9 @@ impl Server {
             concurrency: options.concurrency.name().to_owned(),
         };
         let sandbox = handler.sandbox();
+        if let Some(idle_time) = sandbox.limits().idle_time {
+            listener.set_timeout(idle_time)?;
+        }
         let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
         let core = Core {
             info: Arc::new(info),

@@ -58,7 +58,7 @@ impl DatagramSocket {
         if server_type == ServerType::UnixDatagram {
             socket.set_passcred(true)?;
         }
-        Ok(Self { socket: Waitable::new(socket), server_type, buffer: Mutex::default() })
+        Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SockAddr> {
@@ -139,8 +139,8 @@ impl DatagramSocket {
         from: Option<LocalAddress>,
         patience: Patience,
     ) -> io::Result<()> {
-        let send = || self.try_send_to(data, to, from);
-        self.socket.until_done(Interest::WRITABLE, patience, send).await
+        let send = |_| self.try_send_to(data, to, from);
+        self.socket.until_done(Interest::WRITABLE, patience, send, |()| false).await
     }
 
     fn try_send_to(&self, data: &[u8], to: &SocketAddress, from: Option<LocalAddress>) -> io::Result<()> {

@@ -173,7 +173,7 @@ impl Handler {
     /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
     /// the handler has finished and the connection is half-closed; the handler finds it a Unix stream.
     pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
-        let transport = Transport::Stream(Stream::new(connection.into()));
+        let transport = Transport::Stream(Stream::new(connection.into(), None));
         self.call_with(ServerType::UnixStream, UnixAddress::Unnamed, transport)
     }
 

@@ -138,6 +138,9 @@ pub(crate) struct Watch {
     deadline: Option<Instant>,
     request_time: Duration,
     cpu_time: Option<Duration>,
+    /// Whether the thread's clock is read, which is a system call: only after a tick has found the guest
+    /// running for the first time.
+    is_metered: AtomicBool,
     /// CPU time of finished polls, and the thread's clock at the start of this one, in nanoseconds.
     cpu_spent: AtomicU64,
     cpu_at_start: AtomicU64,
@@ -156,8 +159,9 @@ impl Watch {
             deadline: limits.request_time.map(|time| Instant::now() + time),
             request_time: limits.request_time.unwrap_or_default(),
             cpu_time: limits.cpu_time,
+            is_metered: AtomicBool::new(false),
             cpu_spent: AtomicU64::new(0),
-            cpu_at_start: AtomicU64::new(0),
+            cpu_at_start: AtomicU64::new(u64::MAX),
             is_cut: AtomicBool::new(false),
             is_shared: waits == Waits::Task,
             phase: AtomicU8::new(Phase::Instantiate as u8),
@@ -205,12 +209,16 @@ impl Watch {
     }
 
     fn cpu_spent(&self) -> Duration {
-        let this_poll = thread_cpu_time().saturating_sub(self.cpu_at_start.load(Relaxed));
+        let start = self.cpu_at_start.load(Relaxed);
+        let this_poll = if start == u64::MAX { 0 } else { thread_cpu_time().saturating_sub(start) };
         Duration::from_nanos(self.cpu_spent.load(Relaxed) + this_poll)
     }
 
     /// What the engine's ticker asks of a guest that is running: stop, go on, or let other tasks go first.
     pub(super) fn on_tick(&self) -> wasmtime::Result<UpdateDeadline> {
+        if self.cpu_time.is_some() && !self.is_metered.swap(true, Relaxed) {
+            self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        }
         match self.reached() {
             Some(limit) => Err(limit.into()),
             None if self.is_shared => Ok(UpdateDeadline::Yield(1)),
@@ -230,16 +238,20 @@ impl Watch {
         serving: Pin<&mut impl Future<Output = T>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<T, Cause>> {
-        self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        if self.is_metered.load(Relaxed) {
+            self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        }
         // What the panic may have left half-done is the store of this request, which is dropped.
         match catch_unwind(AssertUnwindSafe(|| serving.poll(context))) {
             Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Err(Cause::Host("it panicked; please report this".to_owned()))),
         }
-        self.cpu_spent.store(self.cpu_spent().as_nanos() as u64, Relaxed);
-        // Between polls no CPU time passes; from here on `reached` counts none.
-        self.cpu_at_start.store(u64::MAX, Relaxed);
+        if self.is_metered.load(Relaxed) {
+            self.cpu_spent.store(self.cpu_spent().as_nanos() as u64, Relaxed);
+            // Between polls no CPU time passes; from here on `reached` counts none.
+            self.cpu_at_start.store(u64::MAX, Relaxed);
+        }
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         match self.reached() {
             Some(limit) => Poll::Ready(Err(Cause::Limit(limit))),
