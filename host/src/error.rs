@@ -188,7 +188,7 @@ impl fmt::Display for Cause {
             Self::Error(message) => write!(f, "handler error: {}", one_line(message)),
             Self::Trap { message, .. } => write!(f, "handler trapped: {}", one_line(message)),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
-            Self::Client(message) => write!(f, "client gone: {}", one_line(message)),
+            Self::Client(message) => write!(f, "client went or fell silent: {}", one_line(message)),
             Self::Host(message) => write!(f, "host error: {}", one_line(message)),
         }
     }

@@ -242,7 +242,7 @@ fn ended(
 ) -> Result<Result<(), Cause>, Cause> {
     match result {
         Ok(Ok(())) => Ok(Ok(())),
-        Ok(Err(message)) if store.data().request_handle().is_client_gone() => Ok(Err(Cause::Client(message))),
+        Ok(Err(message)) if store.data().request_handle().is_client_at_fault() => Ok(Err(Cause::Client(message))),
         Ok(Err(message)) => Ok(Err(Cause::Error(message))),
         Err(error) => Err(cause(store, &error)),
     }
