@@ -78,7 +78,7 @@ impl Deadlines {
 }
 
 /// How often running guests are looked at.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// How long a hook may hold up the accept loop.
 const HOOK_TIME: Duration = Duration::from_secs(1);
