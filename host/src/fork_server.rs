@@ -218,9 +218,11 @@ impl ForkServer {
         let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
-        let served = self.handler.serve_here(&self.info, self.setup.generation, &request, &watch);
-        block_on(request.shutdown_request(), None);
-        Ok(served)
+        Ok(block_on(async {
+            let served = self.handler.serve(&self.info, self.setup.generation, &request, &watch).await;
+            request.shutdown_request().await;
+            served
+        }))
     }
 }
 

@@ -121,7 +121,7 @@ impl Sandbox {
         let name = path.display().to_string();
         match std::fs::read(path) {
             Ok(component) => self.load_bytes(path_name(path), &component),
-            Err(source) => Err(HandlerError::Read { name, source }),
+            Err(reason) => Err(HandlerError::Read { name, reason }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The way of a request, whole: accept → verify → strategy → serve → close.
 //!
-//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], logged and
-//! counted.
+//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], said in the
+//! log and to the hooks.
 
 mod accept;
 mod hooks;
@@ -23,7 +23,7 @@ use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::block_on::block_on;
 use crate::concurrency::{Concurrency, ForkSetup, Strategy};
-use crate::error::{BindError, RequestError, ServeError};
+use crate::error::{BindError, Cause, RequestError, ServeError};
 use crate::fork_server::Setup;
 use crate::listener::Listener;
 use crate::request::Request;
@@ -203,24 +203,29 @@ impl Server {
 
     /// Serves one request, or runs `handle_timeout` if none comes in time. Whether one came; a refused one did.
     pub fn handle_request(&self) -> Result<bool, ServeError> {
-        match self.get_request()? {
-            Some(request) => self.verify_and_process(request).map(|()| true),
-            None => {
+        match self.next_request()? {
+            Accepted::Request(request) => self.verify_and_process(request).map(|()| true),
+            Accepted::TimedOut => {
                 self.handle_timeout();
                 Ok(false)
             }
+            Accepted::Stopped => Ok(false),
         }
     }
 
     /// Waits for a request, at most for the server's `timeout`; for programs with a loop of their own.
     pub fn get_request(&self) -> Result<Option<Arc<Request>>, ServeError> {
-        let listener = self.listener()?;
-        let _serving = Serving::begin(self)?;
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        match self.acceptor(&listener).get_request(deadline)? {
+        match self.next_request()? {
             Accepted::Request(request) => Ok(Some(request)),
             Accepted::TimedOut | Accepted::Stopped => Ok(None),
         }
+    }
+
+    fn next_request(&self) -> Result<Accepted, ServeError> {
+        let listener = self.listener()?;
+        let _serving = Serving::begin(self)?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        self.acceptor(&listener).get_request(deadline)
     }
 
     /// Whether every hook lets the request pass: the program's, then the component's.
@@ -240,7 +245,7 @@ impl Server {
             return self.process_request(request);
         }
         tracing::debug!(request = request.id(), client = %request.client_address(), "refused");
-        self.core.hooks.close_request(&request);
+        self.core.close_request(&request);
         Ok(())
     }
 
@@ -380,20 +385,48 @@ impl Drop for Serving<'_> {
 impl Core {
     fn component_verifies(&self, request: &Arc<Request>) -> bool {
         let version = self.slot.current();
-        let verified = version.handler.verify_request(&self.info, version.generation, request);
-        let verified = block_on(verified, None).expect("it has no deadline here");
+        let verified = block_on(version.handler.verify_request(&self.info, version.generation, request));
         request.rewind();
         verified.unwrap_or_else(|error| {
-            tracing::warn!(request = request.id(), client = %request.client_address(), "refused: {error}");
+            block_on(self.handle_error(request, &error));
             false
         })
     }
 
+    /// `socketserver`'s `handle_error`: logs what went wrong with a request, and tells the hooks.
+    async fn handle_error(&self, request: &Request, error: &RequestError) {
+        let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
+        match cause {
+            Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
+            _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
+        }
+        if let Cause::Trap { backtrace, .. } = cause {
+            tracing::debug!(request = id, "{}", backtrace.trim_end());
+        }
+        isolated(|| self.hooks.handle_error(request, error));
+        let version = self.slot.current();
+        let hook = version.handler.handle_error(&self.info, version.generation, request, error);
+        if let Err(error) = hook.await {
+            tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
+        }
+    }
+
+    fn close_request(&self, request: &Request) {
+        isolated(|| self.hooks.close_request(request));
+    }
+
     /// Runs a hook of the component that has no say in what happens.
     fn run_hook(&self, hook: impl Future<Output = Result<(), RequestError>>) {
-        if let Some(Err(error)) = block_on(hook, None) {
+        if let Err(error) = block_on(hook) {
             tracing::warn!("hook failed: {}", error.cause);
         }
+    }
+}
+
+/// Runs a hook of the embedding program; its panic must not take the thread that serves with it.
+fn isolated(hook: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook)).is_err() {
+        tracing::error!("a hook of the program panicked");
     }
 }
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
 use plugsock::{Concurrency, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -80,7 +80,7 @@ struct ServingArgs {
     #[arg(long)]
     no_block_on_close: bool,
 
-    /// Run the handler's `handle-timeout` hook after so long without a request
+    /// Run the handler's `handle-timeout` hook after so long without a request (forking: 5m where none is given)
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = parse_time)]
     timeout: Time,
 
@@ -146,11 +146,12 @@ impl Serve {
             Some(path) => sandbox.load(path),
             None => sandbox.echo(),
         })?;
-        let shutdown_timeout = self.serving.shutdown_timeout();
+        let concurrency = self.serving.concurrency(&self.log);
+        let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
         let mut servers = Vec::new();
         for address in &addresses {
             let options = ServerOptions {
-                concurrency: self.serving.concurrency(&self.log),
+                concurrency: concurrency.clone(),
                 timeout: self.serving.timeout.0,
                 socket: self.socket.options(),
                 ..ServerOptions::default()
@@ -187,9 +188,8 @@ impl ServingArgs {
         }
     }
 
-    fn shutdown_timeout(&self) -> Duration {
-        let is_awaited = !self.daemon_threads && !self.no_block_on_close;
-        if is_awaited { self.shutdown_timeout } else { Duration::ZERO }
+    fn shutdown_timeout(&self, concurrency: &Concurrency) -> Duration {
+        if concurrency.waits_on_close() { self.shutdown_timeout } else { Duration::ZERO }
     }
 }
 
@@ -211,7 +211,7 @@ fn sort_targets(
     targets: &[String],
     handler: Option<PathBuf>,
 ) -> Result<(Vec<ServeAddress>, Option<PathBuf>), clap::Error> {
-    let wrong = |message: String| super::Cli::command().error(ErrorKind::InvalidValue, message);
+    let wrong = |message: String| clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"));
     let mut addresses = Vec::new();
     let mut handlers: Vec<PathBuf> = handler.into_iter().collect();
     for target in targets {

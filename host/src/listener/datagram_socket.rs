@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, UnixAddr, cmsg_space, recvmsg, sendmsg,
+    setsockopt, sockopt,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,17 @@ impl DatagramSocket {
     pub(crate) fn new(socket: Socket, server_type: ServerType) -> io::Result<Self> {
         if server_type == ServerType::UnixDatagram {
             socket.set_passcred(true)?;
+        }
+        // Bound to every address, it has the kernel tell which one each packet was sent to: the reply must
+        // come from there.
+        match socket.local_addr()?.as_socket() {
+            Some(SocketAddr::V4(v4)) if v4.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            }
+            Some(SocketAddr::V6(v6)) if v6.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+            _ => {}
         }
         Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
     }

@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
@@ -33,7 +32,7 @@ pub(crate) struct Stream {
     socket: Waitable<Socket>,
     /// The client has sent all it will, so nothing unread can be left when the request ends.
     is_at_end: AtomicBool,
-    is_client_gone: AtomicBool,
+    is_client_at_fault: AtomicBool,
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
     unsent: Mutex<Vec<u8>>,
 }
@@ -44,7 +43,7 @@ impl Stream {
         Self {
             socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
-            is_client_gone: AtomicBool::new(false),
+            is_client_at_fault: AtomicBool::new(false),
             unsent: Mutex::default(),
         }
     }
@@ -58,7 +57,8 @@ impl Stream {
         let recv = |may_block| self.recv_now(max, may_block);
         // A short read has emptied the socket, except at its end.
         let is_drained = |data: &Vec<u8>| !data.is_empty() && data.len() < max;
-        let data = self.socket.until_done(Interest::READABLE, patience, recv, is_drained).await?;
+        let received = self.socket.until_done(Interest::READABLE, patience, recv, is_drained).await;
+        let data = received.map_err(|error| self.noted(error))?;
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
         }
@@ -68,16 +68,15 @@ impl Stream {
     /// Receives into a buffer of the thread's, so that a connection that waits holds none.
     fn recv_now(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
         let flags = if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let noted = |error: Errno| self.noted(error.into());
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             buffer.reserve_exact(RECV_MAX);
             if max < RECV_MAX {
                 let room = &mut buffer.spare_capacity_mut()[..max];
-                let ((data, _), _) = recv(self.socket(), room, flags).map_err(noted)?;
+                let ((data, _), _) = recv(self.socket(), room, flags)?;
                 return Ok(data.to_vec());
             }
-            recv(self.socket(), spare_capacity(buffer), flags).map_err(noted)?;
+            recv(self.socket(), spare_capacity(buffer), flags)?;
             // To copy much costs more than a new buffer.
             Ok(if buffer.len() < COPY_MAX { buffer.to_vec() } else { std::mem::take(buffer) })
         })
@@ -89,7 +88,8 @@ impl Stream {
             let send = |may_block| self.send_now(data, may_block);
             // What was not taken whole has filled the socket.
             let is_full = |sent: &usize| *sent < data.len();
-            let sent = self.socket.until_done(Interest::WRITABLE, patience, send, is_full).await?;
+            let sent = self.socket.until_done(Interest::WRITABLE, patience, send, is_full).await;
+            let sent = sent.map_err(|error| self.noted(error))?;
             data = &data[sent..];
         }
         Ok(())
@@ -131,17 +131,17 @@ impl Stream {
     fn send_now(&self, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
         // The host outlives a client that has gone: no SIGPIPE.
         let flags = if may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
-        send(self.socket(), data, flags).map_err(|error| self.noted(error.into()))
+        Ok(send(self.socket(), data, flags)?)
     }
 
     /// What the kernel takes now; never blocks.
     fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-        self.send_now(data, MayBlock(false))
+        self.send_now(data, MayBlock(false)).map_err(|error| self.noted(error))
     }
 
     /// What the kernel has now, at most `max` bytes; never blocks.
     pub(crate) fn try_recv(&self, max: usize) -> io::Result<Vec<u8>> {
-        self.recv_now(max.min(RECV_MAX), MayBlock(false))
+        self.recv_now(max.min(RECV_MAX), MayBlock(false)).map_err(|error| self.noted(error))
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
@@ -160,14 +160,14 @@ impl Stream {
         Ok(shutdown(self.socket(), how)?)
     }
 
-    pub(super) fn is_client_gone(&self) -> bool {
-        self.is_client_gone.load(Relaxed)
+    pub(super) fn is_client_at_fault(&self) -> bool {
+        self.is_client_at_fault.load(Relaxed)
     }
 
     fn noted(&self, error: io::Error) -> io::Error {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
-            self.is_client_gone.store(true, Relaxed);
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut) {
+            self.is_client_at_fault.store(true, Relaxed);
         }
         error
     }

@@ -17,7 +17,7 @@ use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
 use crate::listener::DatagramSocket;
-use crate::request::{Datagram, Request, Stream, Transport};
+use crate::request::{Datagram, Request, Stream, Transport, Waits};
 use crate::server::ServerInfo;
 
 /// A component that is ready to serve. Cloning is cheap.
@@ -91,7 +91,7 @@ impl Handler {
     /// Makes one instance and drops it, so that exports of wrong types and a too large beginning show now.
     #[doc(hidden)]
     pub fn try_out(&self) -> Result<(), String> {
-        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits()));
+        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), Waits::Thread));
         let mut store = self.store(&Arc::new(ServerInfo::none()), 0, None, &watch);
         let try_out = async {
             let instance = self.0.instance.instantiate_async(&mut store).await?;
@@ -101,15 +101,14 @@ impl Handler {
             }
             Ok::<(), wasmtime::Error>(())
         };
-        let tried = block_on(watch.over(try_out), watch.deadline());
+        let tried = block_on(watch.over(try_out));
         let reason = match tried {
-            Some(Ok(Ok(()))) => return Ok(()),
-            Some(Ok(Err(error))) => match store.data().meter.refused {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => match store.data().meter.refused {
                 Some(limit) => limit.to_string(),
                 None => format!("{error:#}"),
             },
-            Some(Err(cause)) => cause.to_string(),
-            None => "it takes too long".to_owned(),
+            Err(cause) => cause.to_string(),
         };
         Err(format!("it cannot be instantiated: {reason}"))
     }
@@ -158,18 +157,6 @@ impl Handler {
         served.flatten().map_err(|cause| RequestError { phase: watch.phase(), cause })
     }
 
-    /// Serves one request on this thread, which serves nothing else meanwhile.
-    pub(crate) fn serve_here(
-        &self,
-        server: &Arc<ServerInfo>,
-        generation: u64,
-        request: &Arc<Request>,
-        watch: &Arc<Watch>,
-    ) -> Result<(), RequestError> {
-        block_on(self.serve(server, generation, request, watch), watch.deadline())
-            .unwrap_or_else(|| Err(watch.timed_out()))
-    }
-
     /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
     /// the handler has finished and the connection is half-closed; the handler finds it a Unix stream.
     pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
@@ -195,9 +182,11 @@ impl Handler {
         let info = ServerInfo { name: "call".to_owned(), server_type, ..ServerInfo::none() };
         let request = Arc::new(Request::new(client.into(), None, transport));
         let watch = Arc::new(Watch::new(self.0.sandbox.limits(), request.waits));
-        let served = self.serve_here(&Arc::new(info), 1, &request, &watch);
-        block_on(request.shutdown_request(), None);
-        served
+        block_on(async {
+            let served = self.serve(&Arc::new(info), 1, &request, &watch).await;
+            request.shutdown_request().await;
+            served
+        })
     }
 
     /// Leaves the watch in the phase that failed.
@@ -242,7 +231,9 @@ fn ended(
 ) -> Result<Result<(), Cause>, Cause> {
     match result {
         Ok(Ok(())) => Ok(Ok(())),
-        Ok(Err(message)) if store.data().request_handle().is_client_gone() => Ok(Err(Cause::Client(message))),
+        Ok(Err(message)) if store.data().request_handle().is_client_at_fault() => {
+            Ok(Err(Cause::Client(message)))
+        }
         Ok(Err(message)) => Ok(Err(Cause::Error(message))),
         Err(error) => Err(cause(store, &error)),
     }

@@ -10,7 +10,7 @@ use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::State;
 use crate::error::{Phase, RequestError};
-use crate::request::Request;
+use crate::request::{Request, Waits};
 use crate::server::ServerInfo;
 
 impl Handler {
@@ -26,7 +26,7 @@ impl Handler {
         generation: u64,
         request: &Arc<Request>,
     ) -> Result<bool, RequestError> {
-        self.hook(server, generation, Some(request), async |hooks, store| {
+        self.hook(server, generation, Some(request), Waits::Thread, async |hooks, store| {
             store.data_mut().is_verifying = true;
             hooks.call_verify_request(store, RequestResource::borrowed()).await
         })
@@ -53,7 +53,7 @@ impl Handler {
             },
             message: error.cause.to_string(),
         };
-        self.hook(server, generation, None, async |hooks, store| {
+        self.hook(server, generation, None, request.waits, async |hooks, store| {
             let server = store.data().server_info();
             hooks.call_handle_error(store, &server, &failure).await
         })
@@ -67,7 +67,7 @@ impl Handler {
         server: &Arc<ServerInfo>,
         generation: u64,
     ) -> Result<(), RequestError> {
-        self.hook(server, generation, None, async |hooks, store| {
+        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
             let server = store.data().server_info();
             hooks.call_handle_timeout(store, &server).await
         })
@@ -81,7 +81,7 @@ impl Handler {
         server: &Arc<ServerInfo>,
         generation: u64,
     ) -> Result<(), RequestError> {
-        self.hook(server, generation, None, async |hooks, store| {
+        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
             let server = store.data().server_info();
             hooks.call_service_actions(store, &server).await
         })
@@ -95,10 +95,11 @@ impl Handler {
         server: &Arc<ServerInfo>,
         generation: u64,
         request: Option<&Arc<Request>>,
+        waits: Waits,
         call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Option<T>, RequestError> {
         let Some(hooks) = &self.0.server_hooks else { return Ok(None) };
-        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits()));
+        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), waits));
         let mut store = self.store(server, generation, request, &watch);
         let called = watch
             .over(async {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::block_on::block_on_until;
+use crate::error::{Cause, Limit, Phase};
 use crate::request::Waits;
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
@@ -170,9 +171,9 @@ impl Watch {
     }
 
     /// Starts the clock of one call of a hook, which holds up the accept loop.
-    pub(super) fn for_hook(limits: &Limits) -> Self {
+    pub(super) fn for_hook(limits: &Limits, waits: Waits) -> Self {
         let request_time = limits.request_time.map_or(HOOK_TIME, |time| time.min(HOOK_TIME));
-        Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, Waits::Thread)
+        Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, waits)
     }
 
     /// Ends the request at its next look at the clock or wake-up.
@@ -190,11 +191,6 @@ impl Watch {
     pub(super) fn phase(&self) -> Phase {
         let phase = self.phase.load(Relaxed);
         Phase::ALL.into_iter().find(|known| *known as u8 == phase).expect("`enter` stored it")
-    }
-
-    /// When time is up whatever the request does.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
     }
 
     /// The limit that this request has reached by now.
@@ -226,11 +222,19 @@ impl Watch {
         }
     }
 
-    /// Drives `serving` under this watch: it ends with the limit when that is reached while no guest runs,
-    /// and a panic of the host in it ends this request alone.
+    /// Drives `serving` under this watch, on this thread or as a task, whichever the request is.
+    ///
+    /// It ends with the limit that is reached, also while no guest runs, and a panic of the host in it ends
+    /// this request alone.
     pub(super) async fn over<T>(&self, serving: impl Future<Output = T>) -> Result<T, Cause> {
         let mut serving = std::pin::pin!(serving);
-        std::future::poll_fn(|context| self.poll(serving.as_mut(), context)).await
+        let watched = std::future::poll_fn(|context| self.poll(serving.as_mut(), context));
+        let ended = match (self.is_shared, self.deadline) {
+            (true, Some(at)) => tokio::time::timeout_at(at.into(), watched).await.ok(),
+            (true, None) => Some(watched.await),
+            (false, deadline) => block_on_until(watched, deadline),
+        };
+        ended.unwrap_or_else(|| Err(Cause::Limit(Limit::Time(self.request_time))))
     }
 
     fn poll<T>(
@@ -257,11 +261,6 @@ impl Watch {
             Some(limit) => Poll::Ready(Err(Cause::Limit(limit))),
             None => Poll::Pending,
         }
-    }
-
-    /// What to say of a request whose deadline passed while it waited.
-    pub(crate) fn timed_out(&self) -> RequestError {
-        RequestError { phase: self.phase(), cause: Cause::Limit(Limit::Time(self.request_time)) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Core;
 use super::open::OpenGuard;
 use crate::block_on::block_on;
-use crate::error::{Cause, Phase, RequestError};
+use crate::error::{Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::Watch;
 
@@ -28,30 +28,23 @@ impl Job {
 
     /// Serves the request on this thread.
     pub(crate) fn run(self) {
-        let version = self.core.slot.current();
-        let served =
-            version.handler.serve_here(&self.core.info, version.generation, &self.request, &self.watch);
-        block_on(self.request.shutdown_request(), None);
-        block_on(self.end(served), None);
+        block_on(self.run_as_task());
     }
 
     /// Serves the request among other tasks of a tokio runtime.
     pub(crate) async fn run_as_task(self) {
         let version = self.core.slot.current();
         let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
-        let served = match self.watch.deadline() {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), serving)
-                .await
-                .unwrap_or_else(|_| Err(self.watch.timed_out())),
-            None => serving.await,
-        };
+        let served = serving.await;
+        self.report(served).await;
         self.request.shutdown_request().await;
-        self.end(served).await;
+        self.close();
     }
 
     /// Closes a request that another process has served and shut down.
     pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
-        block_on(self.end(served), None);
+        block_on(self.report(served));
+        self.close();
     }
 
     pub(crate) fn request(&self) -> &Arc<Request> {
@@ -60,34 +53,21 @@ impl Job {
 
     /// Closes the request unserved.
     pub(crate) fn refuse(self, reason: &str) {
-        block_on(self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))), None);
+        block_on(self.report(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))));
+        self.close();
     }
 
-    /// Says how it went, and closes the request.
-    async fn end(&self, served: Result<(), RequestError>) {
-        let (id, client) = (self.request.id(), self.request.client_address());
-        match &served {
-            Ok(()) => tracing::debug!(request = id, %client, "served"),
-            Err(error) => {
-                let (phase, cause) = (error.phase, &error.cause);
-                match cause {
-                    Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
-                    _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
-                }
-                if let Cause::Trap { backtrace, .. } = cause {
-                    tracing::debug!(request = id, "{}", backtrace.trim_end());
-                }
+    async fn report(&self, served: Result<(), RequestError>) {
+        match served {
+            Ok(()) => {
+                let client = self.request.client_address();
+                tracing::debug!(request = self.request.id(), %client, "served");
             }
+            Err(error) => self.core.handle_error(&self.request, &error).await,
         }
-        if let Err(error) = &served {
-            self.core.hooks.handle_error(&self.request, error);
-            let version = self.core.slot.current();
-            let hook =
-                version.handler.handle_error(&self.core.info, version.generation, &self.request, error);
-            if let Err(error) = hook.await {
-                tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
-            }
-        }
-        self.core.hooks.close_request(&self.request);
+    }
+
+    fn close(&self) {
+        self.core.close_request(&self.request);
     }
 }
