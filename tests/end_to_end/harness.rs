@@ -49,3 +49,13 @@ fn component(directory: &str, name: &str) -> String {
 pub fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 8) as u8).collect()
 }
+
+/// Whether a program is there; says so if not, since the test is then skipped.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}

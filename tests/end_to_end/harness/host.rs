@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -9,7 +10,8 @@ use std::thread;
 use std::time::Instant;
 
 use plugsock::ServeAddress;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use super::{Client, PATIENCE, cache_dir};
 
@@ -64,7 +66,7 @@ struct Running {
 
 impl Running {
     fn start(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
         let stdout = Lines::read(child.stdout.take().unwrap());
         let log = Log::read(child.stderr.take().unwrap());
@@ -75,8 +77,12 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// The process closes its standard error when it ends.
+    /// Waits for its end, and for that of all processes that it started and that write to its log.
     fn wait(&mut self) -> ExitStatus {
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
+        let patience = PATIENCE.try_into().unwrap();
+        let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap();
+        assert_eq!(ended, 1, "the host does not end");
         self.log.wait_for_end();
         self.child.wait().unwrap()
     }
@@ -84,7 +90,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // With all processes that it started.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("log of the host:\n{}", self.log.text());
@@ -157,7 +164,11 @@ impl Log {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "waited in vain for {what} in:\n{}", written.lines.join("\n"));
+            if left.is_zero() {
+                let log = written.lines.join("\n");
+                drop(written);
+                panic!("waited in vain for {what} in the log:\n{log}");
+            }
             written = self.0.1.wait_timeout(written, left).unwrap().0;
         }
     }

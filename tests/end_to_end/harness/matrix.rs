@@ -5,7 +5,7 @@ use std::thread;
 
 use plugsock::{Concurrency, ServerType};
 
-pub const STRATEGIES: [&str; 4] = Concurrency::NAMES;
+pub const STRATEGIES: [&str; 5] = Concurrency::NAMES;
 pub const SERVER_TYPES: [ServerType; 4] = ServerType::ALL;
 
 /// One server type with one strategy.

@@ -100,3 +100,14 @@ impl Drop for Running {
         }
     }
 }
+
+/// Lets the strategy `forking` start this executable as its fork server: before `main`, since the test
+/// harness's `main` has threads.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn before_main() {
+        plugsock::become_fork_server_if_asked();
+    }
+    before_main
+};
