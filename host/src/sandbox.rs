@@ -80,7 +80,7 @@ impl Sandbox {
 
     /// For a process that forks: without pools, and without a ticker until each child starts its own.
     pub(crate) fn for_fork_server(limits: Limits, grants: Grants) -> Result<Self, SandboxError> {
-        Self::with_engine(engine::on_demand(), SandboxOptions { limits, grants, cache: None })
+        Self::with_engine(engine::on_demand(&limits), SandboxOptions { limits, grants, cache: None })
     }
 
     fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {

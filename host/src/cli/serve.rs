@@ -15,6 +15,7 @@ use plugsock::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::capacity;
 use super::fork_server::ForkServer;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
@@ -143,6 +144,7 @@ impl Serve {
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
         let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        capacity::prepare(self.sandbox.max_requests());
         let sandbox = self.sandbox.sandbox(&name)?;
         let handler = spin_while(&format!("compiling {name}"), || match &handler {
             Some(path) => sandbox.load(path),
