@@ -243,7 +243,10 @@ fn a_precompiled_component_is_no_handler() {
         fs::write(&path, bytes).unwrap();
         let ended = run(plugsock().args(["serve", TCP]).arg(&path));
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.stderr.contains("cannot serve handler") && ended.stderr.lines().count() == 1, "{ended:?}");
+        assert!(
+            ended.stderr.contains("cannot serve handler") && ended.stderr.lines().count() == 1,
+            "{ended:?}"
+        );
     }
 }
 

@@ -88,7 +88,10 @@ fn an_address_that_cannot_be_bound_is_refused() {
     is_refused(&["tcp://no-such-host.invalid:0"], &["cannot resolve", "no-such-host.invalid"]);
     is_refused(&["tcp://192.0.2.1:0"], &["192.0.2.1", "no such address"]);
     is_refused(&["udp://224.0.0.1:0"], &["224.0.0.1", "multicast"]);
-    is_refused(&["unix:///no/such/directory/socket"], &["/no/such/directory/socket", "directory does not exist"]);
+    is_refused(
+        &["unix:///no/such/directory/socket"],
+        &["/no/such/directory/socket", "directory does not exist"],
+    );
     is_refused(&["unixgram:///no/such/directory/socket"], &["directory does not exist"]);
 }
 
@@ -116,7 +119,8 @@ fn a_file_that_is_no_handler_is_refused() {
     };
     let component = fs::read(guest("phases")).unwrap();
     let other_version = replaced(&component, b"request-handler@0.1.0", b"request-handler@0.9.0");
-    let other_version = replaced(&other_version, b"plugsock:handler/types@0.1.0", b"plugsock:handler/types@0.9.0");
+    let other_version =
+        replaced(&other_version, b"plugsock:handler/types@0.1.0", b"plugsock:handler/types@0.9.0");
     let mut flipped = component.clone();
     flipped[component.len() / 2..].iter_mut().for_each(|byte| *byte = !*byte);
     for (handler, word) in [
@@ -145,7 +149,8 @@ fn a_file_that_is_no_handler_is_refused() {
 /// All of `from` by `to`, which is as long.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
     assert!(!places.is_empty());
     places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
     bytes

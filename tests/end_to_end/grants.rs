@@ -27,9 +27,20 @@ fn variables_arguments_and_directories_are_granted() {
     let data = format!("{}::/data", directory.path().display());
     let handler = guest("env_and_args");
     let host = Host::serve(&[
-        TCP, &handler, "--env", "COLOUR=blue", "--env", "EMPTY=", "--dir", &data, "--", "first", "--second",
+        TCP,
+        &handler,
+        "--env",
+        "COLOUR=blue",
+        "--env",
+        "EMPTY=",
+        "--dir",
+        &data,
+        "--",
+        "first",
+        "--second",
     ]);
-    let expected = format!("arg={handler}\narg=first\narg=--second\nenv=COLOUR=blue\nenv=EMPTY=\ndir=/data\n");
+    let expected =
+        format!("arg={handler}\narg=first\narg=--second\nenv=COLOUR=blue\nenv=EMPTY=\ndir=/data\n");
     assert_eq!(answer(&host, ""), expected);
 }
 

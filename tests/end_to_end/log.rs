@@ -19,7 +19,10 @@ fn lines_of_a_guest_are_logged_with_its_request_and_escaped() {
             ("\u{fffd}\u{fffd}", "stdout"),
             ("no line feed", "stdout"),
         ]) {
-            assert!(line.contains(&format!("guest: {text} request=2 stream=\"{stream}\"")), "{text} in {line}");
+            assert!(
+                line.contains(&format!("guest: {text} request=2 stream=\"{stream}\"")),
+                "{text} in {line}"
+            );
         }
         assert_eq!(lines.len(), 6, "{lines:?}");
         assert!(!host.log.text().contains(|character: char| character.is_control() && character != '\n'));

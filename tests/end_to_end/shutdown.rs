@@ -64,7 +64,8 @@ fn requests_that_do_not_end_are_cut_at_the_shutdown_timeout() {
 fn guests_that_loop_or_sleep_are_cut_at_the_shutdown_timeout() {
     for_each_strategy(|strategy| {
         for name in ["loop_forever", "sleep_forever"] {
-            let mut host = serve(strategy, &[&guest(name), "--shutdown-timeout", "100ms", "--cpu-time", "none"]);
+            let mut host =
+                serve(strategy, &[&guest(name), "--shutdown-timeout", "100ms", "--cpu-time", "none"]);
             let client = host.connect();
             host.signal(Signal::TERM);
             assert!(client.is_closed());
