@@ -26,7 +26,7 @@ pub use cache::CacheOptions;
 pub use component::Inspection;
 pub use handler::Handler;
 pub use limits::Limits;
-pub(crate) use limits::Watch;
+pub(crate) use limits::{TICK, Watch};
 pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Admission;
@@ -73,7 +73,8 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
         options.grants.check()?;
         let sandbox = Self::with_engine(engine::pooling(&options.limits), options)?;
-        sandbox.start_ticker().map_err(|error| SandboxError::Engine(error.to_string()))?;
+        let ticking = engine::start_ticker(&sandbox.0.engine);
+        ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
     }
 
@@ -100,9 +101,9 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission })))
     }
 
-    /// Lets time pass for guests; until then no limit on time ends one that runs.
-    pub(crate) fn start_ticker(&self) -> std::io::Result<()> {
-        engine::start_ticker(&self.0.engine)
+    /// Has every running guest looked at; due once a [`TICK`].
+    pub(crate) fn tick(&self) {
+        self.0.engine.increment_epoch();
     }
 
     /// Loads what [`Handler::precompiled`] of this executable wrote.

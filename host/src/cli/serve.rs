@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use clap::error::ErrorKind;
-use plugsock::{Concurrency, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions};
+use plugsock::{
+    Concurrency, ServeAddress, ServeError, Server, ServerOptions, SocketOptions, UnixSocketOptions,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -254,7 +256,9 @@ fn serve_until_signal(
     })?;
     let served = thread::scope(|scope| {
         let serving: Vec<_> = servers.iter().map(|server| scope.spawn(|| server.serve_forever())).collect();
-        serving.into_iter().try_for_each(|served| served.join().expect("serving does not panic"))
+        let served = serving.into_iter().map(|served| served.join().expect("serving does not panic"));
+        // A signal may close a server before it is served at all.
+        served.filter(|served| !matches!(served, Err(ServeError::Closed))).collect::<Result<(), _>>()
     });
     if served.is_err() {
         handle.close();

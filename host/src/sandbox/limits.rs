@@ -78,7 +78,7 @@ impl Deadlines {
 }
 
 /// How often running guests are looked at.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// How long a hook may hold up the accept loop.
 const HOOK_TIME: Duration = Duration::from_secs(1);
@@ -139,12 +139,12 @@ pub(crate) struct Watch {
     deadline: Option<Instant>,
     request_time: Duration,
     cpu_time: Option<Duration>,
-    /// Whether the thread's clock is read, which is a system call: only after a tick has found the guest
-    /// running for the first time.
-    is_metered: AtomicBool,
-    /// CPU time of finished polls, and the thread's clock at the start of this one, in nanoseconds.
+    started: Instant,
+    /// CPU time as of the last tick, in nanoseconds.
     cpu_spent: AtomicU64,
-    cpu_at_start: AtomicU64,
+    /// From when on CPU time is counted, in nanoseconds: on a thread of its own, of that thread's clock, at
+    /// the first tick; in a task, since `started`, at the beginning of this poll.
+    cpu_mark: AtomicU64,
     is_cut: AtomicBool,
     /// Whether other requests share the thread, so that a busy guest must let them run.
     is_shared: bool,
@@ -156,13 +156,14 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts the clock of one request.
     pub(crate) fn new(limits: &Limits, waits: Waits) -> Self {
+        let started = Instant::now();
         Self {
-            deadline: limits.request_time.map(|time| Instant::now() + time),
+            deadline: limits.request_time.map(|time| started + time),
+            started,
             request_time: limits.request_time.unwrap_or_default(),
             cpu_time: limits.cpu_time,
-            is_metered: AtomicBool::new(false),
             cpu_spent: AtomicU64::new(0),
-            cpu_at_start: AtomicU64::new(u64::MAX),
+            cpu_mark: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             is_shared: waits == Waits::Task,
             phase: AtomicU8::new(Phase::Instantiate as u8),
@@ -201,20 +202,31 @@ impl Watch {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(Limit::Time(self.request_time));
         }
-        self.cpu_time.filter(|max| self.cpu_spent() >= *max).map(Limit::CpuTime)
+        let spent = Duration::from_nanos(self.cpu_spent.load(Relaxed));
+        self.cpu_time.filter(|max| spent >= *max).map(Limit::CpuTime)
     }
 
-    fn cpu_spent(&self) -> Duration {
-        let start = self.cpu_at_start.load(Relaxed);
-        let this_poll = if start == u64::MAX { 0 } else { thread_cpu_time().saturating_sub(start) };
-        Duration::from_nanos(self.cpu_spent.load(Relaxed) + this_poll)
+    /// Counts the CPU time up to this tick. Between ticks no clock is read: most requests never see one.
+    fn count_cpu_time(&self) {
+        let mark = self.cpu_mark.load(Relaxed);
+        if self.is_shared {
+            let now = self.elapsed();
+            self.cpu_spent.fetch_add(now.saturating_sub(mark), Relaxed);
+            self.cpu_mark.store(now, Relaxed);
+        } else if mark == 0 {
+            self.cpu_mark.store(thread_cpu_time(), Relaxed);
+        } else {
+            self.cpu_spent.store(thread_cpu_time().saturating_sub(mark), Relaxed);
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     /// What the engine's ticker asks of a guest that is running: stop, go on, or let other tasks go first.
     pub(super) fn on_tick(&self) -> wasmtime::Result<UpdateDeadline> {
-        if self.cpu_time.is_some() && !self.is_metered.swap(true, Relaxed) {
-            self.cpu_at_start.store(thread_cpu_time(), Relaxed);
-        }
+        self.count_cpu_time();
         match self.reached() {
             Some(limit) => Err(limit.into()),
             None if self.is_shared => Ok(UpdateDeadline::Yield(1)),
@@ -242,19 +254,14 @@ impl Watch {
         serving: Pin<&mut impl Future<Output = T>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<T, Cause>> {
-        if self.is_metered.load(Relaxed) {
-            self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        if self.is_shared {
+            self.cpu_mark.store(self.elapsed(), Relaxed);
         }
         // What the panic may have left half-done is the store of this request, which is dropped.
         match catch_unwind(AssertUnwindSafe(|| serving.poll(context))) {
             Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Err(Cause::Host("it panicked; please report this".to_owned()))),
-        }
-        if self.is_metered.load(Relaxed) {
-            self.cpu_spent.store(self.cpu_spent().as_nanos() as u64, Relaxed);
-            // Between polls no CPU time passes; from here on `reached` counts none.
-            self.cpu_at_start.store(u64::MAX, Relaxed);
         }
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         match self.reached() {
