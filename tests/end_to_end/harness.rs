@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use client::Client;
-pub use host::{Ended, Host, Log, plugsock, run};
-pub use matrix::{Case, SERVER_TYPES, STRATEGIES, for_each_case, for_each_strategy};
+pub use host::{Ended, Host, plugsock, run};
+pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
 

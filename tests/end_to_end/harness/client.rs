@@ -32,8 +32,14 @@ impl Client {
         Ok(client)
     }
 
-    /// Not connected yet and, on a Unix datagram socket, without a name that could be answered.
-    pub fn unbound(address: &ServeAddress) -> io::Result<Self> {
+    /// Without a name that a Unix datagram server could answer.
+    pub fn unnamed(address: &ServeAddress) -> Self {
+        let client = Self::unbound(address).unwrap();
+        client.socket.connect(&sockaddr(address)).unwrap();
+        client
+    }
+
+    fn unbound(address: &ServeAddress) -> io::Result<Self> {
         let is_datagram = address.server_type().is_datagram();
         let kind = if is_datagram { Type::DGRAM } else { Type::STREAM };
         let socket = Socket::new(sockaddr(address).domain(), kind, None)?;
@@ -49,10 +55,15 @@ impl Client {
 
     /// Sends `data` and nothing after it, while it receives the answer.
     pub fn exchange(&self, data: &[u8]) -> Vec<u8> {
+        if self.is_datagram {
+            self.send(data);
+            return self.recv_some();
+        }
         thread::scope(|scope| {
             scope.spawn(|| {
-                self.send(data);
-                self.half_close();
+                // A handler need not read what it is sent: it may have closed already.
+                let _ = (&self.socket).write_all(data);
+                let _ = self.socket.shutdown(Shutdown::Write);
             });
             self.recv_all()
         })

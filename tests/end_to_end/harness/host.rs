@@ -270,6 +270,46 @@ impl Host {
     }
 }
 
+/// What a host holds: its threads, its child processes, and its descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    threads: usize,
+    processes: usize,
+    descriptors: usize,
+}
+
+impl Host {
+    pub fn resources(&self) -> Resources {
+        let pid = self.pid().as_raw_pid();
+        let count = |what| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+        Resources { threads: count("task"), processes: processes_in_group(pid), descriptors: count("fd") }
+    }
+
+    /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
+    pub fn wait_for_resources(&self, before: &Resources) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut now = self.resources();
+        while now.threads > before.threads
+            || now.processes > before.processes
+            || now.descriptors > before.descriptors
+        {
+            assert!(Instant::now() < deadline, "{before:?} have become {now:?}");
+            thread::yield_now();
+            now = self.resources();
+        }
+    }
+}
+
+/// How many processes a host consists of, zombies included.
+fn processes_in_group(group: i32) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // `PID (NAME) STATE PARENT GROUP`, and a name may have spaces.
+        stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse::<i32>().ok()
+    });
+    stats.filter(|other| *other == group).count()
+}
+
 /// The address in `ready ADDRESS HANDLER DIGEST STRATEGY`.
 fn address(line: &str) -> Option<ServeAddress> {
     let mut words = line.split(' ');

@@ -6,7 +6,6 @@ use std::thread;
 use plugsock::{Concurrency, ServerType};
 
 pub const STRATEGIES: [&str; 5] = Concurrency::NAMES;
-pub const SERVER_TYPES: [ServerType; 4] = ServerType::ALL;
 
 /// One server type with one strategy.
 #[derive(Clone, Copy)]
@@ -19,11 +18,6 @@ impl Case {
     pub fn concurrency(&self) -> Concurrency {
         self.strategy.parse().unwrap()
     }
-
-    /// Whether it serves several requests at once.
-    pub fn is_concurrent(&self) -> bool {
-        self.strategy != "sync"
-    }
 }
 
 impl fmt::Display for Case {
@@ -34,7 +28,7 @@ impl fmt::Display for Case {
 
 /// Runs a scenario for every pair, and names the one that fails.
 pub fn for_each_case(scenario: impl Fn(Case)) {
-    for server_type in SERVER_TYPES {
+    for server_type in ServerType::ALL {
         for_each_strategy(|strategy| {
             let case = Case { server_type, strategy };
             let _named = Named(case.to_string());
