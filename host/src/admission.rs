@@ -42,13 +42,18 @@ impl Admission {
     /// Room for one request, or a promise to wake `wake` when there is some.
     pub(crate) fn admit(self: &Arc<Self>, wake: &Arc<Wake>) -> Option<Permit> {
         if !self.try_enter() {
-            self.lineage().for_each(|admission| admission.promise(wake));
+            self.wake_on_leave(wake);
             // A request may have ended between the first try and the promise.
             if !self.try_enter() {
                 return None;
             }
         }
         Some(Permit(self.clone()))
+    }
+
+    /// Promises to wake `wake` when a request ends.
+    pub(crate) fn wake_on_leave(&self, wake: &Arc<Wake>) {
+        self.lineage().for_each(|admission| admission.promise(wake));
     }
 
     fn try_enter(&self) -> bool {

@@ -19,8 +19,13 @@ thread_local! {
     static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
+/// The future's output, however long it takes.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    block_on_until(future, None).expect("it has no deadline")
+}
+
 /// The future's output, or `None` if the deadline passes while it waits; it is dropped then.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>, deadline: Option<Instant>) -> Option<T> {
+pub(crate) fn block_on_until<T>(future: impl Future<Output = T>, deadline: Option<Instant>) -> Option<T> {
     let mut future = pin!(future);
     WAKER.with(|waker| {
         let mut context = Context::from_waker(waker);

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod call;
+mod capacity;
 mod check;
 mod fork_server;
 mod log;

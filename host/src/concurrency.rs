@@ -87,7 +87,7 @@ impl Concurrency {
     }
 
     /// Whether `server_close` waits for open requests.
-    pub(crate) fn waits_on_close(&self) -> bool {
+    pub fn waits_on_close(&self) -> bool {
         match self {
             Self::Threading { daemon_threads, block_on_close } => *block_on_close && !daemon_threads,
             Self::Forking { block_on_close, .. } => *block_on_close,

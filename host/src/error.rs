@@ -32,7 +32,7 @@ pub enum BindError {
         found: Option<ServerType>,
     },
     /// A system call failed that has no reason to.
-    #[error("cannot prepare the socket: {0}")]
+    #[error("cannot prepare the socket")]
     Socket(#[from] io::Error),
 }
 
@@ -60,12 +60,12 @@ impl BindError {
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     /// The file cannot be read.
-    #[error("cannot read handler {name}: {source}")]
+    #[error("cannot read handler {name}: {reason}")]
     Read {
         /// The file.
         name: String,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file is no WebAssembly component of this contract, or asks for what the host does not have.
     #[error("cannot serve handler {name}: {reason}")]
@@ -84,12 +84,12 @@ pub enum SandboxError {
     #[error("cannot set up the sandbox: {0}")]
     Engine(String),
     /// A granted directory cannot be used.
-    #[error("cannot grant directory {path}: {source}")]
+    #[error("cannot grant directory {path}: {reason}")]
     Directory {
         /// The directory on the host.
         path: String,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -188,7 +188,7 @@ impl fmt::Display for Cause {
             Self::Error(message) => write!(f, "handler error: {}", one_line(message)),
             Self::Trap { message, .. } => write!(f, "handler trapped: {}", one_line(message)),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
-            Self::Client(message) => write!(f, "client gone: {}", one_line(message)),
+            Self::Client(message) => write!(f, "client went or fell silent: {}", one_line(message)),
             Self::Host(message) => write!(f, "host error: {}", one_line(message)),
         }
     }

@@ -16,7 +16,7 @@ mod message;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub(crate) use message::{Channel, FromServer, Setup, ToServer, WireRequest};
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::listener::DatagramSocket;
-use crate::sandbox::{Handler, Sandbox, Watch};
+use crate::sandbox::{Handler, Sandbox, TICK, Watch};
 use crate::server::ServerInfo;
 use crate::wake::poll_until;
 
@@ -136,7 +136,7 @@ impl ForkServer {
                 Ok(Some((ToServer::Serve(request), fds))) => self.process_request(request, fds)?,
                 Ok(Some((ToServer::KillAll, _))) => self.children.values().for_each(Child::kill),
                 Ok(Some((ToServer::Setup(_), _))) => return Err(io::Error::other("it is set up already")),
-                // The host is gone. Children finish what they serve; nobody waits for them any more.
+                // The host is gone; the children see it too.
                 Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -210,17 +210,36 @@ impl ForkServer {
         std::process::exit(if told.is_ok() { 0 } else { 1 });
     }
 
+    /// Lets time pass for the guest, and ends this process when the host has gone: nobody wants the answer.
+    fn start_ticker(&self) -> io::Result<()> {
+        let sandbox = self.handler.sandbox().clone();
+        let channel = self.channel.as_fd().try_clone_to_owned()?;
+        std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
+            loop {
+                sandbox.tick();
+                // Without an event to wait for, `poll` reports the end of the channel alone.
+                let mut fds = [PollFd::new(&channel, PollFlags::empty())];
+                if !matches!(poll_until(&mut fds, Some(Instant::now() + TICK)), Ok(false)) {
+                    std::process::exit(1);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
     fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<Result<(), RequestError>> {
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
-        self.handler.sandbox().start_ticker()?;
+        self.start_ticker()?;
         let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
-        let served = self.handler.serve_here(&self.info, self.setup.generation, &request, &watch);
-        block_on(request.shutdown_request(), None);
-        Ok(served)
+        Ok(block_on(async {
+            let served = self.handler.serve(&self.info, self.setup.generation, &request, &watch).await;
+            request.shutdown_request().await;
+            served
+        }))
     }
 }
 

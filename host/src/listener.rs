@@ -10,6 +10,7 @@ mod unix;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
 pub use unix::UnixSocketOptions;
@@ -141,6 +142,14 @@ impl Listener {
     pub(crate) fn activate(&self) -> io::Result<()> {
         match &self.socket {
             Socket::Stream(listener) => listener.listen(),
+            Socket::Datagram { .. } => Ok(()),
+        }
+    }
+
+    /// Has connections begin with this timeout for each of their system calls.
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.set_timeout(timeout),
             Socket::Datagram { .. } => Ok(()),
         }
     }

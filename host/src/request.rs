@@ -167,10 +167,10 @@ impl Request {
         }
     }
 
-    /// The client broke off, as far as this request has noticed.
-    pub(crate) fn is_client_gone(&self) -> bool {
+    /// The client broke off or let a time-out pass, as far as this request has noticed.
+    pub(crate) fn is_client_at_fault(&self) -> bool {
         match &self.transport {
-            Transport::Stream(stream) => stream.is_client_gone(),
+            Transport::Stream(stream) => stream.is_client_at_fault(),
             Transport::Datagram(_) => false,
         }
     }

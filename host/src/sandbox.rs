@@ -4,9 +4,11 @@
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
 mod cache;
+mod component;
 mod contract;
 mod engine;
 mod handler;
+mod hooks;
 mod limits;
 mod request;
 mod state;
@@ -21,9 +23,10 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 pub use cache::CacheOptions;
-pub use handler::{Handler, Inspection};
+pub use component::Inspection;
+pub use handler::Handler;
 pub use limits::Limits;
-pub(crate) use limits::Watch;
+pub(crate) use limits::{TICK, Watch};
 pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Admission;
@@ -70,13 +73,14 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
         options.grants.check()?;
         let sandbox = Self::with_engine(engine::pooling(&options.limits), options)?;
-        sandbox.start_ticker().map_err(|error| SandboxError::Engine(error.to_string()))?;
+        let ticking = engine::start_ticker(&sandbox.0.engine);
+        ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
     }
 
     /// For a process that forks: without pools, and without a ticker until each child starts its own.
     pub(crate) fn for_fork_server(limits: Limits, grants: Grants) -> Result<Self, SandboxError> {
-        Self::with_engine(engine::on_demand(), SandboxOptions { limits, grants, cache: None })
+        Self::with_engine(engine::on_demand(&limits), SandboxOptions { limits, grants, cache: None })
     }
 
     fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
@@ -97,9 +101,9 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission })))
     }
 
-    /// Lets time pass for guests; until then no limit on time ends one that runs.
-    pub(crate) fn start_ticker(&self) -> std::io::Result<()> {
-        engine::start_ticker(&self.0.engine)
+    /// Has every running guest looked at; due once a [`TICK`].
+    pub(crate) fn tick(&self) {
+        self.0.engine.increment_epoch();
     }
 
     /// Loads what [`Handler::precompiled`] of this executable wrote.
@@ -118,7 +122,7 @@ impl Sandbox {
         let name = path.display().to_string();
         match std::fs::read(path) {
             Ok(component) => self.load_bytes(path_name(path), &component),
-            Err(source) => Err(HandlerError::Read { name, source }),
+            Err(reason) => Err(HandlerError::Read { name, reason }),
         }
     }
 

@@ -1,11 +1,13 @@
 //! The way of a request, whole: accept → verify → strategy → serve → close.
 //!
-//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], logged and
-//! counted.
+//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], said in the
+//! log and to the hooks.
 
 mod accept;
 mod hooks;
+mod job;
 mod open;
+mod options;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,79 +15,23 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 pub use hooks::{NoHooks, ServerHooks};
+pub(crate) use job::Job;
+pub use options::{ServerInfo, ServerOptions};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::block_on::block_on;
 use crate::concurrency::{Concurrency, ForkSetup, Strategy};
-use crate::error::{BindError, Cause, Phase, RequestError, ServeError};
+use crate::error::{BindError, Cause, RequestError, ServeError};
 use crate::fork_server::Setup;
-use crate::listener::{Listener, SocketOptions};
+use crate::listener::Listener;
 use crate::request::Request;
-use crate::sandbox::{Handler, Watch};
+use crate::sandbox::Handler;
 use crate::slot::Slot;
 use crate::wake::Wake;
 use accept::{Accepted, Acceptor};
-use open::{OpenGuard, OpenRequests};
-
-/// How a server serves; the names are `socketserver`'s.
-pub struct ServerOptions {
-    /// What the log and handlers call it; by default its address.
-    pub name: Option<String>,
-    /// Where requests are served.
-    pub concurrency: Concurrency,
-    /// How its socket is made.
-    pub socket: SocketOptions,
-    /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
-    /// by default, but 300 s with [`Concurrency::Forking`], as in `socketserver`.
-    pub timeout: Option<Duration>,
-    /// Whether to listen at once, or only with [`Server::server_activate`] (true).
-    pub bind_and_activate: bool,
-    /// What the embedding program overrides.
-    pub hooks: Arc<dyn ServerHooks>,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            name: None,
-            concurrency: Concurrency::default(),
-            socket: SocketOptions::default(),
-            timeout: None,
-            bind_and_activate: true,
-            hooks: Arc::new(NoHooks),
-        }
-    }
-}
-
-/// What a server is, for handlers and logs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerInfo {
-    /// What it is called.
-    pub name: String,
-    /// Which kind it is.
-    pub server_type: ServerType,
-    /// The address it is bound to, with the port that it got.
-    pub server_address: SocketAddress,
-    /// The strategy's name.
-    pub concurrency: String,
-}
-
-impl ServerInfo {
-    /// For a handler that is tried out before there is a server.
-    pub(crate) fn none() -> Self {
-        let server_address = SocketAddress::Unix(crate::address::UnixAddress::Unnamed);
-        Self {
-            name: String::new(),
-            server_type: ServerType::UnixStream,
-            server_address,
-            concurrency: String::new(),
-        }
-    }
-}
+use open::OpenRequests;
 
 /// A bound socket and the handler that serves it: `socketserver.BaseServer`.
 ///
@@ -156,6 +102,9 @@ impl Server {
             concurrency: options.concurrency.name().to_owned(),
         };
         let sandbox = handler.sandbox();
+        if let Some(idle_time) = sandbox.limits().idle_time {
+            listener.set_timeout(idle_time)?;
+        }
         let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
         let core = Core {
             info: Arc::new(info),
@@ -254,24 +203,29 @@ impl Server {
 
     /// Serves one request, or runs `handle_timeout` if none comes in time. Whether one came; a refused one did.
     pub fn handle_request(&self) -> Result<bool, ServeError> {
-        match self.get_request()? {
-            Some(request) => self.verify_and_process(request).map(|()| true),
-            None => {
+        match self.next_request()? {
+            Accepted::Request(request) => self.verify_and_process(request).map(|()| true),
+            Accepted::TimedOut => {
                 self.handle_timeout();
                 Ok(false)
             }
+            Accepted::Stopped => Ok(false),
         }
     }
 
     /// Waits for a request, at most for the server's `timeout`; for programs with a loop of their own.
     pub fn get_request(&self) -> Result<Option<Arc<Request>>, ServeError> {
-        let listener = self.listener()?;
-        let _serving = Serving::begin(self)?;
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        match self.acceptor(&listener).get_request(deadline)? {
+        match self.next_request()? {
             Accepted::Request(request) => Ok(Some(request)),
             Accepted::TimedOut | Accepted::Stopped => Ok(None),
         }
+    }
+
+    fn next_request(&self) -> Result<Accepted, ServeError> {
+        let listener = self.listener()?;
+        let _serving = Serving::begin(self)?;
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        self.acceptor(&listener).get_request(deadline)
     }
 
     /// Whether every hook lets the request pass: the program's, then the component's.
@@ -291,7 +245,7 @@ impl Server {
             return self.process_request(request);
         }
         tracing::debug!(request = request.id(), client = %request.client_address(), "refused");
-        self.core.hooks.close_request(&request);
+        self.core.close_request(&request);
         Ok(())
     }
 
@@ -431,102 +385,48 @@ impl Drop for Serving<'_> {
 impl Core {
     fn component_verifies(&self, request: &Arc<Request>) -> bool {
         let version = self.slot.current();
-        let verified = version.handler.verify_request(&self.info, version.generation, request);
-        let verified = block_on(verified, None).expect("it has no deadline here");
+        let verified = block_on(version.handler.verify_request(&self.info, version.generation, request));
         request.rewind();
         verified.unwrap_or_else(|error| {
-            tracing::warn!(request = request.id(), client = %request.client_address(), "refused: {error}");
+            block_on(self.handle_error(request, &error));
             false
         })
     }
 
+    /// `socketserver`'s `handle_error`: logs what went wrong with a request, and tells the hooks.
+    async fn handle_error(&self, request: &Request, error: &RequestError) {
+        let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
+        match cause {
+            Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
+            _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
+        }
+        if let Cause::Trap { backtrace, .. } = cause {
+            tracing::debug!(request = id, "{}", backtrace.trim_end());
+        }
+        isolated(|| self.hooks.handle_error(request, error));
+        let version = self.slot.current();
+        let hook = version.handler.handle_error(&self.info, version.generation, request, error);
+        if let Err(error) = hook.await {
+            tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
+        }
+    }
+
+    fn close_request(&self, request: &Request) {
+        isolated(|| self.hooks.close_request(request));
+    }
+
     /// Runs a hook of the component that has no say in what happens.
     fn run_hook(&self, hook: impl Future<Output = Result<(), RequestError>>) {
-        if let Some(Err(error)) = block_on(hook, None) {
+        if let Err(error) = block_on(hook) {
             tracing::warn!("hook failed: {}", error.cause);
         }
     }
 }
 
-/// A request on its way through a strategy: served by `run` or `run_as_task`, closed whatever happens.
-#[derive(Debug)]
-pub(crate) struct Job {
-    core: Arc<Core>,
-    request: Arc<Request>,
-    watch: Arc<Watch>,
-    _open: OpenGuard,
-}
-
-impl Job {
-    fn new(core: &Arc<Core>, request: Arc<Request>) -> Self {
-        let watch = Arc::new(Watch::new(core.slot.current().handler.sandbox().limits(), request.waits));
-        let open = core.open.enter(&request, &watch);
-        Self { core: core.clone(), request, watch, _open: open }
-    }
-
-    /// Serves the request on this thread.
-    pub(crate) fn run(self) {
-        let version = self.core.slot.current();
-        let served =
-            version.handler.serve_here(&self.core.info, version.generation, &self.request, &self.watch);
-        block_on(self.request.shutdown_request(), None);
-        block_on(self.end(served), None);
-    }
-
-    /// Serves the request among other tasks of a tokio runtime.
-    pub(crate) async fn run_as_task(self) {
-        let version = self.core.slot.current();
-        let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
-        let served = match self.watch.deadline() {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), serving)
-                .await
-                .unwrap_or_else(|_| Err(self.watch.timed_out())),
-            None => serving.await,
-        };
-        self.request.shutdown_request().await;
-        self.end(served).await;
-    }
-
-    /// Closes a request that another process has served and shut down.
-    pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
-        block_on(self.end(served), None);
-    }
-
-    pub(crate) fn request(&self) -> &Arc<Request> {
-        &self.request
-    }
-
-    /// Closes the request unserved.
-    pub(crate) fn refuse(self, reason: &str) {
-        block_on(self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))), None);
-    }
-
-    /// Says how it went, and closes the request.
-    async fn end(&self, served: Result<(), RequestError>) {
-        let (id, client) = (self.request.id(), self.request.client_address());
-        match &served {
-            Ok(()) => tracing::debug!(request = id, %client, "served"),
-            Err(error) => {
-                let (phase, cause) = (error.phase, &error.cause);
-                match cause {
-                    Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
-                    _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
-                }
-                if let Cause::Trap { backtrace, .. } = cause {
-                    tracing::debug!(request = id, "{}", backtrace.trim_end());
-                }
-            }
-        }
-        if let Err(error) = &served {
-            self.core.hooks.handle_error(&self.request, error);
-            let version = self.core.slot.current();
-            let hook =
-                version.handler.handle_error(&self.core.info, version.generation, &self.request, error);
-            if let Err(error) = hook.await {
-                tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
-            }
-        }
-        self.core.hooks.close_request(&self.request);
+/// Runs a hook of the embedding program; its panic must not take the thread that serves with it.
+fn isolated(hook: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook)).is_err() {
+        tracing::error!("a hook of the program panicked");
     }
 }
 

@@ -42,7 +42,7 @@ pub trait ServerHooks {
     /// The server's `timeout` passed without a request.
     fn handle_timeout(server: &ServerInfo) {}
 
-    /// Runs between requests, about every poll interval.
+    /// Runs between requests, at least about twice a second.
     fn service_actions(server: &ServerInfo) {}
 }
 

@@ -90,6 +90,10 @@ struct CacheArgs {
 }
 
 impl SandboxArgs {
+    pub fn max_requests(&self) -> usize {
+        self.limits.max_requests
+    }
+
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
     pub fn sandbox(self, handler: &str) -> Result<Sandbox, SandboxError> {
         let LimitArgs { memory, table_elements, instances, resources, max_requests, .. } = self.limits;

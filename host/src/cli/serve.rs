@@ -7,12 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
-use plugsock::{Concurrency, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions};
+use plugsock::{
+    Concurrency, ServeAddress, ServeError, Server, ServerOptions, SocketOptions, UnixSocketOptions,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::capacity;
 use super::fork_server::ForkServer;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
@@ -80,7 +83,7 @@ struct ServingArgs {
     #[arg(long)]
     no_block_on_close: bool,
 
-    /// Run the handler's `handle-timeout` hook after so long without a request
+    /// Run the handler's `handle-timeout` hook after so long without a request (forking: 5m where none is given)
     #[arg(long, value_name = "TIME", default_value = "none", value_parser = parse_time)]
     timeout: Time,
 
@@ -141,16 +144,18 @@ impl Serve {
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
         let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        capacity::prepare(self.sandbox.max_requests());
         let sandbox = self.sandbox.sandbox(&name)?;
         let handler = spin_while(&format!("compiling {name}"), || match &handler {
             Some(path) => sandbox.load(path),
             None => sandbox.echo(),
         })?;
-        let shutdown_timeout = self.serving.shutdown_timeout();
+        let concurrency = self.serving.concurrency(&self.log);
+        let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
         let mut servers = Vec::new();
         for address in &addresses {
             let options = ServerOptions {
-                concurrency: self.serving.concurrency(&self.log),
+                concurrency: concurrency.clone(),
                 timeout: self.serving.timeout.0,
                 socket: self.socket.options(),
                 ..ServerOptions::default()
@@ -187,9 +192,8 @@ impl ServingArgs {
         }
     }
 
-    fn shutdown_timeout(&self) -> Duration {
-        let is_awaited = !self.daemon_threads && !self.no_block_on_close;
-        if is_awaited { self.shutdown_timeout } else { Duration::ZERO }
+    fn shutdown_timeout(&self, concurrency: &Concurrency) -> Duration {
+        if concurrency.waits_on_close() { self.shutdown_timeout } else { Duration::ZERO }
     }
 }
 
@@ -211,7 +215,7 @@ fn sort_targets(
     targets: &[String],
     handler: Option<PathBuf>,
 ) -> Result<(Vec<ServeAddress>, Option<PathBuf>), clap::Error> {
-    let wrong = |message: String| super::Cli::command().error(ErrorKind::InvalidValue, message);
+    let wrong = |message: String| clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"));
     let mut addresses = Vec::new();
     let mut handlers: Vec<PathBuf> = handler.into_iter().collect();
     for target in targets {
@@ -254,7 +258,9 @@ fn serve_until_signal(
     })?;
     let served = thread::scope(|scope| {
         let serving: Vec<_> = servers.iter().map(|server| scope.spawn(|| server.serve_forever())).collect();
-        serving.into_iter().try_for_each(|served| served.join().expect("serving does not panic"))
+        let served = serving.into_iter().map(|served| served.join().expect("serving does not panic"));
+        // A signal may close a server before it is served at all.
+        served.filter(|served| !matches!(served, Err(ServeError::Closed))).collect::<Result<(), _>>()
     });
     if served.is_err() {
         handle.close();

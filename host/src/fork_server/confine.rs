@@ -90,7 +90,8 @@ fn restrict_files(grants: &Grants) -> io::Result<()> {
     }
 }
 
-/// For the fork server: what serving needs and nothing else. For a child besides: no new process.
+/// For the fork server: what serving needs and nothing else. For a child besides: no new process, and no
+/// hand on another.
 fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let allowed = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
@@ -100,9 +101,15 @@ fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
     // clone(2) makes a thread with this flag and a process without.
     let thread = libc::CLONE_THREAD as u64;
     let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;
-    let no_process = [(libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?])].into_iter().collect();
+    let another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    let no_process = [
+        (libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]),
+        // Its siblings run as the same user.
+        (libc::SYS_kill, Vec::new()),
+        (libc::SYS_prlimit64, vec![SeccompRule::new(vec![another])?]),
+    ];
     let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let child = SeccompFilter::new(no_process, SeccompAction::Allow, denied, arch)?;
+    let child = SeccompFilter::new(no_process.into_iter().collect(), SeccompAction::Allow, denied, arch)?;
     Ok((server.try_into()?, child.try_into()?))
 }
 

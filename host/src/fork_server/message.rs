@@ -83,7 +83,7 @@ impl WireRequest {
         let transport = match self.transport {
             WireTransport::Stream => {
                 let socket = socket.ok_or_else(|| io::Error::other("the request came without its socket"))?;
-                Transport::Stream(Stream::new(socket.into()))
+                Transport::Stream(Stream::new(socket.into(), None))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =

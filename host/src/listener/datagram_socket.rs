@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, UnixAddr, cmsg_space, recvmsg, sendmsg,
+    setsockopt, sockopt,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix};
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,18 @@ impl DatagramSocket {
         if server_type == ServerType::UnixDatagram {
             socket.set_passcred(true)?;
         }
-        Ok(Self { socket: Waitable::new(socket), server_type, buffer: Mutex::default() })
+        // Bound to every address, it has the kernel tell which one each packet was sent to: the reply must
+        // come from there.
+        match socket.local_addr()?.as_socket() {
+            Some(SocketAddr::V4(v4)) if v4.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            }
+            Some(SocketAddr::V6(v6)) if v6.ip().is_unspecified() => {
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+            _ => {}
+        }
+        Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SockAddr> {
@@ -139,8 +151,8 @@ impl DatagramSocket {
         from: Option<LocalAddress>,
         patience: Patience,
     ) -> io::Result<()> {
-        let send = || self.try_send_to(data, to, from);
-        self.socket.until_done(Interest::WRITABLE, patience, send).await
+        let send = |_| self.try_send_to(data, to, from);
+        self.socket.until_done(Interest::WRITABLE, patience, send, |()| false).await
     }
 
     fn try_send_to(&self, data: &[u8], to: &SocketAddress, from: Option<LocalAddress>) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! Accepts connections, for both stream server types.
 
 use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 
@@ -13,15 +15,28 @@ pub(super) struct StreamListener {
     socket: Socket,
     server_type: ServerType,
     request_queue_size: u32,
+    /// What accepted sockets have for timeouts from the start.
+    timeout: OnceLock<Duration>,
 }
 
 impl StreamListener {
     pub(super) fn new(socket: Socket, server_type: ServerType, request_queue_size: u32) -> Self {
-        Self { socket, server_type, request_queue_size }
+        Self { socket, server_type, request_queue_size, timeout: OnceLock::new() }
     }
 
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// On Linux an accepted TCP socket inherits its listener's timeouts, which saves setting them for each;
+    /// the listener itself never waits.
+    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        if self.server_type == ServerType::Tcp {
+            self.socket.set_read_timeout(Some(timeout))?;
+            self.socket.set_write_timeout(Some(timeout))?;
+            let _ = self.timeout.set(timeout);
+        }
+        Ok(())
     }
 
     pub(super) fn listen(&self) -> io::Result<()> {
@@ -34,7 +49,7 @@ impl StreamListener {
             ServerType::UnixStream => unix::peer_credentials(SockRef::from(&socket)),
             _ => None,
         };
-        let stream = Transport::Stream(Stream::new(socket));
+        let stream = Transport::Stream(Stream::new(socket, self.timeout.get().copied()));
         Ok(Request::new(unix::socket_address(&address), credentials, stream))
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{SocketOptions, tcp};
@@ -19,12 +18,5 @@ pub(super) fn bind(address: SocketAddr, options: &SocketOptions) -> io::Result<S
     // On a datagram socket SO_REUSEADDR would let another process take over the address.
     tcp::prepare(&socket, address, &SocketOptions { allow_reuse_address: false, ..options.clone() })?;
     socket.bind(&address.into())?;
-    if address.ip().is_unspecified() {
-        // The kernel tells which address each packet was sent to: the reply must come from there.
-        match address {
-            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-        }
-    }
     Ok(socket)
 }

@@ -25,25 +25,29 @@ pub struct UnixSocketOptions {
     pub group: Option<u32>,
 }
 
-impl UnixSocketOptions {
-    fn is_set(&self) -> bool {
-        self.mode.is_some() || self.owner.is_some() || self.group.is_some()
-    }
-}
-
 /// A socket's file, which goes when the server closes.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Locked as long as the server lives; the kernel lets go of it even after `kill -9`.
-    _lock: File,
-    lock_path: PathBuf,
+    _lock: Lock,
+}
+
+/// A locked file: as long as the server lives. The kernel lets go of it even after `kill -9`.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(&self.lock_path);
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -64,14 +68,14 @@ pub(super) fn bind(
         UnixAddress::Path(path) => path,
         UnixAddress::Unnamed => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    let (lock, lock_path) = lock(path)?;
+    let lock = lock(path)?;
     remove_stale(path, kind)?;
-    if options.is_set() {
-        // The file gets the socket's mode: until owner and mode are right nobody else may connect.
+    if options.mode.is_some() {
+        // The file gets the socket's mode: until it is the right one nobody else may connect.
         rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
     }
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile { path: path.clone(), _lock: lock, lock_path };
+    let file = SocketFile { path: path.clone(), _lock: lock };
     if options.owner.is_some() || options.group.is_some() {
         std::os::unix::fs::chown(path, options.owner, options.group)?;
     }
@@ -82,7 +86,7 @@ pub(super) fn bind(
 }
 
 /// Takes the lock of a socket path; `AddrInUse` if a living server holds it.
-fn lock(path: &Path) -> io::Result<(File, PathBuf)> {
+fn lock(path: &Path) -> io::Result<Lock> {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
     let lock_path = PathBuf::from(lock_path);
@@ -95,7 +99,7 @@ fn lock(path: &Path) -> io::Result<(File, PathBuf)> {
         }
         // A server that closed between our open and our lock has removed the file that we locked.
         if is_same_file(&lock, &lock_path) {
-            return Ok((lock, lock_path));
+            return Ok(Lock { path: lock_path, _file: lock });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A connection: TCP or Unix stream.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,17 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
 
-use super::wait::{Patience, Waitable, Waits};
+use super::wait::{MayBlock, Patience, Waitable, Waits};
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
 const RECV_MAX: usize = 64 * 1024;
+
+/// What is at least so long is handed on in the buffer that it was received into.
+const COPY_MAX: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// How long, and for how many bytes, a close waits for a client that is still sending.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -24,17 +32,18 @@ pub(crate) struct Stream {
     socket: Waitable<Socket>,
     /// The client has sent all it will, so nothing unread can be left when the request ends.
     is_at_end: AtomicBool,
-    is_client_gone: AtomicBool,
+    is_client_at_fault: AtomicBool,
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
     unsent: Mutex<Vec<u8>>,
 }
 
 impl Stream {
-    pub(crate) fn new(socket: Socket) -> Self {
+    /// An accepted socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
+    pub(crate) fn new(socket: Socket, timeout: Option<Duration>) -> Self {
         Self {
-            socket: Waitable::new(socket),
+            socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
-            is_client_gone: AtomicBool::new(false),
+            is_client_at_fault: AtomicBool::new(false),
             unsent: Mutex::default(),
         }
     }
@@ -44,24 +53,43 @@ impl Stream {
     }
 
     pub(super) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
-        let mut data = Vec::with_capacity(max.min(RECV_MAX));
-        self.socket
-            .until_done(Interest::READABLE, patience, || {
-                Ok(recv(self.socket(), spare_capacity(&mut data), RecvFlags::DONTWAIT)?)
-            })
-            .await
-            .map_err(|error| self.noted(error))?;
+        let max = max.min(RECV_MAX);
+        let recv = |may_block| self.recv_now(max, may_block);
+        // A short read has emptied the socket, except at its end.
+        let is_drained = |data: &Vec<u8>| !data.is_empty() && data.len() < max;
+        let received = self.socket.until_done(Interest::READABLE, patience, recv, is_drained).await;
+        let data = received.map_err(|error| self.noted(error))?;
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
         }
         Ok(data)
     }
 
+    /// Receives into a buffer of the thread's, so that a connection that waits holds none.
+    fn recv_now(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
+        let flags = if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            buffer.reserve_exact(RECV_MAX);
+            if max < RECV_MAX {
+                let room = &mut buffer.spare_capacity_mut()[..max];
+                let ((data, _), _) = recv(self.socket(), room, flags)?;
+                return Ok(data.to_vec());
+            }
+            recv(self.socket(), spare_capacity(buffer), flags)?;
+            // To copy much costs more than a new buffer.
+            Ok(if buffer.len() < COPY_MAX { buffer.to_vec() } else { std::mem::take(buffer) })
+        })
+    }
+
     pub(super) async fn send_all(&self, mut data: &[u8], patience: Patience) -> io::Result<()> {
         self.drain(patience).await?;
         while !data.is_empty() {
-            let send = || self.try_send(data);
-            let sent = self.socket.until_done(Interest::WRITABLE, patience, send).await?;
+            let send = |may_block| self.send_now(data, may_block);
+            // What was not taken whole has filled the socket.
+            let is_full = |sent: &usize| *sent < data.len();
+            let sent = self.socket.until_done(Interest::WRITABLE, patience, send, is_full).await;
+            let sent = sent.map_err(|error| self.noted(error))?;
             data = &data[sent..];
         }
         Ok(())
@@ -69,11 +97,14 @@ impl Stream {
 
     /// Sends what `wfile` left unsent.
     pub(super) async fn drain(&self, patience: Patience) -> io::Result<()> {
-        let drain = || match self.send_unsent()? {
+        if self.unsent().is_empty() {
+            return Ok(());
+        }
+        let drain = |_| match self.send_unsent()? {
             true => Ok(()),
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
-        self.socket.until_done(Interest::WRITABLE, patience, drain).await
+        self.socket.until_done(Interest::WRITABLE, patience, drain, |()| false).await
     }
 
     /// Sends what it can of `data` and keeps the rest; never blocks.
@@ -97,19 +128,20 @@ impl Stream {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn send_now(&self, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
+        // The host outlives a client that has gone: no SIGPIPE.
+        let flags = if may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
+        Ok(send(self.socket(), data, flags)?)
+    }
+
     /// What the kernel takes now; never blocks.
     fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-        // The host outlives a client that has gone: no SIGPIPE.
-        send(self.socket(), data, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-            .map_err(|error| self.noted(error.into()))
+        self.send_now(data, MayBlock(false)).map_err(|error| self.noted(error))
     }
 
     /// What the kernel has now, at most `max` bytes; never blocks.
     pub(crate) fn try_recv(&self, max: usize) -> io::Result<Vec<u8>> {
-        let mut data = Vec::with_capacity(max.min(RECV_MAX));
-        recv(self.socket(), spare_capacity(&mut data), RecvFlags::DONTWAIT)
-            .map_err(|error| self.noted(error.into()))?;
-        Ok(data)
+        self.recv_now(max.min(RECV_MAX), MayBlock(false)).map_err(|error| self.noted(error))
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
@@ -128,14 +160,14 @@ impl Stream {
         Ok(shutdown(self.socket(), how)?)
     }
 
-    pub(super) fn is_client_gone(&self) -> bool {
-        self.is_client_gone.load(Relaxed)
+    pub(super) fn is_client_at_fault(&self) -> bool {
+        self.is_client_at_fault.load(Relaxed)
     }
 
     fn noted(&self, error: io::Error) -> io::Error {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
-            self.is_client_gone.store(true, Relaxed);
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut) {
+            self.is_client_at_fault.store(true, Relaxed);
         }
         error
     }
@@ -148,15 +180,15 @@ impl Stream {
         if self.shutdown(Shutdown::Write).is_err() || self.is_at_end.load(Relaxed) {
             return;
         }
-        let mut buffer = [0; 4096];
-        let mut read = || Ok(recv(self.socket(), &mut buffer[..], RecvFlags::DONTWAIT)?.0);
-        let Ok(mut unread) = read() else { return };
+        let read = |may_block| Ok(self.recv_now(RECV_MAX, may_block)?.len());
+        let Ok(mut unread) = read(MayBlock(false)) else { return };
         let deadline = Instant::now() + LINGER_TIME;
         let mut dropped = 0;
         while unread > 0 && dropped < LINGER_BYTES && Instant::now() < deadline {
             dropped += unread;
             let patience = Patience { waits, deadline: Some(deadline) };
-            unread = self.socket.until_done(Interest::READABLE, patience, &mut read).await.unwrap_or(0);
+            let next = self.socket.until_done(Interest::READABLE, patience, read, |_| false);
+            unread = next.await.unwrap_or(0);
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -20,6 +22,10 @@ pub(crate) enum Waits {
     Task,
 }
 
+/// Whether a system call may wait in the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MayBlock(pub(crate) bool);
+
 /// How and how long one operation waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -32,12 +38,28 @@ pub(crate) struct Patience {
 pub(crate) struct Waitable<S> {
     /// Declared before the socket, so that it is dropped before the descriptor is closed.
     registered: OnceLock<AsyncFd<RawFd>>,
+    /// `SO_RCVTIMEO` and `SO_SNDTIMEO`, if the socket blocks: then a thread waits in the operation itself.
+    kernel_timeouts: Option<[KernelTimeout; 2]>,
     socket: S,
 }
 
+/// How long the kernel lets one direction wait, in microseconds; 0 is for ever, as it is there.
+#[derive(Debug)]
+struct KernelTimeout(AtomicU64);
+
+/// A kernel timeout that is this much too long is left as it is: to set it costs a system call.
+const SLACK: Duration = Duration::from_millis(20);
+
 impl<S: AsFd> Waitable<S> {
-    pub(crate) fn new(socket: S) -> Self {
-        Self { registered: OnceLock::new(), socket }
+    /// A socket in non-blocking mode.
+    pub(crate) fn non_blocking(socket: S) -> Self {
+        Self { registered: OnceLock::new(), kernel_timeouts: None, socket }
+    }
+
+    /// A socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
+    pub(crate) fn blocking(socket: S, timeout: Option<Duration>) -> Self {
+        let timeouts = [(); 2].map(|()| KernelTimeout(AtomicU64::new(micros(timeout))));
+        Self { registered: OnceLock::new(), kernel_timeouts: Some(timeouts), socket }
     }
 
     pub(crate) fn socket(&self) -> &S {
@@ -48,38 +70,98 @@ impl<S: AsFd> Waitable<S> {
         is_ready(self.socket.as_fd(), events(interest))
     }
 
-    /// Repeats `operation`, which must not block, until it does not want to wait any more.
+    /// Repeats `operation` until it does not want to wait any more. It is told whether it may block.
     ///
-    /// `TimedOut` if the deadline passes first.
+    /// Where tasks wait, `is_drained` says of a result that the socket has no more for now, which saves
+    /// asking it. `TimedOut` if the deadline passes first.
     pub(crate) async fn until_done<T>(
         &self,
         interest: Interest,
         patience: Patience,
-        mut operation: impl FnMut() -> io::Result<T>,
+        operation: impl FnMut(MayBlock) -> io::Result<T>,
+        is_drained: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
-        let timed_out = || Err(io::ErrorKind::TimedOut.into());
+        match patience.waits {
+            Waits::Thread => self.until_done_on_thread(interest, patience.deadline, operation),
+            Waits::Task => {
+                let done = self.until_done_in_task(interest, operation, is_drained);
+                match patience.deadline {
+                    None => done.await,
+                    Some(at) => tokio::time::timeout_at(at.into(), done)
+                        .await
+                        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                }
+            }
+        }
+    }
+
+    fn until_done_on_thread<T>(
+        &self,
+        interest: Interest,
+        deadline: Option<Instant>,
+        mut operation: impl FnMut(MayBlock) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let may_block = MayBlock(self.kernel_timeouts.is_some());
         loop {
-            match operation() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            self.set_kernel_timeout(interest, deadline)?;
+            match operation(may_block) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut fds = [PollFd::new(&self.socket, events(interest))];
+                    if !poll_until(&mut fds, deadline)? {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Lets the kernel end a wait at about the deadline.
+    fn set_kernel_timeout(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
+        let Some(timeouts) = &self.kernel_timeouts else { return Ok(()) };
+        let timeout = &timeouts[usize::from(interest.is_writable())].0;
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let (wanted, now) = (micros(left), timeout.load(Relaxed));
+        let is_fine = match (wanted, now) {
+            (0, now) => now == 0,
+            (_, 0) => false,
+            (wanted, now) => now <= wanted + SLACK.as_micros() as u64 && now >= wanted / 2,
+        };
+        if !is_fine {
+            let direction = if interest.is_writable() { Timeout::Send } else { Timeout::Recv };
+            set_socket_timeout(&self.socket, direction, left.map(|left| left.max(Duration::from_micros(1))))?;
+            timeout.store(wanted, Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn until_done_in_task<T>(
+        &self,
+        interest: Interest,
+        mut operation: impl FnMut(MayBlock) -> io::Result<T>,
+        is_drained: impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        // The first time there is most likely something, and perhaps nothing ever has to wait.
+        if self.registered.get().is_none() {
+            match operation(MayBlock(false)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
-            match patience.waits {
-                Waits::Thread => {
-                    let mut fds = [PollFd::new(&self.socket, events(interest))];
-                    if !poll_until(&mut fds, patience.deadline)? {
-                        return timed_out();
+        }
+        let registered = self.registered()?;
+        loop {
+            let mut guard = registered.ready(interest).await?;
+            match operation(MayBlock(false)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Ok(done) => {
+                    if is_drained(&done) {
+                        guard.clear_ready();
                     }
+                    return Ok(done);
                 }
-                Waits::Task => {
-                    let operation = self.registered()?.async_io(interest, |_| operation());
-                    return match patience.deadline {
-                        None => operation.await,
-                        Some(at) => tokio::time::timeout_at(at.into(), operation)
-                            .await
-                            .unwrap_or_else(|_| timed_out()),
-                    };
-                }
+                failed => return failed,
             }
         }
     }
@@ -104,6 +186,10 @@ impl<S: AsFd> Waitable<S> {
         }
         Ok(self.registered.get().expect("it was set above"))
     }
+}
+
+fn micros(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(0, |timeout| timeout.as_micros().clamp(1, u64::MAX.into()) as u64)
 }
 
 fn events(interest: Interest) -> PollFlags {

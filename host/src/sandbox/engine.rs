@@ -13,13 +13,19 @@ const TABLES_A_REQUEST: u32 = 6;
 /// Places beyond the open requests: for hooks and for trying out a handler before it serves.
 const SPARE: u32 = 16;
 
+/// What a linear memory reserves by default, guard included: so much that compiled code need not check bounds.
+const RESERVATION: u64 = (4 << 30) + (32 << 20);
+
+/// What all linear memories together may reserve of the 128 TiB that a process has.
+const ADDRESS_SPACE: u64 = 96 << 40;
+
 /// Kept mapped and cleared by hand between requests, which costs less than to unmap and fault it in again.
 /// More is slower: clearing then costs more than the faults.
 const KEEP_RESIDENT: usize = 64 * 1024;
 
 /// An engine with pools: memory, tables and stacks are kept from one request to the next.
 pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
-    let requests = u32::try_from(limits.max_requests).unwrap_or(u32::MAX).saturating_add(SPARE);
+    let requests = requests(limits);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(requests)
         .total_core_instances(requests.saturating_mul(CORE_INSTANCES_A_REQUEST))
@@ -36,23 +42,34 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         .max_unused_warm_slots(requests)
         // It skips pages that were swapped out, so the next instance could read them.
         .pagemap_scan(Enabled::No);
-    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+    Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
 }
 
 /// An engine without pools, for a process that forks: each mapping would be copied with each fork. It takes
 /// what an engine with pools has compiled.
-pub(super) fn on_demand() -> wasmtime::Result<Engine> {
-    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::OnDemand))
+pub(super) fn on_demand(limits: &Limits) -> wasmtime::Result<Engine> {
+    Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::OnDemand))
+}
+
+/// Places in the pools.
+fn requests(limits: &Limits) -> u32 {
+    u32::try_from(limits.max_requests).unwrap_or(u32::MAX).saturating_add(SPARE)
 }
 
 /// What compiled code depends on.
-fn config() -> Config {
+fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .concurrency_support(false)
         // Backtraces come from frame pointers; registering unwind tables would only slow loading down.
         .native_unwind_info(false);
+    let memories = u64::from(requests(limits)) * u64::from(MEMORIES_A_REQUEST);
+    if memories * RESERVATION > ADDRESS_SPACE {
+        // So many requests have room only if each memory reserves no more than it may use; the code then
+        // checks bounds.
+        config.memory_reservation(limits.memory.next_multiple_of(64 << 10) as u64);
+    }
     config
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::block_on::block_on_until;
+use crate::error::{Cause, Limit, Phase};
 use crate::request::Waits;
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
@@ -77,7 +78,7 @@ impl Deadlines {
 }
 
 /// How often running guests are looked at.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// How long a hook may hold up the accept loop.
 const HOOK_TIME: Duration = Duration::from_secs(1);
@@ -138,9 +139,12 @@ pub(crate) struct Watch {
     deadline: Option<Instant>,
     request_time: Duration,
     cpu_time: Option<Duration>,
-    /// CPU time of finished polls, and the thread's clock at the start of this one, in nanoseconds.
+    started: Instant,
+    /// CPU time as of the last tick, in nanoseconds.
     cpu_spent: AtomicU64,
-    cpu_at_start: AtomicU64,
+    /// From when on CPU time is counted, in nanoseconds: on a thread of its own, of that thread's clock, at
+    /// the first tick; in a task, since `started`, at the beginning of this poll.
+    cpu_mark: AtomicU64,
     is_cut: AtomicBool,
     /// Whether other requests share the thread, so that a busy guest must let them run.
     is_shared: bool,
@@ -152,12 +156,14 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts the clock of one request.
     pub(crate) fn new(limits: &Limits, waits: Waits) -> Self {
+        let started = Instant::now();
         Self {
-            deadline: limits.request_time.map(|time| Instant::now() + time),
+            deadline: limits.request_time.map(|time| started + time),
+            started,
             request_time: limits.request_time.unwrap_or_default(),
             cpu_time: limits.cpu_time,
             cpu_spent: AtomicU64::new(0),
-            cpu_at_start: AtomicU64::new(0),
+            cpu_mark: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             is_shared: waits == Waits::Task,
             phase: AtomicU8::new(Phase::Instantiate as u8),
@@ -166,9 +172,9 @@ impl Watch {
     }
 
     /// Starts the clock of one call of a hook, which holds up the accept loop.
-    pub(super) fn for_hook(limits: &Limits) -> Self {
+    pub(super) fn for_hook(limits: &Limits, waits: Waits) -> Self {
         let request_time = limits.request_time.map_or(HOOK_TIME, |time| time.min(HOOK_TIME));
-        Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, Waits::Thread)
+        Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, waits)
     }
 
     /// Ends the request at its next look at the clock or wake-up.
@@ -188,11 +194,6 @@ impl Watch {
         Phase::ALL.into_iter().find(|known| *known as u8 == phase).expect("`enter` stored it")
     }
 
-    /// When time is up whatever the request does.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
     /// The limit that this request has reached by now.
     pub(super) fn reached(&self) -> Option<Limit> {
         if self.is_cut.load(Relaxed) {
@@ -201,16 +202,31 @@ impl Watch {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(Limit::Time(self.request_time));
         }
-        self.cpu_time.filter(|max| self.cpu_spent() >= *max).map(Limit::CpuTime)
+        let spent = Duration::from_nanos(self.cpu_spent.load(Relaxed));
+        self.cpu_time.filter(|max| spent >= *max).map(Limit::CpuTime)
     }
 
-    fn cpu_spent(&self) -> Duration {
-        let this_poll = thread_cpu_time().saturating_sub(self.cpu_at_start.load(Relaxed));
-        Duration::from_nanos(self.cpu_spent.load(Relaxed) + this_poll)
+    /// Counts the CPU time up to this tick. Between ticks no clock is read: most requests never see one.
+    fn count_cpu_time(&self) {
+        let mark = self.cpu_mark.load(Relaxed);
+        if self.is_shared {
+            let now = self.elapsed();
+            self.cpu_spent.fetch_add(now.saturating_sub(mark), Relaxed);
+            self.cpu_mark.store(now, Relaxed);
+        } else if mark == 0 {
+            self.cpu_mark.store(thread_cpu_time(), Relaxed);
+        } else {
+            self.cpu_spent.store(thread_cpu_time().saturating_sub(mark), Relaxed);
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     /// What the engine's ticker asks of a guest that is running: stop, go on, or let other tasks go first.
     pub(super) fn on_tick(&self) -> wasmtime::Result<UpdateDeadline> {
+        self.count_cpu_time();
         match self.reached() {
             Some(limit) => Err(limit.into()),
             None if self.is_shared => Ok(UpdateDeadline::Yield(1)),
@@ -218,11 +234,19 @@ impl Watch {
         }
     }
 
-    /// Drives `serving` under this watch: it ends with the limit when that is reached while no guest runs,
-    /// and a panic of the host in it ends this request alone.
+    /// Drives `serving` under this watch, on this thread or as a task, whichever the request is.
+    ///
+    /// It ends with the limit that is reached, also while no guest runs, and a panic of the host in it ends
+    /// this request alone.
     pub(super) async fn over<T>(&self, serving: impl Future<Output = T>) -> Result<T, Cause> {
         let mut serving = std::pin::pin!(serving);
-        std::future::poll_fn(|context| self.poll(serving.as_mut(), context)).await
+        let watched = std::future::poll_fn(|context| self.poll(serving.as_mut(), context));
+        let ended = match (self.is_shared, self.deadline) {
+            (true, Some(at)) => tokio::time::timeout_at(at.into(), watched).await.ok(),
+            (true, None) => Some(watched.await),
+            (false, deadline) => block_on_until(watched, deadline),
+        };
+        ended.unwrap_or_else(|| Err(Cause::Limit(Limit::Time(self.request_time))))
     }
 
     fn poll<T>(
@@ -230,26 +254,20 @@ impl Watch {
         serving: Pin<&mut impl Future<Output = T>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<T, Cause>> {
-        self.cpu_at_start.store(thread_cpu_time(), Relaxed);
+        if self.is_shared {
+            self.cpu_mark.store(self.elapsed(), Relaxed);
+        }
         // What the panic may have left half-done is the store of this request, which is dropped.
         match catch_unwind(AssertUnwindSafe(|| serving.poll(context))) {
             Ok(Poll::Ready(done)) => return Poll::Ready(Ok(done)),
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Err(Cause::Host("it panicked; please report this".to_owned()))),
         }
-        self.cpu_spent.store(self.cpu_spent().as_nanos() as u64, Relaxed);
-        // Between polls no CPU time passes; from here on `reached` counts none.
-        self.cpu_at_start.store(u64::MAX, Relaxed);
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         match self.reached() {
             Some(limit) => Poll::Ready(Err(Cause::Limit(limit))),
             None => Poll::Pending,
         }
-    }
-
-    /// What to say of a request whose deadline passed while it waited.
-    pub(crate) fn timed_out(&self) -> RequestError {
-        RequestError { phase: self.phase(), cause: Cause::Limit(Limit::Time(self.request_time)) }
     }
 }
 

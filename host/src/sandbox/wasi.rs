@@ -42,9 +42,9 @@ impl Grants {
     /// Says now, and not to the first client, that a directory is missing.
     pub(super) fn check(&self) -> Result<(), SandboxError> {
         self.dirs.iter().try_for_each(|dir| {
-            check_directory(&dir.host).map_err(|source| {
+            check_directory(&dir.host).map_err(|reason| {
                 let path = dir.host.display().to_string();
-                SandboxError::Directory { path, source }
+                SandboxError::Directory { path, reason }
             })
         })
     }

@@ -115,6 +115,7 @@ impl<'a> Acceptor<'a> {
                          lower --max-requests)"
                     );
                 });
+                self.admission.wake_on_leave(self.wake);
                 let pause = Instant::now() + PAUSE;
                 self.wait(false, Some(deadline.map_or(pause, |at| at.min(pause))))?;
                 Ok(())

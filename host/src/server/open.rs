@@ -1,6 +1,7 @@
 //! The open requests of a server: to wait for their end, and to cut them off.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,6 +14,8 @@ type Table = HashMap<u64, (Arc<Request>, Arc<Watch>)>;
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
     table: Mutex<Table>,
+    /// How many wait for `none_left`; to notify is a system call even if nobody does.
+    waiting: AtomicUsize,
     none_left: Condvar,
 }
 
@@ -36,6 +39,7 @@ impl OpenRequests {
     /// Waits until none is open or the deadline passes; whether none is.
     pub(super) fn wait_until_none(&self, deadline: Option<Instant>) -> bool {
         let mut table = self.table();
+        let _waiting = Waiting::begin(&self.waiting);
         while !table.is_empty() {
             table = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 None => self.none_left.wait(table).unwrap_or_else(PoisonError::into_inner),
@@ -67,8 +71,24 @@ impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut table = self.open.table();
         table.remove(&self.id);
-        if table.is_empty() {
+        if table.is_empty() && self.open.waiting.load(SeqCst) > 0 {
             self.open.none_left.notify_all();
         }
+    }
+}
+
+/// One thread waits; not any more when dropped. Begins under the table's lock, so that no end is missed.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }

@@ -1,0 +1,149 @@
+//! From bytes to a compiled component: what they are, and in words why they cannot be served.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::{ComponentExtern, ComponentItem};
+
+use super::{Handler, Sandbox, cache};
+use crate::error::HandlerError;
+
+/// The interface that every handler exports.
+pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.0";
+
+/// What a file is and whether this host can serve it.
+#[derive(Debug)]
+pub struct Inspection {
+    /// SHA-256 of the file, as `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// The interfaces and functions that it asks for.
+    pub imports: Vec<String>,
+    /// The interfaces and functions that it offers.
+    pub exports: Vec<String>,
+    /// Why it cannot be served, if so.
+    pub verdict: Result<(), HandlerError>,
+}
+
+impl Sandbox {
+    /// Says what a file is, and whether this host can serve it.
+    pub fn inspect(&self, name: impl Into<String>, bytes: &[u8]) -> Inspection {
+        let name = name.into();
+        let digest = digest(bytes);
+        let (mut imports, mut exports) = (Vec::new(), Vec::new());
+        let verdict = compile(self, bytes, &digest).and_then(|component| {
+            imports = names(component.component_type().imports(component.engine()));
+            exports = names(component.component_type().exports(component.engine()));
+            Handler::link(self, &name, digest.clone(), &component)
+        });
+        let verdict = verdict.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
+        Inspection { digest, size: bytes.len(), imports, exports, verdict }
+    }
+}
+
+/// The compiled code, sealed against change.
+pub(super) fn to_sealed_file(component: &Component) -> io::Result<OwnedFd> {
+    let code = component.serialize().map_err(io::Error::other)?;
+    let memfd = rustix::fs::memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memfd);
+    file.write_all(&code)?;
+    let memfd = OwnedFd::from(file);
+    rustix::fs::fcntl_add_seals(&memfd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(memfd)
+}
+
+/// The component that this executable, as the host that started this process, wrote with [`to_sealed_file`].
+pub(super) fn from_sealed_file(engine: &Engine, file: OwnedFd) -> Result<Component, String> {
+    let mut file = File::from(file);
+    let mut code = Vec::new();
+    // Its writer left the descriptor at its end.
+    file.rewind().and_then(|()| file.read_to_end(&mut code)).map_err(|error| error.to_string())?;
+    // SAFETY: the host compiled it and handed it over by descriptor, sealed against any change since.
+    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
+}
+
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", cache::hex(&Sha256::digest(bytes)))
+}
+
+/// Compiles a component, or takes it from the cache; says in words what else the bytes are.
+pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &str) -> Result<Component, String> {
+    // A wasm file's version field: components and core modules differ in its upper half, the layer.
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if bytes.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    if bytes.starts_with(CORE_MODULE) {
+        return Err(
+            "it is a core WebAssembly module, not a component; build it for wasm32-wasip2, or turn it \
+                    into a component with `wasm-tools component new`"
+                .to_owned(),
+        );
+    }
+    if bytes.starts_with(b"\x7fELF") {
+        return Err("it is native code, perhaps a precompiled component, which is never loaded; give the \
+                    WebAssembly component itself"
+            .to_owned());
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err("it is not WebAssembly; build a component for wasm32-wasip2".to_owned());
+    }
+    if !bytes.starts_with(COMPONENT) {
+        return Err("it is truncated, or a WebAssembly format that this host does not know".to_owned());
+    }
+    let engine = &sandbox.0.engine;
+    if let Some(component) = sandbox.0.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
+        return Ok(component);
+    }
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| format!("it is not a valid component: {error:#}"))?;
+    if let Some(cache) = &sandbox.0.cache {
+        cache.store(&component, digest);
+    }
+    Ok(component)
+}
+
+/// A component of another contract version deserves a better word than a missing export.
+pub(super) fn check_version(component: &Component) -> Result<(), String> {
+    let (interface, version) = CONTRACT.split_once('@').expect("the contract has a version");
+    let package = interface.split_once('/').expect("it is an interface of a package").0;
+    let component_type = component.component_type();
+    let engine = component.engine();
+    for name in names(component_type.exports(engine)).iter().chain(&names(component_type.imports(engine))) {
+        let Some((other, built_for)) = name.split_once('@') else { continue };
+        if other.split('/').next() == Some(package) && built_for != version {
+            return Err(format!(
+                "it was built for version {built_for} of the contract {package}, and this host has \
+                 {version}; build it with the plugsock-sdk of this host"
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a>)>) -> Vec<String> {
+    items
+        // Types alone are no interface.
+        .filter(|(_, item)| !matches!(item.ty, ComponentItem::Type(_) | ComponentItem::Resource(_)))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+/// What to do about a missing import that is well known.
+pub(super) fn hint(error: &wasmtime::Error) -> &'static str {
+    let text = format!("{error:#}");
+    if text.contains("wasi:http") {
+        "; wasi:http is not offered: a handler speaks HTTP over its own connection"
+    } else if text.contains("wasi:") && text.contains("@0.3") {
+        "; WASI 0.3 is not offered yet: build for WASI 0.2"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,118 @@
+//! The hooks that a component exports besides its handler; each call gets a fresh instance.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use super::contract::server_hooks;
+use super::handler::{Handler, cause};
+use super::limits::Watch;
+use super::request::{RequestResource, contract_address};
+use super::state::State;
+use crate::error::{Phase, RequestError};
+use crate::request::{Request, Waits};
+use crate::server::ServerInfo;
+
+impl Handler {
+    /// Whether the component exports `server-hooks`.
+    pub fn has_hooks(&self) -> bool {
+        self.0.server_hooks.is_some()
+    }
+
+    /// Runs the `verify-request` hook. A hook that fails refuses the request.
+    pub(crate) async fn verify_request(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+        request: &Arc<Request>,
+    ) -> Result<bool, RequestError> {
+        self.hook(server, generation, Some(request), Waits::Thread, async |hooks, store| {
+            store.data_mut().is_verifying = true;
+            hooks.call_verify_request(store, RequestResource::borrowed()).await
+        })
+        .await
+        .map(|verdict| verdict.unwrap_or(true))
+    }
+
+    /// Runs the `handle-error` hook.
+    pub(crate) async fn handle_error(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+        request: &Request,
+        error: &RequestError,
+    ) -> Result<(), RequestError> {
+        let failure = server_hooks::Failure {
+            id: request.id(),
+            client_address: contract_address(request.client_address()),
+            phase: match error.phase {
+                Phase::Verify => server_hooks::Phase::Verify,
+                Phase::Instantiate | Phase::Setup => server_hooks::Phase::Setup,
+                Phase::Handle => server_hooks::Phase::Handle,
+                Phase::Finish => server_hooks::Phase::Finish,
+            },
+            message: error.cause.to_string(),
+        };
+        self.hook(server, generation, None, request.waits, async |hooks, store| {
+            let server = store.data().server_info();
+            hooks.call_handle_error(store, &server, &failure).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Runs the `handle-timeout` hook.
+    pub(crate) async fn handle_timeout(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+    ) -> Result<(), RequestError> {
+        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
+            let server = store.data().server_info();
+            hooks.call_handle_timeout(store, &server).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Runs the `service-actions` hook.
+    pub(crate) async fn service_actions(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+    ) -> Result<(), RequestError> {
+        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
+            let server = store.data().server_info();
+            hooks.call_service_actions(store, &server).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Calls a hook in a fresh instance; `None` if the component has none.
+    async fn hook<T>(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+        request: Option<&Arc<Request>>,
+        waits: Waits,
+        call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<Option<T>, RequestError> {
+        let Some(hooks) = &self.0.server_hooks else { return Ok(None) };
+        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), waits));
+        let mut store = self.store(server, generation, request, &watch);
+        let called = watch
+            .over(async {
+                let instance = self.0.instance.instantiate_async(&mut store).await?;
+                let guest = hooks.load(&mut store, &instance)?;
+                call(guest, &mut store).await
+            })
+            .await;
+        let cause = match called {
+            Ok(Ok(value)) => return Ok(Some(value)),
+            Ok(Err(error)) => cause(&store, &error),
+            Err(cause) => cause,
+        };
+        Err(RequestError { phase: Phase::Verify, cause })
+    }
+}

@@ -1,0 +1,73 @@
+//! One request on its way through a strategy: serve → close. What goes wrong in it ends here, in the log and
+//! the hooks.
+
+use std::sync::Arc;
+
+use super::Core;
+use super::open::OpenGuard;
+use crate::block_on::block_on;
+use crate::error::{Phase, RequestError};
+use crate::request::Request;
+use crate::sandbox::Watch;
+
+/// A request on its way through a strategy: served by `run` or `run_as_task`, closed whatever happens.
+#[derive(Debug)]
+pub(crate) struct Job {
+    core: Arc<Core>,
+    request: Arc<Request>,
+    watch: Arc<Watch>,
+    _open: OpenGuard,
+}
+
+impl Job {
+    pub(super) fn new(core: &Arc<Core>, request: Arc<Request>) -> Self {
+        let watch = Arc::new(Watch::new(core.slot.current().handler.sandbox().limits(), request.waits));
+        let open = core.open.enter(&request, &watch);
+        Self { core: core.clone(), request, watch, _open: open }
+    }
+
+    /// Serves the request on this thread.
+    pub(crate) fn run(self) {
+        block_on(self.run_as_task());
+    }
+
+    /// Serves the request among other tasks of a tokio runtime.
+    pub(crate) async fn run_as_task(self) {
+        let version = self.core.slot.current();
+        let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
+        let served = serving.await;
+        self.report(served).await;
+        self.request.shutdown_request().await;
+        self.close();
+    }
+
+    /// Closes a request that another process has served and shut down.
+    pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
+        block_on(self.report(served));
+        self.close();
+    }
+
+    pub(crate) fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// Closes the request unserved.
+    pub(crate) fn refuse(self, reason: &str) {
+        block_on(self.report(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))));
+        self.close();
+    }
+
+    async fn report(&self, served: Result<(), RequestError>) {
+        match served {
+            Ok(()) => {
+                let client = self.request.client_address();
+                tracing::debug!(request = self.request.id(), %client, "served");
+            }
+            Err(error) => self.core.handle_error(&self.request, &error).await,
+        }
+    }
+
+    fn close(&self) {
+        self.core.close_request(&self.request);
+    }
+}

@@ -1,0 +1,67 @@
+//! How a server serves, and what it says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NoHooks, ServerHooks};
+use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::concurrency::Concurrency;
+use crate::listener::SocketOptions;
+
+/// How a server serves; the names are `socketserver`'s.
+pub struct ServerOptions {
+    /// What the log and handlers call it; by default its address.
+    pub name: Option<String>,
+    /// Where requests are served.
+    pub concurrency: Concurrency,
+    /// How its socket is made.
+    pub socket: SocketOptions,
+    /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
+    /// by default, but 300 s with [`Concurrency::Forking`], as in `socketserver`.
+    pub timeout: Option<Duration>,
+    /// Whether to listen at once, or only with [`Server::server_activate`] (true).
+    pub bind_and_activate: bool,
+    /// What the embedding program overrides.
+    pub hooks: Arc<dyn ServerHooks>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            name: None,
+            concurrency: Concurrency::default(),
+            socket: SocketOptions::default(),
+            timeout: None,
+            bind_and_activate: true,
+            hooks: Arc::new(NoHooks),
+        }
+    }
+}
+
+/// What a server is, for handlers and logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// What it is called.
+    pub name: String,
+    /// Which kind it is.
+    pub server_type: ServerType,
+    /// The address it is bound to, with the port that it got.
+    pub server_address: SocketAddress,
+    /// The strategy's name.
+    pub concurrency: String,
+}
+
+impl ServerInfo {
+    /// For a handler that is tried out before there is a server.
+    pub(crate) fn none() -> Self {
+        let server_address = SocketAddress::Unix(UnixAddress::Unnamed);
+        Self {
+            name: String::new(),
+            server_type: ServerType::UnixStream,
+            server_address,
+            concurrency: String::new(),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Builds all that the tests serve: the plugins, the guests that misbehave, and components that no compiler
+//! makes.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PLUGINS: [&str; 11] = [
+    "chargen",
+    "daytime",
+    "discard",
+    "dns",
+    "echo",
+    "finger",
+    "qotd",
+    "syslog",
+    "thread-echo",
+    "time",
+    "upper",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rustc-env=PLUGINS={}", plugsock_build::packages(&PLUGINS)?.display());
+    println!("cargo::rustc-env=GUESTS={}", plugsock_build::examples("guests")?.display());
+    println!("cargo::rustc-env=WRITTEN={}", written(Path::new("components"))?.display());
+    Ok(())
+}
+
+/// Turns the components that are written as text into binaries, and returns their directory.
+fn written(source: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", source.display());
+    let directory = PathBuf::from(std::env::var("OUT_DIR")?).join("written");
+    fs::create_dir_all(&directory)?;
+    for entry in fs::read_dir(source)? {
+        let text = entry?.path();
+        let binary = directory.join(text.with_extension("wasm").file_name().ok_or("no file")?);
+        fs::write(binary, wat::parse_file(text)?)?;
+    }
+    Ok(directory)
+}

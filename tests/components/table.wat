@@ -1,0 +1,27 @@
+;; A handler with a table of 2,000 elements that grows it by 5,000, and traps if that succeeds.
+(component
+  (import "plugsock:handler/types@0.1.0" (instance $types (export "request" (type (sub resource)))))
+  (alias export $types "request" (type $request))
+  (core func $drop (canon resource.drop $request))
+  (core module $module
+    (import "host" "drop" (func $drop (param i32)))
+    (memory (export "memory") 1)
+    (table $table 2000 funcref)
+    (func (export "idle") (param i32) (result i32)
+      (call $drop (local.get 0))
+      (i32.const 0))
+    (func (export "grow") (param i32) (result i32)
+      (if (i32.ne (table.grow $table (ref.null func) (i32.const 5000)) (i32.const -1))
+        (then unreachable))
+      (call $drop (local.get 0))
+      (i32.const 0)))
+  (core instance $instance (instantiate $module (with "host" (instance (export "drop" (func $drop))))))
+  (func $idle (param "request" (borrow $request)) (result (result (error string)))
+    (canon lift (core func $instance "idle") (memory $instance "memory")))
+  (func $grow (param "request" (borrow $request)) (result (result (error string)))
+    (canon lift (core func $instance "grow") (memory $instance "memory")))
+  (instance $handler
+    (export "setup" (func $idle))
+    (export "handle" (func $grow))
+    (export "finish" (func $idle)))
+  (export "plugsock:handler/request-handler@0.1.0" (instance $handler)))

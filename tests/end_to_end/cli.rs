@@ -1,0 +1,192 @@
+//! The command line: what is wrong is said in one line, and the exit code says whose turn it is.
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+
+use crate::harness::{Ended, Host, cache_dir, guest, plugin, plugsock, run, written};
+
+const TCP: &str = "tcp://127.0.0.1:0";
+
+fn serve(args: &[&str]) -> Ended {
+    run(plugsock().arg("serve").args(args).arg("--cache-dir").arg(cache_dir()))
+}
+
+/// Refused with one line that contains all of `words`.
+fn is_refused(args: &[&str], words: &[&str]) {
+    let ended = serve(args);
+    assert_eq!(ended.code, Some(1), "{args:?}: {ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{args:?}: {}", ended.stderr);
+    assert!(ended.stderr.starts_with("plugsock: error: "), "{args:?}: {}", ended.stderr);
+    assert_eq!(ended.stdout, "", "{args:?}");
+    for word in words {
+        assert!(ended.stderr.contains(word), "{args:?}: no '{word}' in {}", ended.stderr);
+    }
+}
+
+/// The command line itself is wrong: exit code 2, and the first line contains `word`.
+fn is_usage_error(args: &[&str], word: &str) {
+    let ended = serve(args);
+    assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+    let line = ended.stderr.lines().next().unwrap_or_default();
+    assert!(line.starts_with("error: ") && ended.stderr.contains(word), "{args:?}: {}", ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "{args:?}: {}", ended.stderr);
+    assert_eq!(ended.stdout, "", "{args:?}");
+}
+
+#[test]
+fn a_malformed_address_is_a_usage_error() {
+    for (address, word) in [
+        ("127.0.0.1:10001", "scheme"),
+        ("http://127.0.0.1:0", "'http'"),
+        ("tcp://127.0.0.1", "port"),
+        ("tcp://127.0.0.1:http", "port"),
+        ("tcp://127.0.0.1:65536", "port"),
+        ("tcp://127.0.0.1:-1", "port"),
+        ("tcp://::1:0", "brackets"),
+        ("tcp://[::1:0", "brackets"),
+        ("unix://relative", "absolute"),
+        ("unixgram://", "names no socket"),
+        (&format!("unix:///tmp/{}", "x".repeat(120)), "too long"),
+    ] {
+        is_usage_error(&[address], word);
+    }
+}
+
+#[test]
+fn a_wrong_option_is_a_usage_error() {
+    for (args, word) in [
+        (&["--concurrency", "magic"][..], "magic"),
+        (&["--workers", "0"], "at least 1"),
+        (&["--max-requests", "0"], "at least 1"),
+        (&["--max-requests", "many"], "many"),
+        (&["--memory", "much"], "much"),
+        (&["--cpu-time", "10"], "unit"),
+        (&["--request-time", "soon"], "soon"),
+        (&["--env", "=x"], "NAME=VALUE"),
+        (&["--env", "NAME"], "NAME=VALUE"),
+        (&["--dir", "/tmp"], "HOST::GUEST"),
+        (&["--dir", "::/x"], "HOST::GUEST"),
+        (&["--mode", "999"], "octal"),
+        (&["--log-format", "xml"], "xml"),
+        (&["--log-level", "a=b=c"], "level"),
+        (&["--max-packet-size", "70000"], "70000"),
+        (&["--nonsense"], "--nonsense"),
+        (&["a.wasm", "b.wasm"], "two handlers"),
+    ] {
+        is_usage_error(&[&[TCP], args].concat(), word);
+    }
+    assert_eq!(run(plugsock().arg("nonsense")).code, Some(2));
+    assert_eq!(run(&mut plugsock()).code, Some(2));
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    is_refused(&[&format!("tcp://{}", taken.local_addr().unwrap())], &["another server uses this address"]);
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    is_refused(&[&format!("udp://{}", taken.local_addr().unwrap())], &["another server uses this address"]);
+    is_refused(&["tcp://no-such-host.invalid:0"], &["cannot resolve", "no-such-host.invalid"]);
+    is_refused(&["tcp://192.0.2.1:0"], &["192.0.2.1", "no such address"]);
+    is_refused(&["udp://224.0.0.1:0"], &["224.0.0.1", "multicast"]);
+    is_refused(
+        &["unix:///no/such/directory/socket"],
+        &["/no/such/directory/socket", "directory does not exist"],
+    );
+    is_refused(&["unixgram:///no/such/directory/socket"], &["directory does not exist"]);
+}
+
+/// Root may use any port, so the command gives that up.
+#[test]
+fn a_privileged_port_is_refused() {
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]);
+    command.arg(plugsock().get_program()).args(["serve", "tcp://127.0.0.1:1", "--no-cache"]);
+    if !crate::harness::is_installed("setpriv") {
+        return;
+    }
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("CAP_NET_BIND_SERVICE"), "{ended:?}");
+}
+
+#[test]
+fn a_file_that_is_no_handler_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let component = fs::read(guest("phases")).unwrap();
+    let other_version = replaced(&component, b"request-handler@0.1.0", b"request-handler@0.9.0");
+    let other_version =
+        replaced(&other_version, b"plugsock:handler/types@0.1.0", b"plugsock:handler/types@0.9.0");
+    let mut flipped = component.clone();
+    flipped[component.len() / 2..].iter_mut().for_each(|byte| *byte = !*byte);
+    for (handler, word) in [
+        ("/no/such/handler.wasm".to_owned(), "No such file"),
+        (directory.path().display().to_string(), "directory"),
+        (file("empty", b""), "empty"),
+        (file("text", b"#!/bin/sh\n"), "not WebAssembly"),
+        (file("short", &component[..6]), "truncated"),
+        (file("truncated", &component[..component.len() / 2]), "not a valid component"),
+        (file("flipped", &flipped), "not a valid component"),
+        (file("module", b"\0asm\x01\0\0\0"), "core WebAssembly module"),
+        (file("nothing", b"\0asm\x0d\0\x01\0"), "does not export plugsock:handler/request-handler@0.1.0"),
+        (file("version", &other_version), "version 0.9.0"),
+        (file("native", b"\x7fELF\x02\x01"), "precompiled"),
+        (written("no_export"), "it exports greet"),
+        (written("unknown_import"), "acme:tools/hammer"),
+        (written("wrong_types"), "type"),
+    ] {
+        is_refused(&[TCP, &handler], &[handler.rsplit('/').next().unwrap(), word]);
+        let checked = run(plugsock().args(["check", &handler]));
+        assert_eq!(checked.code, Some(1), "{checked:?}");
+        assert!(checked.stderr.contains(word) && checked.stderr.lines().count() == 1, "{checked:?}");
+    }
+}
+
+/// All of `from` by `to`, which is as long.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
+    bytes
+}
+
+#[test]
+fn a_grant_of_what_is_not_there_is_refused() {
+    is_refused(&[TCP, "--dir", "/no/such/directory::/data"], &["/no/such/directory"]);
+    is_refused(&[TCP, "--dir", &format!("{}::/data", guest("phases"))], &["phases.wasm"]);
+}
+
+#[test]
+fn nothing_is_ready_when_one_of_several_addresses_cannot_be_bound() {
+    is_refused(&[TCP, "unix:///no/such/directory/socket"], &["directory does not exist"]);
+}
+
+#[test]
+fn check_says_what_a_handler_is() {
+    let path = plugin("echo");
+    let checked = run(plugsock().args(["check", &path]));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let size = format!("size     {} bytes", fs::metadata(&path).unwrap().len());
+    let host = Host::serve(&[TCP, &path]);
+    let digest = host.ready[0].split(' ').find(|word| word.starts_with("sha256:")).unwrap();
+    for part in [&size, digest, "plugsock:handler/request-handler@0.1.0", "plugsock:handler/types@0.1.0"] {
+        assert!(checked.stdout.contains(part), "no {part} in {}", checked.stdout);
+    }
+}
+
+#[test]
+fn help_has_examples_and_version_a_version() {
+    for args in [&["serve", "--help"][..], &["check", "--help"]] {
+        let ended = run(plugsock().args(args));
+        assert_eq!(ended.code, Some(0));
+        assert!(ended.stdout.contains("Examples:\n  plugsock "), "{}", ended.stdout);
+    }
+    let ended = run(plugsock().arg("--version"));
+    assert_eq!((ended.code, &ended.stdout[..9]), (Some(0), "plugsock "));
+}

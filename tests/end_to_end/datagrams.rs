@@ -1,0 +1,138 @@
+//! Packets: whole or not at all, answered from where they were sent to.
+
+use std::net::UdpSocket;
+
+use plugsock::{ServerOptions, ServerType};
+
+use crate::harness::{
+    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox,
+};
+
+const UDP: &str = "udp://127.0.0.1:0";
+
+/// Runs a scenario for both datagram server types with every strategy.
+fn for_each_datagram_case(scenario: impl Fn(Case)) {
+    for server_type in [ServerType::Udp, ServerType::UnixDatagram] {
+        for_each_strategy(|strategy| scenario(Case { server_type, strategy }));
+    }
+}
+
+/// C7
+#[test]
+fn empty_packets_are_requests_and_can_be_answers() {
+    for_each_datagram_case(|case| {
+        for name in ["datagram_echo", "empty_reply"] {
+            let server = Running::start(case, handler(name));
+            let client = server.connect();
+            for _ in 0..20 {
+                assert_eq!(client.exchange(b""), b"");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reply_is_sent_when_the_request_ends() {
+    for_each_datagram_case(|case| {
+        let server = Running::start(case, handler("datagram_echo"));
+        assert_eq!(server.ask(&pattern(5000)), pattern(5000));
+    });
+}
+
+#[test]
+fn a_handler_may_reply_several_times() {
+    for_each_datagram_case(|case| {
+        let server = Running::start(case, handler("multi_reply"));
+        let client = server.connect();
+        client.send(b"");
+        for reply in [b"1", b"2", b"3"] {
+            assert_eq!(client.recv_some(), reply);
+        }
+    });
+}
+
+#[test]
+fn a_handler_that_writes_nothing_sends_nothing() {
+    for_each_strategy(|strategy| {
+        let mut host = Host::serve(&[UDP, &guest("no_reply"), "--concurrency", strategy]);
+        let client = host.connect();
+        client.send(b"hello");
+        host.log.wait_for("5 bytes");
+        assert!(host.terminate().success());
+        // Had it been sent, it would have come before the host ended.
+        assert!(client.has_nothing());
+    });
+}
+
+/// C6
+#[test]
+fn a_packet_above_the_limit_is_dropped_and_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let unix = format!("unixgram://{}", directory.path().join("socket").display());
+    for address in [UDP, &unix] {
+        for_each_strategy(|strategy| {
+            let host = Host::serve(&[address, "--max-packet-size", "100", "--concurrency", strategy]);
+            let client = host.connect();
+            client.send(&pattern(101));
+            let line = host.log.wait_for("dropped a datagram of 101 bytes");
+            assert!(line.contains("max_packet_size") && line.contains("client="), "{line}");
+            assert_eq!(client.exchange(&pattern(100)), pattern(100));
+            assert!(client.has_nothing());
+        });
+    }
+}
+
+#[test]
+fn a_reply_above_what_a_packet_may_be_is_an_error_to_the_handler() {
+    for_each_strategy(|strategy| {
+        let server = Running::start(Case { server_type: ServerType::Udp, strategy }, handler("big_reply"));
+        assert_eq!(server.ask(b""), b"the datagram is too large for its transport");
+    });
+}
+
+/// C8
+#[test]
+fn a_client_without_a_name_cannot_be_answered_and_harms_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unixgram://{}", directory.path().join("socket").display());
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&[&address, "--concurrency", strategy]);
+        Client::unnamed(host.address()).send(b"hello");
+        let line = host.log.wait_for("handler error: the client's socket has no name");
+        assert!(line.contains("client=(unnamed)"), "{line}");
+        assert_eq!(host.ask(b"hello"), b"hello");
+    });
+}
+
+#[test]
+fn a_wildcard_server_replies_from_the_address_that_was_asked() {
+    for_each_strategy(|strategy| {
+        let options = ServerOptions { concurrency: strategy.parse().unwrap(), ..ServerOptions::default() };
+        let server = Running::at("udp://0.0.0.0:0", sandbox().echo().unwrap(), options);
+        let port: u16 = server.address.to_string().rsplit(':').next().unwrap().parse().unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        for host in ["127.0.0.2", "127.0.0.3"] {
+            client.send_to(b"who?", (host, port)).unwrap();
+            let mut reply = [0; 10];
+            let (length, from) = client.recv_from(&mut reply).unwrap();
+            assert_eq!((&reply[..length], from.to_string()), (&b"who?"[..], format!("{host}:{port}")));
+        }
+    });
+}
+
+/// What comes back of the unanswerable reply (ICMP, `ECONNREFUSED`) is not the next client's.
+#[test]
+fn a_client_that_has_gone_does_not_stop_the_server() {
+    for_each_datagram_case(|case| {
+        let server = Running::start(case, handler("multi_reply"));
+        for _ in 0..20 {
+            server.connect().send(b"");
+        }
+        let client = server.connect();
+        client.send(b"");
+        for reply in [b"1", b"2", b"3"] {
+            assert_eq!(client.recv_some(), reply);
+        }
+    });
+}

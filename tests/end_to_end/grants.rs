@@ -1,0 +1,77 @@
+//! A handler reaches what it was granted, and nothing else.
+
+use std::fs;
+
+use crate::harness::{Host, guest};
+
+const TCP: &str = "tcp://127.0.0.1:0";
+
+fn answer(host: &Host, request: &str) -> String {
+    String::from_utf8(host.ask(request.as_bytes())).unwrap()
+}
+
+#[test]
+fn nothing_is_granted_by_default() {
+    let handler = guest("env_and_args");
+    let host = Host::serve(&[TCP, &handler]);
+    assert_eq!(answer(&host, ""), format!("arg={handler}\n"));
+    let host = Host::serve(&[TCP, &guest("file_access")]);
+    for request in ["read /etc/passwd\n", "list /\n", "list .\n", "write /tmp/plugsock-test x\n"] {
+        assert!(answer(&host, request).starts_with("error: "), "{request}");
+    }
+}
+
+#[test]
+fn variables_arguments_and_directories_are_granted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = format!("{}::/data", directory.path().display());
+    let handler = guest("env_and_args");
+    let host = Host::serve(&[
+        TCP,
+        &handler,
+        "--env",
+        "COLOUR=blue",
+        "--env",
+        "EMPTY=",
+        "--dir",
+        &data,
+        "--",
+        "first",
+        "--second",
+    ]);
+    let expected =
+        format!("arg={handler}\narg=first\narg=--second\nenv=COLOUR=blue\nenv=EMPTY=\ndir=/data\n");
+    assert_eq!(answer(&host, ""), expected);
+}
+
+#[test]
+fn a_granted_directory_is_open_and_its_surroundings_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("in"), "inside").unwrap();
+    fs::write(directory.path().join("out"), "outside").unwrap();
+    std::os::unix::fs::symlink(directory.path().join("out"), shared.join("link")).unwrap();
+    let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &format!("{}::/data", shared.display())]);
+    assert_eq!(answer(&host, "read /data/in\n"), "inside\n");
+    assert_eq!(answer(&host, "write /data/new text\n"), "written\n");
+    assert_eq!(fs::read_to_string(shared.join("new")).unwrap(), "text");
+    assert_eq!(answer(&host, "list /data\n"), "in link new\n");
+    for path in ["/data/../out", "/data/link", "../out", "/etc/passwd"] {
+        assert!(answer(&host, &format!("read {path}\n")).starts_with("error: "), "{path}");
+    }
+}
+
+#[test]
+fn a_read_only_directory_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "as it was").unwrap();
+    let data = format!("{}::/data:ro", directory.path().display());
+    let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &data]);
+    assert_eq!(answer(&host, "read /data/file\n"), "as it was\n");
+    for path in ["/data/file", "/data/new"] {
+        assert!(answer(&host, &format!("write {path} x\n")).starts_with("error: "), "{path}");
+    }
+    assert_eq!(fs::read_to_string(directory.path().join("file")).unwrap(), "as it was");
+    assert!(!directory.path().join("new").exists());
+}

@@ -1,0 +1,61 @@
+//! What all tests use: hosts to talk to, as processes and in this process, clients that talk to them, and the
+//! matrix of server types and strategies.
+
+mod client;
+mod host;
+mod matrix;
+mod recorder;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use client::Client;
+pub use host::{Ended, Host, plugsock, run};
+pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
+pub use recorder::{Event, Recorder};
+pub use server::{Running, handler, sandbox, sandbox_options};
+
+/// No wait in a test is longer: a hang fails, and does not stall the rest.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where compiled components are kept from run to run.
+pub fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// The component of a guest: a handler with one behaviour, named for it.
+pub fn guest(name: &str) -> String {
+    component(env!("GUESTS"), name)
+}
+
+/// The component of a plugin that ships.
+pub fn plugin(name: &str) -> String {
+    component(env!("PLUGINS"), &name.replace('-', "_"))
+}
+
+/// A component that is written as text in `tests/components`.
+pub fn written(name: &str) -> String {
+    component(env!("WRITTEN"), name)
+}
+
+fn component(directory: &str, name: &str) -> String {
+    let path = Path::new(directory).join(name).with_extension("wasm");
+    assert!(path.exists(), "no such component: {}", path.display());
+    path.display().to_string()
+}
+
+/// Bytes that show when some are lost, doubled or swapped.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 8) as u8).collect()
+}
+
+/// Whether a program is there; says so if not, since the test is then skipped.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).exists());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}

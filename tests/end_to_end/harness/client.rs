@@ -1,0 +1,156 @@
+//! A client of any server type.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::ffi::OsStrExt;
+use std::thread;
+
+use plugsock::{ServeAddress, SocketAddress, UnixAddress};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::PATIENCE;
+
+/// A socket that is connected to a server. No operation waits longer than [`PATIENCE`].
+pub struct Client {
+    pub socket: Socket,
+    is_datagram: bool,
+}
+
+impl Client {
+    pub fn connect(address: &ServeAddress) -> Self {
+        Self::try_connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
+    }
+
+    pub fn try_connect(address: &ServeAddress) -> io::Result<Self> {
+        let client = Self::unbound(address)?;
+        if client.socket.domain()? == Domain::UNIX && client.is_datagram {
+            // Binding to no name has the kernel choose an abstract one.
+            client.socket.bind(&SockAddr::unix("")?)?;
+        }
+        client.socket.connect(&sockaddr(address))?;
+        Ok(client)
+    }
+
+    /// Without a name that a Unix datagram server could answer.
+    pub fn unnamed(address: &ServeAddress) -> Self {
+        let client = Self::unbound(address).unwrap();
+        client.socket.connect(&sockaddr(address)).unwrap();
+        client
+    }
+
+    fn unbound(address: &ServeAddress) -> io::Result<Self> {
+        let is_datagram = address.server_type().is_datagram();
+        let kind = if is_datagram { Type::DGRAM } else { Type::STREAM };
+        let socket = Socket::new(sockaddr(address).domain(), kind, None)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { socket, is_datagram })
+    }
+
+    /// One request from its beginning to its end: sends `data`, and returns the whole answer.
+    pub fn ask(address: &ServeAddress, data: &[u8]) -> Vec<u8> {
+        Self::connect(address).exchange(data)
+    }
+
+    /// Sends `data` and nothing after it, while it receives the answer.
+    pub fn exchange(&self, data: &[u8]) -> Vec<u8> {
+        if self.is_datagram {
+            self.send(data);
+            return self.recv_some();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // A handler need not read what it is sent: it may have closed already.
+                let _ = (&self.socket).write_all(data);
+                let _ = self.socket.shutdown(Shutdown::Write);
+            });
+            self.recv_all()
+        })
+    }
+
+    /// Sends all of `data`; as one datagram where there are datagrams.
+    pub fn send(&self, data: &[u8]) {
+        match self.is_datagram {
+            true => assert_eq!(self.socket.send(data).unwrap(), data.len()),
+            false => (&self.socket).write_all(data).unwrap(),
+        }
+    }
+
+    /// The client has said all it will; nothing to do for datagrams.
+    pub fn half_close(&self) {
+        if !self.is_datagram {
+            self.socket.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+
+    /// All until the end of the stream, or one datagram.
+    pub fn recv_all(&self) -> Vec<u8> {
+        if self.is_datagram {
+            return self.recv_some();
+        }
+        let mut data = Vec::new();
+        (&self.socket).read_to_end(&mut data).unwrap();
+        data
+    }
+
+    /// Exactly `length` bytes of a stream, or of as many datagrams as have them.
+    pub fn recv_exact(&self, length: usize) -> Vec<u8> {
+        let mut data = Vec::new();
+        while data.len() < length {
+            let some = match self.is_datagram {
+                true => self.recv_some(),
+                false => self.recv_up_to(length - data.len()),
+            };
+            assert!(!some.is_empty(), "only {} of {length} bytes came", data.len());
+            data.extend(some);
+        }
+        data
+    }
+
+    /// One datagram, or what a stream has now.
+    pub fn recv_some(&self) -> Vec<u8> {
+        self.recv_up_to(128 * 1024)
+    }
+
+    fn recv_up_to(&self, length: usize) -> Vec<u8> {
+        let mut data = vec![0; length];
+        let length = (&self.socket).read(&mut data).unwrap();
+        data.truncate(length);
+        data
+    }
+
+    /// Whether the connection has been closed or reset; waits for it.
+    pub fn is_closed(&self) -> bool {
+        match (&self.socket).read(&mut [0]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Nothing has come that was not received.
+    pub fn has_nothing(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let read = (&self.socket).read(&mut [0]);
+        self.socket.set_nonblocking(false).unwrap();
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Closes with a reset instead of an orderly end.
+    pub fn reset(self) {
+        self.socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+}
+
+/// The address as the kernel takes it.
+pub fn sockaddr(address: &ServeAddress) -> SockAddr {
+    match address.resolve().unwrap().swap_remove(0) {
+        SocketAddress::Inet(inet) => inet.into(),
+        SocketAddress::Unix(UnixAddress::Path(path)) => SockAddr::unix(path).unwrap(),
+        SocketAddress::Unix(UnixAddress::Abstract(name)) => {
+            let name = [&[0], &name[..]].concat();
+            SockAddr::unix(OsStr::from_bytes(&name)).unwrap()
+        }
+        SocketAddress::Unix(UnixAddress::Unnamed) => unreachable!("a server has a name"),
+    }
+}

@@ -1,0 +1,317 @@
+//! The `plugsock` command as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::Instant;
+
+use plugsock::ServeAddress;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+
+use super::{Client, PATIENCE, cache_dir};
+
+/// The `plugsock` command of this source tree, in the profile of the tests.
+pub fn plugsock() -> Command {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(BUILT.get_or_init(build))
+}
+
+fn build() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let directory = test.ancestors().nth(2).expect("tests run in target/PROFILE/deps");
+    let profile = match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => unreachable!("a profile has a name"),
+    };
+    let built = Command::new(env!("CARGO"))
+        // Of the whole workspace, as `cargo run` builds it: then both share the dependencies' features.
+        .args(["build", "--quiet", "--bin", "plugsock", "--profile", profile])
+        .arg("--target-dir")
+        .arg(directory.parent().unwrap())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+        .status()
+        .unwrap();
+    assert!(built.success(), "the host does not build");
+    directory.join("plugsock")
+}
+
+/// How a command ended, and all that it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command that ends by itself.
+pub fn run(command: &mut Command) -> Ended {
+    let mut running = Running::start(command);
+    let stdout = running.stdout.iter().collect();
+    let code = running.wait().code();
+    Ended { code, stdout, stderr: running.log.text() }
+}
+
+/// A process that is gone when this is dropped.
+struct Running {
+    child: Child,
+    stdout: Lines,
+    log: Log,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let command =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().unwrap();
+        let stdout = Lines::read(child.stdout.take().unwrap());
+        let log = Log::read(child.stderr.take().unwrap());
+        Self { child, stdout, log }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits for its end, and for that of all processes that it started and that write to its log.
+    fn wait(&mut self) -> ExitStatus {
+        let process = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
+        let patience = PATIENCE.try_into().unwrap();
+        let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap();
+        assert_eq!(ended, 1, "the host does not end");
+        self.log.wait_for_end();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // With all processes that it started.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("log of the host:\n{}", self.log.text());
+        }
+    }
+}
+
+/// A process's standard output as it comes.
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn read(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let _ = sender.send(line + "\n");
+            }
+        });
+        Self(lines)
+    }
+
+    /// The next line; `None` at the end.
+    fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the host writes nothing"),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = String> {
+        std::iter::from_fn(|| self.next())
+    }
+}
+
+/// A process's standard error.
+#[derive(Clone)]
+pub struct Log(Arc<(Mutex<Written>, Condvar)>);
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    is_at_end: bool,
+}
+
+impl Log {
+    fn read(pipe: impl Read + Send + 'static) -> Self {
+        let log = Self(Arc::default());
+        let writer = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                writer.update(|written| written.lines.push(String::from_utf8_lossy(&line).into_owned()));
+            }
+            writer.update(|written| written.is_at_end = true);
+        });
+        log
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Written)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    /// Waits until the log is as wanted.
+    fn wait_until<T>(&self, what: &str, wanted: impl Fn(&Written) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut written = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = wanted(&written) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let log = written.lines.join("\n");
+                drop(written);
+                panic!("waited in vain for {what} in the log:\n{log}");
+            }
+            written = self.0.1.wait_timeout(written, left).unwrap().0;
+        }
+    }
+
+    /// The first line that contains `text`, when it comes.
+    pub fn wait_for(&self, text: &str) -> String {
+        self.wait_for_count(text, 1).swap_remove(0)
+    }
+
+    /// All lines that contain `text`, when there are as many as `count`.
+    pub fn wait_for_count(&self, text: &str, count: usize) -> Vec<String> {
+        self.wait_until(text, |written| {
+            let lines: Vec<String> =
+                written.lines.iter().filter(|line| line.contains(text)).cloned().collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    fn wait_for_end(&self) {
+        self.wait_until("its end", |written| written.is_at_end.then_some(()));
+    }
+
+    /// The lines that contain `text` by now.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        self.wait_for_count(text, 0)
+    }
+
+    pub fn text(&self) -> String {
+        self.0.0.lock().unwrap().lines.iter().map(|line| line.clone() + "\n").collect()
+    }
+}
+
+/// `plugsock serve`, ready to be asked.
+pub struct Host {
+    process: Running,
+    /// What it said when it was ready, a line an address.
+    pub ready: Vec<String>,
+    pub addresses: Vec<ServeAddress>,
+    pub log: Log,
+}
+
+impl Host {
+    /// Starts `plugsock serve` with the tests' cache, unless the arguments choose another.
+    pub fn serve<S: AsRef<str>>(args: &[S]) -> Self {
+        Self::serve_by(plugsock(), args)
+    }
+
+    /// Like [`serve`](Self::serve) with a `plugsock` command that was prepared in some way.
+    pub fn serve_by<S: AsRef<str>>(mut command: Command, args: &[S]) -> Self {
+        let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
+        command.arg("serve");
+        if !args.iter().any(|arg| arg.contains("-cache")) {
+            command.arg("--cache-dir").arg(cache_dir());
+        }
+        let process = Running::start(command.args(&args));
+        let count = args.iter().filter(|arg| arg.contains("://")).count().max(1);
+        let ready: Vec<String> = process.stdout.iter().take(count).collect();
+        let addresses: Vec<_> = ready.iter().filter_map(|line| address(line)).collect();
+        assert_eq!(addresses.len(), count, "not ready: {ready:?}\n{}", process.log.text());
+        let log = process.log.clone();
+        Self { process, ready, addresses, log }
+    }
+
+    /// Serves a guest on a free TCP port.
+    pub fn tcp(name: &str, args: &[&str]) -> Self {
+        Self::serve(&[&["tcp://127.0.0.1:0", &super::guest(name)], args].concat())
+    }
+
+    pub fn address(&self) -> &ServeAddress {
+        &self.addresses[0]
+    }
+
+    pub fn ask(&self, data: &[u8]) -> Vec<u8> {
+        Client::ask(self.address(), data)
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end that was asked for before; the exit status.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Asks it to end, and waits until it does.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+}
+
+/// What a host holds: its threads, its child processes, and its descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    threads: usize,
+    processes: usize,
+    descriptors: usize,
+}
+
+impl Host {
+    pub fn resources(&self) -> Resources {
+        let pid = self.pid().as_raw_pid();
+        let count = |what| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+        Resources { threads: count("task"), processes: processes_in_group(pid), descriptors: count("fd") }
+    }
+
+    /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
+    pub fn wait_for_resources(&self, before: &Resources) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut now = self.resources();
+        while now.threads > before.threads
+            || now.processes > before.processes
+            || now.descriptors > before.descriptors
+        {
+            assert!(Instant::now() < deadline, "{before:?} have become {now:?}");
+            thread::yield_now();
+            now = self.resources();
+        }
+    }
+}
+
+/// How many processes a host consists of, zombies included.
+fn processes_in_group(group: i32) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // `PID (NAME) STATE PARENT GROUP`, and a name may have spaces.
+        stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse::<i32>().ok()
+    });
+    stats.filter(|other| *other == group).count()
+}
+
+/// The address in `ready ADDRESS HANDLER DIGEST STRATEGY`.
+fn address(line: &str) -> Option<ServeAddress> {
+    let mut words = line.split(' ');
+    (words.next() == Some("ready")).then(|| words.next()?.parse().ok())?
+}

@@ -1,0 +1,203 @@
+//! What a request may use, and how one that wants more ends: alone.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Client, Host, for_each_strategy, guest, pattern, plugsock, run, written};
+
+/// A host with a guest that ends at a limit and says so in one line; the line.
+fn ends_at_a_limit(handler: &str, args: &[&str], phase: &str, cause: &str) {
+    for_each_strategy(|strategy| {
+        let mut host = Host::serve(
+            &[&["tcp://127.0.0.1:0", handler, "--concurrency", strategy, "--log-level", "warn"], args]
+                .concat(),
+        );
+        for _ in 0..2 {
+            assert!(host.connect().is_closed());
+        }
+        let lines = host.log.wait_for_count(cause, 2);
+        assert!(
+            lines[0].contains(&format!("phase={phase}")) && lines[0].contains("request=1 "),
+            "{}",
+            lines[0]
+        );
+        assert!(host.terminate().success());
+        assert_eq!(host.log.text().lines().count(), 2, "{}", host.log.text());
+    });
+}
+
+/// G2
+#[test]
+fn memory_ends_at_its_limit() {
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("memory_bomb", &["--memory", "8MiB", "--concurrency", strategy]);
+        for _ in 0..3 {
+            let answer = String::from_utf8(host.ask(b"")).unwrap();
+            let got: u32 = answer.trim_end_matches(" MiB\n").parse().unwrap();
+            assert!((4..8).contains(&got), "{answer}");
+        }
+    });
+}
+
+/// G4: the guest is told that its table cannot grow, and goes on.
+#[test]
+fn a_table_grows_to_its_limit() {
+    let serve = |limit| Host::serve(&["tcp://127.0.0.1:0", &written("table"), "--table-elements", limit]);
+    let mut host = serve("3000");
+    assert_eq!(host.ask(b""), b"");
+    assert!(host.terminate().success());
+    assert_eq!(host.log.lines_with("handler"), [""; 0]);
+    let host = serve("10000");
+    host.ask(b"");
+    host.log.wait_for("handler trapped: ");
+}
+
+/// G2, G4: by initial size
+#[test]
+fn a_handler_that_begins_above_a_limit_is_not_served() {
+    for (handler, option, limit, word) in [
+        (guest("phases"), "--memory", "64KiB", "memory"),
+        (written("table"), "--table-elements", "1000", "table"),
+    ] {
+        let ended =
+            run(plugsock().args(["serve", "tcp://127.0.0.1:0", &handler, "--no-cache", option, limit]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(word) && ended.stderr.lines().count() == 1, "{ended:?}");
+    }
+}
+
+/// G3
+#[test]
+fn deep_recursion_traps() {
+    ends_at_a_limit(&guest("deep_recursion"), &[], "handle", "handler trapped: ");
+}
+
+/// G1
+#[test]
+fn an_endless_loop_ends_at_the_cpu_limit() {
+    let cause = "CPU time limit of 100ms reached";
+    ends_at_a_limit(&guest("loop_forever"), &["--cpu-time", "100ms"], "handle", cause);
+    ends_at_a_limit(&guest("loop_in_setup"), &["--cpu-time", "100ms"], "setup", cause);
+}
+
+/// G1
+#[test]
+fn an_endless_loop_ends_at_the_wall_clock_limit() {
+    let (cause, args) = (" time limit of 100ms reached", ["--request-time", "100ms", "--cpu-time", "none"]);
+    ends_at_a_limit(&guest("loop_forever"), &args, "handle", cause);
+    ends_at_a_limit(&guest("loop_in_setup"), &args, "setup", cause);
+}
+
+/// G10
+#[test]
+fn a_sleep_ends_at_the_wall_clock_limit() {
+    ends_at_a_limit(
+        &guest("sleep_forever"),
+        &["--request-time", "100ms"],
+        "handle",
+        " time limit of 100ms reached",
+    );
+}
+
+#[test]
+fn a_silent_client_is_left_at_the_idle_timeout() {
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&["tcp://127.0.0.1:0", "--idle-timeout", "100ms", "--concurrency", strategy]);
+        let client = host.connect();
+        client.send(b"a");
+        assert_eq!(client.recv_exact(1), b"a");
+        assert!(client.is_closed());
+        assert_eq!(host.ask(b"hello"), b"hello");
+    });
+}
+
+/// C1: each byte ends the idle time, and none ends the request's.
+#[test]
+fn a_client_that_never_stops_sending_is_left_at_the_time_limit() {
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&["tcp://127.0.0.1:0", "--request-time", "300ms", "--concurrency", strategy]);
+        let client = host.connect();
+        let start = Instant::now();
+        while (&client.socket).write_all(b"a").is_ok() && (&client.socket).read_exact(&mut [0]).is_ok() {}
+        assert!(start.elapsed() >= Duration::from_millis(250));
+        host.log.wait_for(" time limit of 300ms reached");
+    });
+}
+
+/// G7
+#[test]
+fn output_to_a_client_that_never_reads_takes_no_memory_and_ends() {
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("flood_output", &["--idle-timeout", "300ms", "--concurrency", strategy]);
+        let before = peak_memory(&host);
+        let client = host.connect();
+        host.log.wait_for("request=1 ");
+        let grown = peak_memory(&host) - before;
+        assert!(grown < 32 << 20, "grown by {grown} bytes");
+        drop(client);
+    });
+}
+
+/// The most memory that the host had at any time, in bytes.
+fn peak_memory(host: &Host) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn beyond_max_requests_clients_wait_in_the_listen_queue_and_are_served_later() {
+    for_each_strategy(|strategy| {
+        let mut host = Host::serve(&[
+            "tcp://127.0.0.1:0",
+            "--max-requests",
+            "2",
+            "--workers",
+            "2",
+            "--concurrency",
+            strategy,
+        ]);
+        let room = if strategy == "sync" { 1 } else { 2 };
+        let open: Vec<Client> = (0..room).map(|_| greeted(&host)).collect();
+        let waiting: Vec<Client> = (0..3).map(|_| host.connect()).collect();
+        waiting.iter().for_each(|client| client.send(b"late"));
+        if strategy != "sync" {
+            host.log.wait_for("2 requests are open, the most allowed");
+        }
+        assert!(waiting.iter().all(Client::has_nothing));
+        assert_eq!(open[0].exchange(b"end"), b"end");
+        for client in &waiting {
+            assert_eq!(client.recv_exact(4), b"late");
+            client.socket.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.recv_all(), b"");
+        }
+        drop(open);
+        host.signal(Signal::TERM);
+        assert!(host.wait().success());
+        assert!(host.log.lines_with("the most allowed").len() <= 1, "{}", host.log.text());
+    });
+}
+
+/// A client whose request is being served.
+fn greeted(host: &Host) -> Client {
+    let client = host.connect();
+    client.send(b"a");
+    assert_eq!(client.recv_exact(1), b"a");
+    client
+}
+
+/// Several servers of one process share the bound.
+#[test]
+fn max_requests_holds_for_all_addresses_together() {
+    let host = Host::serve(&["tcp://127.0.0.1:0", "tcp://[::1]:0", "--max-requests", "1"]);
+    let first = greeted(&host);
+    let second = Client::connect(&host.addresses[1]);
+    second.send(&pattern(100));
+    host.log.wait_for("the most allowed");
+    assert!(second.has_nothing());
+    first.exchange(b"");
+    assert!(second.exchange(b"").len() == 100);
+}

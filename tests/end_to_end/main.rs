@@ -1,0 +1,18 @@
+//! Plugsock from outside: real sockets, real processes, real components.
+
+mod cache;
+mod cli;
+mod datagrams;
+mod descriptors;
+mod echo;
+mod grants;
+mod harness;
+mod hooks;
+mod limits;
+mod log;
+mod phases;
+mod plugins;
+mod shutdown;
+mod socketserver;
+mod streams;
+mod unix_sockets;
