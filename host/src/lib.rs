@@ -25,6 +25,9 @@
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves.
 
+#[doc = include_str!("../SOCKETSERVER.md")]
+pub mod socketserver {}
+
 mod address;
 mod admission;
 mod block_on;
