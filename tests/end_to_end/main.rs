@@ -1,10 +1,12 @@
 //! Plugsock from outside: real sockets, real processes, real components.
 
 mod cache;
+mod call;
 mod cli;
 mod datagrams;
 mod descriptors;
 mod echo;
+mod forking;
 mod grants;
 mod harness;
 mod hooks;
