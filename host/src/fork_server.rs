@@ -38,8 +38,9 @@ use crate::wake::poll_until;
 /// Marks the process that is to become a fork server.
 pub(crate) const MARKER: &str = "PLUGSOCK_FORK_SERVER";
 
-/// What a child gets beyond its request's time before it is killed: its own watch should have ended it.
-const GRACE: Duration = Duration::from_secs(1);
+/// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
+/// closing may take two seconds.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Becomes the fork server and never returns, if this process was started to be one.
 ///
@@ -202,12 +203,15 @@ impl ForkServer {
     fn child(&mut self, request: WireRequest, fds: Vec<OwnedFd>) -> ! {
         let id = request.id;
         self.children.clear();
-        let outcome = match self.serve_one(request, fds) {
-            Ok(outcome) => outcome,
-            Err(error) => Err(RequestError::host(Phase::Instantiate, error.to_string())),
+        let code = match self.serve_one(request, fds) {
+            Ok(()) => 0,
+            Err(error) => {
+                let error = RequestError::host(Phase::Instantiate, error.to_string());
+                let told = self.channel.send(&FromServer::Outcome(id, Err(error)), &[]);
+                i32::from(told.is_err())
+            }
         };
-        let told = self.channel.send(&FromServer::Outcome(id, outcome), &[]);
-        std::process::exit(if told.is_ok() { 0 } else { 1 });
+        std::process::exit(code);
     }
 
     /// Lets time pass for the guest, and ends this process when the host has gone: nobody wants the answer.
@@ -227,7 +231,7 @@ impl ForkServer {
         Ok(())
     }
 
-    fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<Result<(), RequestError>> {
+    fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
@@ -235,11 +239,13 @@ impl ForkServer {
         let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
-        Ok(block_on(async {
+        block_on(async {
             let served = self.handler.serve(&self.info, self.setup.generation, &request, &watch).await;
+            // Said before the close, which may have to wait for a client that is still sending.
+            self.channel.send(&FromServer::Outcome(request.id(), served), &[])?;
             request.shutdown_request().await;
-            served
-        }))
+            Ok(())
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod hooks;
 mod limits;
 mod log;
+mod many_connections;
 mod phases;
 mod plugins;
 mod shutdown;

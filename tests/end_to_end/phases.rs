@@ -112,6 +112,19 @@ fn every_request_gets_a_fresh_instance() {
     });
 }
 
+#[test]
+fn an_instance_serves_again_only_where_the_operator_says_so() {
+    let reuse = ["--concurrency", "sync", "--reuse", "3"];
+    let host = Host::tcp("counter", &reuse);
+    let counts: Vec<u8> = (0..7).map(|_| host.ask(b"")[0]).collect();
+    assert_eq!(counts, b"1231231");
+    // Each request has its own connection and streams, also in an instance that has had others.
+    let host = Host::tcp("streams_echo", &reuse);
+    for number in 0..5 {
+        assert_eq!(host.ask(&[number; 100]), [number; 100]);
+    }
+}
+
 /// G14: one slot of the pool for all requests, so that each gets the memory of the one before it.
 #[test]
 fn no_request_finds_the_memory_of_another() {

@@ -24,6 +24,8 @@ pub use native::Native;
 pub enum Contender {
     /// `plugsock serve` with its built-in `echo`, a fresh instance for each request; the strategy.
     Plugsock(&'static str),
+    /// The same with instances that serve up to a thousand requests; its rows are never mixed with the others.
+    PlugsockReuse(&'static str),
     /// Rust's standard library, one connection after the other.
     NativeSync,
     /// Rust's standard library, a thread for each connection.
@@ -78,6 +80,11 @@ impl Contender {
 
     fn command(self, is_datagram: bool, connections: usize) -> Result<Command, Failure> {
         Ok(match self {
+            PlugsockReuse(strategy) => {
+                let mut command = Plugsock(strategy).command(is_datagram, connections)?;
+                command.args(["--reuse", "1000"]);
+                command
+            }
             Plugsock(strategy) => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_plugsock"));
                 let address = if is_datagram { "udp://127.0.0.1:0" } else { "tcp://127.0.0.1:0" };
@@ -148,6 +155,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Plugsock(strategy) => strategy,
+            PlugsockReuse(strategy) => return write!(f, "{strategy}-reuse"),
             NativeSync => "native-sync",
             NativeThread => "native-thread",
             NativeFork => "native-fork",

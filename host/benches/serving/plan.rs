@@ -93,6 +93,7 @@ fn connect() -> Vec<Figure> {
         figure(Plugsock("forking"), InetdWasmtime),
         figure(Plugsock("threading"), InetdWasmtime),
         figure(Plugsock("forking"), InetdCat),
+        figure(PlugsockReuse("pool"), NativeThread),
     ]
 }
 
@@ -121,7 +122,8 @@ fn datagram() -> Vec<Figure> {
     let strategies = ["sync", "threading", "pool", "async"];
     let against_native = strategies.map(|strategy| figure(Plugsock(strategy), NativeDatagram).target(0.35));
     let against_python = ["threading", "forking"].map(|strategy| figure(Plugsock(strategy), PythonDatagram));
-    against_native.into_iter().chain(against_python).collect()
+    let reused = figure(PlugsockReuse("sync"), NativeDatagram);
+    against_native.into_iter().chain(against_python).chain([reused]).collect()
 }
 
 fn growth(clients: usize) -> Vec<Figure> {

@@ -51,6 +51,11 @@ struct LimitArgs {
     /// Requests that may be open at once; more wait in the listen queue
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
     max_requests: usize,
+
+    /// Let one instance serve so many requests, one after the other. Gives isolation up: a request may then
+    /// read and change what those before it left in the instance's memory
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = parse_count)]
+    reuse: usize,
 }
 
 #[derive(Args, Debug)]
@@ -96,7 +101,7 @@ impl SandboxArgs {
 
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
     pub fn sandbox(self, handler: &str) -> Result<Sandbox, SandboxError> {
-        let LimitArgs { memory, table_elements, instances, resources, max_requests, .. } = self.limits;
+        let LimitArgs { memory, table_elements, instances, resources, max_requests, reuse, .. } = self.limits;
         let limits = Limits {
             memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
             table_elements,
@@ -106,6 +111,7 @@ impl SandboxArgs {
             cpu_time: self.limits.cpu_time.0,
             idle_time: self.limits.idle_timeout.0,
             max_requests,
+            reuse,
             ..Limits::default()
         };
         let args = std::iter::once(handler.to_owned()).chain(self.grants.arguments).collect();

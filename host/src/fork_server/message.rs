@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -110,14 +110,22 @@ pub(crate) enum FromServer {
 
 /// One end of the pair.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// Kept, since to clear a new one for each message costs more than the rest of it.
+    buffer: Mutex<Box<[u8]>>,
+}
 
 impl Channel {
+    fn new(socket: OwnedFd) -> Self {
+        Self { socket, buffer: Mutex::new(vec![0; MESSAGE_MAX].into()) }
+    }
+
     /// Both ends: one to keep, one for the fork server's standard input.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (kept, given) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Self(kept), given))
+        Ok((Self::new(kept), given))
     }
 
     /// The end that a fork server was started with.
@@ -126,7 +134,7 @@ impl Channel {
         // Handlers must not find the channel where a program expects its input.
         let null = std::fs::File::open("/dev/null")?;
         rustix::stdio::dup2_stdin(null)?;
-        Ok(Self(channel))
+        Ok(Self::new(channel))
     }
 
     /// Sends one message whole; waits while the other side has too many unread.
@@ -138,7 +146,7 @@ impl Channel {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::INTR) => {}
                 sent => return sent.map(|_| ()).map_err(io::Error::from),
             }
@@ -156,11 +164,11 @@ impl Channel {
     }
 
     fn recv_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = vec![0; MESSAGE_MAX];
+        let mut bytes = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 received => break received?,
             }
@@ -179,6 +187,6 @@ impl Channel {
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }

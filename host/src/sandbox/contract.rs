@@ -17,6 +17,6 @@ wasmtime::component::bindgen!({
     },
 });
 
-pub(super) use exports::plugsock::handler::{request_handler, server_hooks};
-pub(super) use plugsock::handler::types;
-pub(super) use wasi::sockets::network::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
+pub(super) use self::exports::plugsock::handler::{request_handler, server_hooks};
+pub(super) use self::plugsock::handler::types;
+pub(super) use self::wasi::sockets::network::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
@@ -31,6 +31,16 @@ pub(super) struct Inner {
     pub(super) instance: InstancePre<State>,
     request_handler: request_handler::GuestIndices,
     pub(super) server_hooks: Option<server_hooks::GuestIndices>,
+    /// Instances that may serve another request; empty unless the operator allows reuse.
+    idle: Mutex<Vec<Live>>,
+}
+
+/// An instance, and how many requests it has served.
+struct Live {
+    store: Store<State>,
+    /// `None` until it is instantiated.
+    guest: Option<request_handler::Guest>,
+    served: usize,
 }
 
 impl Handler {
@@ -83,6 +93,7 @@ impl Handler {
             instance,
             request_handler,
             server_hooks,
+            idle: Mutex::default(),
         }));
         handler.try_out()?;
         Ok(handler)
@@ -152,9 +163,28 @@ impl Handler {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
-        let mut store = self.store(server, generation, Some(request), watch);
-        let served = watch.over(self.run_phases(&mut store)).await;
-        served.flatten().map_err(|cause| RequestError { phase: watch.phase(), cause })
+        let mut live = match self.idle().pop() {
+            Some(mut live) => {
+                live.store.data_mut().renew(request, watch);
+                live
+            }
+            None => {
+                let store = self.store(server, generation, Some(request), watch);
+                Live { store, guest: None, served: 0 }
+            }
+        };
+        let served = watch.over(self.run_phases(&mut live)).await.flatten();
+        live.served += 1;
+        // After a trap or a cut its store must not be entered again; after an error nobody knows its state.
+        if served.is_ok() && live.served < self.0.sandbox.limits().reuse {
+            live.store.data_mut().request = None;
+            self.idle().push(live);
+        }
+        served.map_err(|cause| RequestError { phase: watch.phase(), cause })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Live>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
@@ -190,15 +220,15 @@ impl Handler {
     }
 
     /// Leaves the watch in the phase that failed.
-    async fn run_phases(&self, store: &mut Store<State>) -> Result<(), Cause> {
+    async fn run_phases(&self, live: &mut Live) -> Result<(), Cause> {
+        let store = &mut live.store;
         let watch = store.data().watch.clone();
-        let instance = match self.0.instance.instantiate_async(&mut *store).await {
-            Ok(instance) => instance,
-            Err(error) => return Err(cause(store, &error)),
-        };
-        let guest = match self.0.request_handler.load(&mut *store, &instance) {
-            Ok(guest) => guest,
-            Err(error) => return Err(cause(store, &error)),
+        let guest = match &live.guest {
+            Some(guest) => guest,
+            None => {
+                let guest = self.instantiate(store).await;
+                live.guest.insert(guest.map_err(|error| cause(store, &error))?)
+            }
         };
         watch.enter(Phase::Setup);
         ended(guest.call_setup(&mut *store, RequestResource::borrowed()).await, store)??;
@@ -215,6 +245,11 @@ impl Handler {
         }
         finished?;
         flushed.map_err(|error| Cause::Client(error.to_string()))
+    }
+
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<request_handler::Guest> {
+        let instance = self.0.instance.instantiate_async(&mut *store).await?;
+        self.0.request_handler.load(&mut *store, &instance)
     }
 }
 

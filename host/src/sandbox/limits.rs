@@ -37,6 +37,9 @@ pub struct Limits {
     /// Requests that may be open at once (1,000). The engine's pools are sized from it; beyond it new
     /// connections wait in the listen queue.
     pub max_requests: usize,
+    /// Requests that one instance may serve, one after the other (1). More is faster and gives isolation up: a
+    /// request may then read and change what those before it left in the instance's memory.
+    pub reuse: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             cpu_time: Some(Duration::from_secs(10)),
             idle_time: Some(Duration::from_secs(300)),
             max_requests: 1000,
+            reuse: 1,
         }
     }
 }

@@ -143,7 +143,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         crate::runtime::enter();
-        let rfile = Rfile::new(self.request_handle(), self.deadlines);
+        let rfile = Rfile::new(&self.request_handle(), self.deadlines);
         Ok(Ok(self.table.push(Box::new(rfile) as DynInputStream)?))
     }
 
@@ -152,7 +152,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         crate::runtime::enter();
-        let wfile = Wfile::new(self.request_handle(), self.deadlines);
+        let wfile = Wfile::new(&self.request_handle(), self.deadlines);
         Ok(Ok(self.table.push(Box::new(wfile) as DynOutputStream)?))
     }
 

@@ -58,6 +58,16 @@ impl State {
     }
 }
 
+impl State {
+    /// Makes an instance that has served ready for another request.
+    pub(super) fn renew(&mut self, request: &Arc<Request>, watch: &Arc<Watch>) {
+        self.request = Some(request.clone());
+        self.watch = watch.clone();
+        self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
+        self.log.set_request(request.id());
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {

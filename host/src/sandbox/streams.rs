@@ -1,7 +1,7 @@
 //! `rfile` and `wfile`: the request as WASI streams, which a guest can poll together with others.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
@@ -16,25 +16,31 @@ const WRITE_MAX: usize = 64 * 1024;
 const PACKET_MAX: usize = 65_535;
 
 pub(super) struct Rfile {
-    request: Arc<Request>,
+    /// Not kept alive by a guest that keeps its stream beyond the request.
+    request: Weak<Request>,
     deadlines: Deadlines,
 }
 
 pub(super) struct Wfile {
-    request: Arc<Request>,
+    /// Not kept alive by a guest that keeps its stream beyond the request.
+    request: Weak<Request>,
     deadlines: Deadlines,
 }
 
 impl Rfile {
-    pub(super) fn new(request: Arc<Request>, deadlines: Deadlines) -> Self {
-        Self { request, deadlines }
+    pub(super) fn new(request: &Arc<Request>, deadlines: Deadlines) -> Self {
+        Self { request: Arc::downgrade(request), deadlines }
     }
 }
 
 impl Wfile {
-    pub(super) fn new(request: Arc<Request>, deadlines: Deadlines) -> Self {
-        Self { request, deadlines }
+    pub(super) fn new(request: &Arc<Request>, deadlines: Deadlines) -> Self {
+        Self { request: Arc::downgrade(request), deadlines }
     }
+}
+
+fn open(request: &Weak<Request>) -> StreamResult<Arc<Request>> {
+    request.upgrade().ok_or(StreamError::Closed)
 }
 
 /// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
@@ -52,7 +58,9 @@ fn stream_error(error: io::Error) -> StreamError {
 #[async_trait::async_trait]
 impl Pollable for Rfile {
     async fn ready(&mut self) {
-        if let Transport::Stream(stream) = &self.request.transport {
+        if let Ok(request) = open(&self.request)
+            && let Transport::Stream(stream) = &request.transport
+        {
             // Whatever is wrong with the socket, the next read says so.
             let _ = stream.readable().await;
         }
@@ -62,7 +70,7 @@ impl Pollable for Rfile {
 #[async_trait::async_trait]
 impl InputStream for Rfile {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        match &self.request.transport {
+        match &open(&self.request)?.transport {
             Transport::Datagram(datagram) => data_or_closed(datagram.recv(size), size),
             Transport::Stream(stream) => match stream.try_recv(size) {
                 Ok(data) => data_or_closed(data, size),
@@ -73,7 +81,8 @@ impl InputStream for Rfile {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        let received = self.request.recv(size, self.deadlines.next()).await.map_err(stream_error)?;
+        let request = open(&self.request)?;
+        let received = request.recv(size, self.deadlines.next()).await.map_err(stream_error)?;
         data_or_closed(received, size)
     }
 }
@@ -81,7 +90,9 @@ impl InputStream for Rfile {
 #[async_trait::async_trait]
 impl Pollable for Wfile {
     async fn ready(&mut self) {
-        if let Transport::Stream(stream) = &self.request.transport {
+        if let Ok(request) = open(&self.request)
+            && let Transport::Stream(stream) = &request.transport
+        {
             while stream.writable().await.is_ok() && !stream.send_unsent().unwrap_or(true) {}
         }
     }
@@ -90,7 +101,7 @@ impl Pollable for Wfile {
 #[async_trait::async_trait]
 impl OutputStream for Wfile {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        match &self.request.transport {
+        match &open(&self.request)?.transport {
             Transport::Datagram(datagram) => {
                 let mut reply = datagram.reply();
                 if reply.data.len() + bytes.len() > PACKET_MAX {
@@ -105,7 +116,7 @@ impl OutputStream for Wfile {
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        match &self.request.transport {
+        match &open(&self.request)?.transport {
             Transport::Datagram(datagram) => datagram.reply().is_wanted = true,
             Transport::Stream(stream) => {
                 stream.send_unsent().map_err(stream_error)?;
@@ -115,7 +126,7 @@ impl OutputStream for Wfile {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match &self.request.transport {
+        match &open(&self.request)?.transport {
             Transport::Datagram(_) => Ok(WRITE_MAX),
             Transport::Stream(stream) => {
                 let is_all_sent = stream.send_unsent().map_err(stream_error)?;
@@ -125,9 +136,10 @@ impl OutputStream for Wfile {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if let Transport::Datagram(_) = &self.request.transport {
+        let request = open(&self.request)?;
+        if let Transport::Datagram(_) = &request.transport {
             return self.write(bytes);
         }
-        self.request.send(&bytes, self.deadlines.next()).await.map_err(stream_error)
+        request.send(&bytes, self.deadlines.next()).await.map_err(stream_error)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -73,16 +74,22 @@ const LINE_MAX: usize = 8 * 1024;
 /// Writes what a guest prints to the host's log, a line at a time.
 #[derive(Clone)]
 pub(super) struct GuestLog {
-    request: Option<u64>,
+    /// The request that it serves now; 0 in a hook.
+    request: Arc<AtomicU64>,
 }
 
 impl GuestLog {
     pub(super) fn new(request: Option<u64>) -> Self {
-        Self { request }
+        Self { request: Arc::new(AtomicU64::new(request.unwrap_or(0))) }
+    }
+
+    pub(super) fn set_request(&self, request: u64) {
+        self.request.store(request, Relaxed);
     }
 
     fn stream(&self, name: &'static str) -> LogStream {
-        LogStream(Arc::new(Mutex::new(Lines { request: self.request, name, partial: Vec::new() })))
+        let lines = Lines { request: self.request.clone(), name, partial: Vec::new() };
+        LogStream(Arc::new(Mutex::new(lines)))
     }
 }
 
@@ -91,7 +98,7 @@ impl GuestLog {
 struct LogStream(Arc<Mutex<Lines>>);
 
 struct Lines {
-    request: Option<u64>,
+    request: Arc<AtomicU64>,
     name: &'static str,
     partial: Vec<u8>,
 }
@@ -112,7 +119,8 @@ impl Lines {
         let text = String::from_utf8_lossy(&self.partial);
         let line = one_line(text.trim_end_matches(['\r', '\n']));
         let stream = self.name;
-        tracing::info!(target: "guest", request = self.request, stream, "{line}");
+        let request = Some(self.request.load(Relaxed)).filter(|id| *id != 0);
+        tracing::info!(target: "guest", request, stream, "{line}");
         self.partial.clear();
     }
 }

@@ -282,13 +282,7 @@ impl Host {
     pub fn resources(&self) -> Resources {
         let pid = self.pid();
         let count = |what| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-        let processes = processes().filter(|process| process.group == Some(pid)).count();
-        Resources { threads: count("task"), processes, descriptors: count("fd") }
-    }
-
-    /// The children of one of the host's processes.
-    pub fn children_of(&self, parent: Pid) -> Vec<Pid> {
-        processes().filter(|process| process.parent == Some(parent)).map(|process| process.pid).collect()
+        Resources { threads: count("task"), processes: processes_in(pid), descriptors: count("fd") }
     }
 
     /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
@@ -306,21 +300,14 @@ impl Host {
     }
 }
 
-/// One process of the system, zombies included.
-struct Process {
-    pid: Pid,
-    parent: Option<Pid>,
-    group: Option<Pid>,
-}
-
-fn processes() -> impl Iterator<Item = Process> {
-    std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+/// How many processes are in a group, zombies included.
+fn processes_in(group: Pid) -> usize {
+    let groups = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
         // `PID (NAME) STATE PARENT GROUP`, and a name may have spaces.
-        let (pid, rest) = (stat.split(' ').next()?, stat.rsplit_once(") ")?.1);
-        let mut ids = rest.split(' ').skip(1).map(|id| Pid::from_raw(id.parse().unwrap_or(0)));
-        Some(Process { pid: Pid::from_raw(pid.parse().ok()?)?, parent: ids.next()?, group: ids.next()? })
-    })
+        Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()?)
+    });
+    groups.filter(|other| *other == group).count()
 }
 
 /// The address in `ready ADDRESS HANDLER DIGEST STRATEGY`.
