@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
 
-use crate::harness::{Ended, Host, cache_dir, guest, plugin, plugsock, run, written};
+use crate::harness::{Ended, Host, cache_dir, guest, is_installed, plugin, plugsock, run, written};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -98,10 +99,10 @@ fn an_address_that_cannot_be_bound_is_refused() {
 /// Root may use any port, so the command gives that up.
 #[test]
 fn a_privileged_port_is_refused() {
-    let mut command = std::process::Command::new("setpriv");
+    let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]);
     command.arg(plugsock().get_program()).args(["serve", "tcp://127.0.0.1:1", "--no-cache"]);
-    if !crate::harness::is_installed("setpriv") {
+    if !is_installed("setpriv") {
         return;
     }
     let ended = run(&mut command);

@@ -1,12 +1,14 @@
 //! A host that has no more descriptors.
 
+use std::process::Command;
+
 use crate::harness::{Client, Host, for_each_strategy, plugsock};
 
 /// C10: clients wait in the queue, the log says why once, and it goes on by itself.
 #[test]
 fn out_of_descriptors_is_survived() {
     for_each_strategy(|strategy| {
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         shell.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(plugsock().get_program());
         let host =
             Host::serve_by(shell, &["tcp://127.0.0.1:0", "--concurrency", strategy, "--workers", "100"]);

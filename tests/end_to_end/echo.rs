@@ -5,7 +5,8 @@ use std::thread;
 use plugsock::{ServeAddress, ServerOptions, ServerType};
 
 use crate::harness::{
-    Case, Client, Host, Running, STRATEGIES, for_each_case, for_each_strategy, pattern, plugin, sandbox,
+    Case, Client, Host, Running, STRATEGIES, for_each_case, for_each_strategy, handler, pattern, plugin,
+    sandbox,
 };
 
 /// The largest payload of a datagram over IPv4.
@@ -101,6 +102,21 @@ fn clients_that_go_in_the_middle_of_a_request_leave_the_server_serving() {
                 end(client);
             }
             assert_eq!(server.ask(b"still there"), b"still there");
+        });
+    }
+}
+
+/// C11: closing with input that nobody read would reset the connection, and take the answer with it.
+#[test]
+fn an_answer_arrives_although_the_request_was_not_read() {
+    for server_type in [ServerType::Tcp, ServerType::UnixStream] {
+        for_each_strategy(|strategy| {
+            let server = Running::start(Case { server_type, strategy }, handler("phases"));
+            for _ in 0..5 {
+                let client = server.connect();
+                // More than the server's kernel holds, so that some is always under way.
+                assert_eq!(client.exchange(&pattern(500_000)), b"setup\nhandle\nfinish\n");
+            }
         });
     }
 }

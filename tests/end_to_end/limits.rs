@@ -2,11 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plugsock::{Cause, Limit, Limits, RequestError, Sandbox, SandboxOptions, ServerOptions, ServerType};
 use rustix::process::Signal;
 
-use crate::harness::{Client, Host, for_each_strategy, guest, pattern, plugsock, run, written};
+use crate::harness::{
+    Case, Client, Host, Recorder, Running, for_each_strategy, guest, handler, pattern, plugsock, run,
+    sandbox_options, written,
+};
 
 /// A host with a guest that ends at a limit and says so in one line; the line.
 fn ends_at_a_limit(handler: &str, args: &[&str], phase: &str, cause: &str) {
@@ -112,6 +117,54 @@ fn a_silent_client_is_left_at_the_idle_timeout() {
         assert!(client.is_closed());
         assert_eq!(host.ask(b"hello"), b"hello");
     });
+}
+
+/// G6: what one call from the guest may hand to the host.
+#[test]
+fn a_call_with_too_many_bytes_fails() {
+    let limits = Limits { call_bytes: 10_000, ..Limits::default() };
+    let sandbox = Sandbox::new(SandboxOptions { limits, ..sandbox_options() }).unwrap();
+    let handler = sandbox.load(guest("big_reply")).unwrap();
+    for_each_strategy(|strategy| {
+        let recorder = Recorder::default();
+        let options = ServerOptions { hooks: Arc::new(recorder.clone()), ..ServerOptions::default() };
+        let case = Case { server_type: ServerType::Udp, strategy };
+        let server = Running::start_with(case, handler.clone(), options);
+        server.connect().send(b"");
+        let failures = recorder.failures_when_closed(1);
+        assert!(matches!(failures[0].cause, Cause::Trap { .. } | Cause::Limit(_)), "{failures:?}");
+    });
+}
+
+/// G11
+#[test]
+fn a_guest_that_holds_too_many_resources_traps() {
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("poll_client_and_timer", &["--resources", "2", "--concurrency", strategy]);
+        assert!(host.connect().is_closed());
+        host.log.wait_for("handler trapped: ");
+    });
+}
+
+/// G12: requests that are cut in the middle of a call end, each as itself.
+#[test]
+fn many_requests_cut_at_once_all_end() {
+    for strategy in ["threading", "forking", "async"] {
+        let recorder = Recorder::default();
+        let options = ServerOptions { hooks: Arc::new(recorder.clone()), ..ServerOptions::default() };
+        let case = Case { server_type: ServerType::Tcp, strategy };
+        let server = Running::start_with(case, handler("streams_echo"), options);
+        let clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+        for client in &clients {
+            client.send(b"a");
+            assert_eq!(client.recv_exact(1), b"a");
+        }
+        assert_eq!(server.server_close_within(Duration::ZERO), 40);
+        assert!(clients.iter().all(Client::is_closed));
+        let failures = recorder.failures_when_closed(40);
+        let is_cut = |failure: &RequestError| matches!(failure.cause, Cause::Limit(Limit::Closing));
+        assert!(failures.len() == 40 && failures.iter().all(is_cut), "{strategy}: {failures:?}");
+    }
 }
 
 /// C1: each byte ends the idle time, and none ends the request's.

@@ -1,6 +1,7 @@
 //! Plugsock from outside: real sockets, real processes, real components.
 
 mod cache;
+mod call;
 mod cli;
 mod datagrams;
 mod descriptors;

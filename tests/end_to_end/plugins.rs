@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Ended, Host, for_each_strategy, is_installed, plugin, run};
+use crate::harness::{Client, Ended, Host, for_each_strategy, is_installed, pattern, plugin, run};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 const UDP: &str = "udp://127.0.0.1:0";
@@ -16,8 +16,7 @@ fn serve(name: &str, args: &[&str]) -> Host {
 /// The answers on a stream and as a datagram.
 fn answers(name: &str, request: &[u8]) -> [String; 2] {
     let host = serve(name, &[TCP, UDP]);
-    [0, 1]
-        .map(|index| String::from_utf8(crate::harness::Client::ask(&host.addresses[index], request)).unwrap())
+    [0, 1].map(|index| String::from_utf8(Client::ask(&host.addresses[index], request)).unwrap())
 }
 
 fn port(host: &Host) -> String {
@@ -92,7 +91,7 @@ fn malformed_queries_leave_the_name_server_serving() {
     let mut host = serve("dns", &[UDP, "--dir", grant]);
     let socket = host.connect();
     for length in 0..200 {
-        socket.send(&crate::harness::pattern(length));
+        socket.send(&pattern(length));
     }
     // A query for `org`, type SOA: answered, with the same id.
     let query = b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x06\x00\x01";
@@ -149,7 +148,7 @@ fn daytime_puts_the_time_before_the_line() {
 fn time_counts_from_1900() {
     let host = serve("time", &[TCP, UDP]);
     for address in &host.addresses {
-        let answer = crate::harness::Client::ask(address, b"");
+        let answer = Client::ask(address, b"");
         let seconds = u64::from(u32::from_be_bytes(answer.try_into().unwrap())) - 2_208_988_800;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now.abs_diff(seconds) < 60, "{seconds}");
@@ -166,7 +165,7 @@ fn qotd_quotes() {
 #[test]
 fn discard_says_nothing() {
     let host = serve("discard", &[TCP]);
-    assert_eq!(host.ask(&crate::harness::pattern(1 << 20)), b"");
+    assert_eq!(host.ask(&pattern(1 << 20)), b"");
 }
 
 #[test]
@@ -177,7 +176,7 @@ fn chargen_goes_on_until_its_client_has_had_enough() {
             let characters = host.connect().recv_exact(10_000);
             assert!(characters.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')));
         }
-        let packet = crate::harness::Client::ask(&host.addresses[1], b"");
+        let packet = Client::ask(&host.addresses[1], b"");
         assert!(packet.len() <= 512);
     });
 }

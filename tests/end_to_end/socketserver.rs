@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plugsock::{
     BindError, Concurrency, Request, ServeError, Server, ServerHooks, ServerOptions, ServerType, TcpServer,
@@ -17,8 +17,8 @@ use plugsock::{
 };
 
 use crate::harness::{
-    Case, Client, Event, Host, Recorder, Running, STRATEGIES, for_each_case, for_each_strategy, handler, run,
-    sandbox,
+    Case, Client, Event, Host, PATIENCE, Recorder, Running, STRATEGIES, for_each_case, for_each_strategy,
+    handler, run, sandbox,
 };
 
 const TCP: ServerType = ServerType::Tcp;
@@ -250,7 +250,7 @@ fn server_close_waits_for_open_requests() {
             assert_eq!(client.recv_exact(10), b"still open");
             assert!(is_closed.try_recv().is_err());
             client.exchange(b"");
-            assert_eq!(is_closed.recv_timeout(crate::harness::PATIENCE), Ok(0));
+            assert_eq!(is_closed.recv_timeout(PATIENCE), Ok(0));
         });
     });
 }
@@ -372,8 +372,8 @@ fn servers_that_end_leave_no_descriptor_open() {
     run();
     run();
     // A strategy's last thread may still be on its way to its end.
-    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
-    while descriptors().len() > before.len() && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + PATIENCE;
+    while descriptors().len() > before.len() && Instant::now() < deadline {
         thread::yield_now();
     }
     assert!(descriptors().len() <= before.len(), "{:?}", descriptors().difference(&before));

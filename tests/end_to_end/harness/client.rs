@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
+use std::time::Duration;
 
 use plugsock::{ServeAddress, SocketAddress, UnixAddress};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -138,7 +139,7 @@ impl Client {
 
     /// Closes with a reset instead of an orderly end.
     pub fn reset(self) {
-        self.socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        self.socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

@@ -280,9 +280,9 @@ pub struct Resources {
 
 impl Host {
     pub fn resources(&self) -> Resources {
-        let pid = self.pid().as_raw_pid();
+        let pid = self.pid();
         let count = |what| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-        Resources { threads: count("task"), processes: processes_in_group(pid), descriptors: count("fd") }
+        Resources { threads: count("task"), processes: processes_in(pid), descriptors: count("fd") }
     }
 
     /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
@@ -300,14 +300,14 @@ impl Host {
     }
 }
 
-/// How many processes a host consists of, zombies included.
-fn processes_in_group(group: i32) -> usize {
-    let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+/// How many processes are in a group, zombies included.
+fn processes_in(group: Pid) -> usize {
+    let groups = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
         // `PID (NAME) STATE PARENT GROUP`, and a name may have spaces.
-        stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse::<i32>().ok()
+        Pid::from_raw(stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()?)
     });
-    stats.filter(|other| *other == group).count()
+    groups.filter(|other| *other == group).count()
 }
 
 /// The address in `ready ADDRESS HANDLER DIGEST STRATEGY`.

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use plugsock::{
     CacheOptions, Handler, Sandbox, SandboxOptions, ServeAddress, ServeError, Server, ServerOptions,
@@ -93,7 +94,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.server.request_shutdown();
         // A `sync` server may be in a request that never ends: it has to be cut before the thread can end.
-        let timeout = if thread::panicking() { std::time::Duration::ZERO } else { PATIENCE };
+        let timeout = if thread::panicking() { Duration::ZERO } else { PATIENCE };
         self.server.server_close_within(timeout);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
