@@ -107,6 +107,18 @@ fn a_sleep_ends_at_the_wall_clock_limit() {
     );
 }
 
+/// The close that follows waits a while for what the client still sends.
+#[test]
+fn the_cause_is_the_limit_also_where_the_close_takes_its_time() {
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("sleep_forever", &["--request-time", "100ms", "--concurrency", strategy]);
+        let client = host.connect();
+        client.send(b"never read");
+        let line = host.log.wait_for("request=1 ");
+        assert!(line.contains(" time limit of 100ms reached"), "{line}");
+    });
+}
+
 #[test]
 fn a_silent_client_is_left_at_the_idle_timeout() {
     for_each_strategy(|strategy| {
