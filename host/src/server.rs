@@ -278,7 +278,8 @@ impl Server {
         if self.core.open.wait_until_none(Some(Instant::now() + timeout)) {
             return 0;
         }
-        let cut = self.core.open.cut_all();
+        let is_served_here = !matches!(self.concurrency, Concurrency::Forking { .. });
+        let cut = self.core.open.cut_all(is_served_here);
         if let Some(strategy) = self.strategy.get() {
             strategy.cut_all();
         }

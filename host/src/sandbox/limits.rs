@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -183,7 +186,7 @@ impl Watch {
 
     /// Ends the request at its next look at the clock or wake-up.
     pub(crate) fn cut(&self) {
-        self.is_cut.store(true, Relaxed);
+        self.is_cut.store(true, SeqCst);
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
@@ -198,9 +201,14 @@ impl Watch {
         Phase::ALL.into_iter().find(|known| *known as u8 == phase).expect("`enter` stored it")
     }
 
+    /// Whether the request was cut: the end of its stream is then not the client's.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(SeqCst)
+    }
+
     /// The limit that this request has reached by now.
     pub(super) fn reached(&self) -> Option<Limit> {
-        if self.is_cut.load(Relaxed) {
+        if self.is_cut() {
             return Some(Limit::Closing);
         }
         if self.deadline.is_some_and(|at| Instant::now() >= at) {

@@ -16,6 +16,7 @@ use super::contract::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::state::State;
 use super::streams::{Rfile, Wfile};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::error::Limit;
 use crate::request::{Request, Transport};
 
 /// What the guest's handle stands for. A store serves one request, so it need not say which.
@@ -50,6 +51,8 @@ impl State {
     /// An operation's result as the guest sees it; a trap if the request's time is over.
     fn outcome<T>(&self, result: io::Result<T>) -> Outcome<T> {
         match result {
+            // What a cut makes of the connection must not pass for what the client said.
+            _ if self.watch.is_cut() => Err(Limit::Closing.into()),
             Ok(value) => Ok(Ok(value)),
             Err(error) => match self.watch.reached() {
                 Some(limit) => Err(limit.into()),
@@ -143,7 +146,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         crate::runtime::enter();
-        let rfile = Rfile::new(&self.request_handle(), self.deadlines);
+        let rfile = Rfile::new(&self.request_handle(), &self.watch, self.deadlines);
         Ok(Ok(self.table.push(Box::new(rfile) as DynInputStream)?))
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::limits::Deadlines;
+use super::limits::{Deadlines, Watch};
+use crate::error::Limit;
 use crate::request::{Request, Transport};
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
@@ -18,6 +19,7 @@ const PACKET_MAX: usize = 65_535;
 pub(super) struct Rfile {
     /// Not kept alive by a guest that keeps its stream beyond the request.
     request: Weak<Request>,
+    watch: Arc<Watch>,
     deadlines: Deadlines,
 }
 
@@ -28,8 +30,17 @@ pub(super) struct Wfile {
 }
 
 impl Rfile {
-    pub(super) fn new(request: &Arc<Request>, deadlines: Deadlines) -> Self {
-        Self { request: Arc::downgrade(request), deadlines }
+    pub(super) fn new(request: &Arc<Request>, watch: &Arc<Watch>, deadlines: Deadlines) -> Self {
+        Self { request: Arc::downgrade(request), watch: watch.clone(), deadlines }
+    }
+
+    /// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
+    fn data_or_closed(&self, data: Vec<u8>, asked: usize) -> StreamResult<Bytes> {
+        if !data.is_empty() || asked == 0 {
+            return Ok(data.into());
+        }
+        // What a cut makes of the connection must not pass for the client's end of it.
+        Err(if self.watch.is_cut() { StreamError::Trap(Limit::Closing.into()) } else { StreamError::Closed })
     }
 }
 
@@ -41,11 +52,6 @@ impl Wfile {
 
 fn open(request: &Weak<Request>) -> StreamResult<Arc<Request>> {
     request.upgrade().ok_or(StreamError::Closed)
-}
-
-/// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
-fn data_or_closed(data: Vec<u8>, asked: usize) -> StreamResult<Bytes> {
-    if data.is_empty() && asked > 0 { Err(StreamError::Closed) } else { Ok(data.into()) }
 }
 
 fn stream_error(error: io::Error) -> StreamError {
@@ -71,9 +77,9 @@ impl Pollable for Rfile {
 impl InputStream for Rfile {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         match &open(&self.request)?.transport {
-            Transport::Datagram(datagram) => data_or_closed(datagram.recv(size), size),
+            Transport::Datagram(datagram) => self.data_or_closed(datagram.recv(size), size),
             Transport::Stream(stream) => match stream.try_recv(size) {
-                Ok(data) => data_or_closed(data, size),
+                Ok(data) => self.data_or_closed(data, size),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
                 Err(error) => Err(stream_error(error)),
             },
@@ -83,7 +89,7 @@ impl InputStream for Rfile {
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         let request = open(&self.request)?;
         let received = request.recv(size, self.deadlines.next()).await.map_err(stream_error)?;
-        data_or_closed(received, size)
+        self.data_or_closed(received, size)
     }
 }
 

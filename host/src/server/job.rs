@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Core;
 use super::open::OpenGuard;
 use crate::block_on::block_on;
-use crate::error::{Phase, RequestError};
+use crate::error::{Cause, Limit, Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::Watch;
 
@@ -43,6 +43,13 @@ impl Job {
 
     /// Closes a request that another process has served and shut down.
     pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
+        let served = match served {
+            // Its process was killed for it.
+            Err(error) if self.watch.is_cut() => {
+                Err(RequestError { phase: error.phase, cause: Cause::Limit(Limit::Closing) })
+            }
+            served => served,
+        };
         block_on(self.report(served));
         self.close();
     }

@@ -52,12 +52,15 @@ impl OpenRequests {
         true
     }
 
-    /// Cuts off all that are open, and says how many.
-    pub(super) fn cut_all(&self) -> usize {
+    /// Cuts off all that are open, and says how many. Where another process serves them it is killed
+    /// for it, and their connections are left alone, lest it take the end of one for the client's.
+    pub(super) fn cut_all(&self, is_served_here: bool) -> usize {
         let open: Vec<_> = self.table().values().cloned().collect();
         for (request, watch) in &open {
             watch.cut();
-            request.cut();
+            if is_served_here {
+                request.cut();
+            }
         }
         open.len()
     }
