@@ -221,7 +221,8 @@ impl Link {
             let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
             is_open = poll_until(&mut fds, None).is_ok() && self.read();
         }
-        let left: Vec<_> = self.jobs().drain().collect();
+        // What was not taken is for the supervisor, which may not know yet that the fork server is dead.
+        let left: Vec<_> = self.jobs().extract_if(|_, given| given.is_taken).collect();
         for (_, given) in left {
             let lost = || Err(RequestError::host(Phase::Handle, "the fork server died".to_owned()));
             given.job.end_elsewhere(given.outcome.unwrap_or_else(lost));
@@ -251,8 +252,7 @@ impl Link {
     fn take_untaken(&self) -> Vec<Job> {
         self.read();
         let mut jobs = self.jobs();
-        let untaken: Vec<u64> = jobs.iter().filter(|(_, given)| !given.is_taken).map(|(id, _)| *id).collect();
-        untaken.iter().filter_map(|id| jobs.remove(id)).map(|given| given.job).collect()
+        jobs.extract_if(|_, given| !given.is_taken).map(|(_, given)| given.job).collect()
     }
 }
 
