@@ -9,14 +9,15 @@
 //! Forking a process that has threads is a gamble: a lock that another thread holds stays locked for ever in
 //! the child. So the forking is done by a process that never had a second thread: it is the host's
 //! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
-//! child may start threads, since it never forks.
+//! child may start threads, since it never forks, but serving needs none: a timer's signal is its ticker.
 
 mod confine;
 mod message;
+mod ticker;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub(crate) use message::{Channel, FromServer, Setup, ToServer, WireRequest};
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::listener::DatagramSocket;
-use crate::sandbox::{Handler, Sandbox, TICK, Watch};
+use crate::sandbox::{Handler, Sandbox, Watch};
 use crate::server::ServerInfo;
 use crate::wake::poll_until;
 
@@ -101,7 +102,11 @@ struct Child {
 
 impl ForkServer {
     fn new(channel: Channel, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, (Channel, String)> {
-        match Self::load(&setup, fds) {
+        let loaded = Self::load(&setup, fds).and_then(|loaded| {
+            let prepared = ticker::prepare(loaded.0.sandbox(), &channel);
+            prepared.map(|()| loaded).map_err(|error| error.to_string())
+        });
+        match loaded {
             Ok((handler, datagram_socket)) => {
                 let info = Arc::new(setup.info.clone());
                 let child_filter = confine::confine(&setup.grants);
@@ -214,28 +219,11 @@ impl ForkServer {
         std::process::exit(code);
     }
 
-    /// Lets time pass for the guest, and ends this process when the host has gone: nobody wants the answer.
-    fn start_ticker(&self) -> io::Result<()> {
-        let sandbox = self.handler.sandbox().clone();
-        let channel = self.channel.as_fd().try_clone_to_owned()?;
-        std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
-            loop {
-                sandbox.tick();
-                // Without an event to wait for, `poll` reports the end of the channel alone.
-                let mut fds = [PollFd::new(&channel, PollFlags::empty())];
-                if !matches!(poll_until(&mut fds, Some(Instant::now() + TICK)), Ok(false)) {
-                    std::process::exit(1);
-                }
-            }
-        })?;
-        Ok(())
-    }
-
     fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
-        self.start_ticker()?;
+        ticker::start()?;
         let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
