@@ -190,7 +190,11 @@ impl ForkServer {
             Ok(ForkResult::Child) => self.child(request, fds),
             Ok(ForkResult::Parent { child }) => {
                 let pid = Pid::from_raw(child.as_raw()).expect("a child's process id is positive");
-                let kill_at = self.setup.limits.request_time.map(|time| Instant::now() + time + GRACE);
+                let kill_at = self
+                    .setup
+                    .limits
+                    .request_time
+                    .and_then(|time| Instant::now().checked_add(time.saturating_add(GRACE)));
                 let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
                 self.children.insert(id, Child { pid, pidfd, kill_at });
                 Ok(())

@@ -183,8 +183,8 @@ impl Server {
         let mut acceptor = self.acceptor(&listener);
         let mut quiet_since = Instant::now();
         loop {
-            let timeout = self.timeout.map(|timeout| quiet_since + timeout);
-            let service = self.service_interval().map(|interval| Instant::now() + interval);
+            let timeout = self.timeout.and_then(|timeout| quiet_since.checked_add(timeout));
+            let service = self.service_interval().and_then(|interval| Instant::now().checked_add(interval));
             match acceptor.get_request([timeout, service].into_iter().flatten().min())? {
                 Accepted::Request(request) => {
                     quiet_since = Instant::now();
@@ -224,7 +224,7 @@ impl Server {
     fn next_request(&self) -> Result<Accepted, ServeError> {
         let listener = self.listener()?;
         let _serving = Serving::begin(self)?;
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.acceptor(&listener).get_request(deadline)
     }
 
@@ -275,7 +275,7 @@ impl Server {
     /// Closes the listening socket, waits at most `timeout` for open requests and cuts off the rest; how many.
     pub fn server_close_within(&self, timeout: Duration) -> usize {
         self.close_listener();
-        if self.core.open.wait_until_none(Some(Instant::now() + timeout)) {
+        if self.core.open.wait_until_none(Instant::now().checked_add(timeout)) {
             return 0;
         }
         let is_served_here = !matches!(self.concurrency, Concurrency::Forking { .. });

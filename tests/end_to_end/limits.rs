@@ -266,3 +266,15 @@ fn max_requests_holds_for_all_addresses_together() {
     first.exchange(b"");
     assert!(second.exchange(b"").len() == 100);
 }
+
+#[test]
+fn times_beyond_all_clocks_are_no_limits() {
+    const TIME: &str = "100000000y";
+    for_each_strategy(|strategy| {
+        let times =
+            ["--request-time", TIME, "--idle-timeout", TIME, "--timeout", TIME, "--shutdown-timeout", TIME];
+        let mut host = Host::serve(&[&["tcp://127.0.0.1:0", "--concurrency", strategy], &times[..]].concat());
+        assert_eq!(host.ask(b"hello"), b"hello");
+        assert!(host.terminate().success());
+    });
+}

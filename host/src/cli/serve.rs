@@ -272,9 +272,9 @@ fn serve_until_signal(
 
 fn close(servers: &[Arc<Server>], timeout: Duration) {
     servers.iter().for_each(|server| server.request_shutdown());
-    let deadline = Instant::now() + timeout;
+    let started = Instant::now();
     for server in servers {
-        let cut = server.server_close_within(deadline.saturating_duration_since(Instant::now()));
+        let cut = server.server_close_within(timeout.saturating_sub(started.elapsed()));
         if cut > 0 {
             tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
         }

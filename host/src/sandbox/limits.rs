@@ -165,7 +165,7 @@ impl Watch {
     pub(crate) fn new(limits: &Limits, waits: Waits) -> Self {
         let started = Instant::now();
         Self {
-            deadline: limits.request_time.map(|time| started + time),
+            deadline: limits.request_time.and_then(|time| started.checked_add(time)),
             started,
             request_time: limits.request_time.unwrap_or_default(),
             cpu_time: limits.cpu_time,
