@@ -27,7 +27,7 @@ impl Tasks {
 
     pub(super) fn process_request(&self, job: Job) {
         let runtime = self.runtime.as_ref().expect("it is not being dropped");
-        runtime.spawn(job.run_as_task());
+        runtime.spawn(job.serve());
     }
 }
 

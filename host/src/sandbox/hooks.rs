@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use super::contract::server_hooks;
+use super::contract::{server_hooks, types};
 use super::handler::{Handler, cause};
 use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
@@ -53,12 +53,10 @@ impl Handler {
             },
             message: error.cause.to_string(),
         };
-        self.hook(server, generation, None, request.waits, async |hooks, store| {
-            let server = store.data().server_info();
-            hooks.call_handle_error(store, &server, &failure).await
+        self.notify(server, generation, request.waits, async |hooks, store, server| {
+            hooks.call_handle_error(store, server, &failure).await
         })
         .await
-        .map(drop)
     }
 
     /// Runs the `handle-timeout` hook.
@@ -67,12 +65,10 @@ impl Handler {
         server: &Arc<ServerInfo>,
         generation: u64,
     ) -> Result<(), RequestError> {
-        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
-            let server = store.data().server_info();
-            hooks.call_handle_timeout(store, &server).await
+        self.notify(server, generation, Waits::Thread, async |hooks, store, server| {
+            hooks.call_handle_timeout(store, server).await
         })
         .await
-        .map(drop)
     }
 
     /// Runs the `service-actions` hook.
@@ -81,9 +77,23 @@ impl Handler {
         server: &Arc<ServerInfo>,
         generation: u64,
     ) -> Result<(), RequestError> {
-        self.hook(server, generation, None, Waits::Thread, async |hooks, store| {
+        self.notify(server, generation, Waits::Thread, async |hooks, store, server| {
+            hooks.call_service_actions(store, server).await
+        })
+        .await
+    }
+
+    /// Calls a hook that is told what the server is and has no say in what happens.
+    async fn notify(
+        &self,
+        server: &Arc<ServerInfo>,
+        generation: u64,
+        waits: Waits,
+        call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>, &types::ServerInfo) -> wasmtime::Result<()>,
+    ) -> Result<(), RequestError> {
+        self.hook(server, generation, None, waits, async |hooks, store| {
             let server = store.data().server_info();
-            hooks.call_service_actions(store, &server).await
+            call(hooks, store, &server).await
         })
         .await
         .map(drop)

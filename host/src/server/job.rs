@@ -10,7 +10,7 @@ use crate::error::{Cause, Limit, Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::Watch;
 
-/// A request on its way through a strategy: served by `run` or `run_as_task`, closed whatever happens.
+/// A request on its way through a strategy: served by `run` or `serve`, closed whatever happens.
 #[derive(Debug)]
 pub(crate) struct Job {
     core: Arc<Core>,
@@ -28,11 +28,11 @@ impl Job {
 
     /// Serves the request on this thread.
     pub(crate) fn run(self) {
-        block_on(self.run_as_task());
+        block_on(self.serve());
     }
 
-    /// Serves the request among other tasks of a tokio runtime.
-    pub(crate) async fn run_as_task(self) {
+    /// Serves the request where the future is polled: on a thread of its own, or as a task of tokio's.
+    pub(crate) async fn serve(self) {
         let version = self.core.slot.current();
         let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
         let served = serving.await;
@@ -50,8 +50,7 @@ impl Job {
             }
             served => served,
         };
-        block_on(self.report(served));
-        self.close();
+        self.end(served);
     }
 
     pub(crate) fn request(&self) -> &Arc<Request> {
@@ -60,7 +59,11 @@ impl Job {
 
     /// Closes the request unserved.
     pub(crate) fn refuse(self, reason: &str) {
-        block_on(self.report(Err(RequestError::host(Phase::Instantiate, reason.to_owned()))));
+        self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned())));
+    }
+
+    fn end(&self, served: Result<(), RequestError>) {
+        block_on(self.report(served));
         self.close();
     }
 
