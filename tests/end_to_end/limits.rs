@@ -131,6 +131,15 @@ fn a_silent_client_is_left_at_the_idle_timeout() {
     });
 }
 
+/// A forked child's ticker interrupts a wait as often as such a time-out would end it.
+#[test]
+fn a_time_out_hardly_longer_than_a_tick_ends_a_wait() {
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&["tcp://127.0.0.1:0", "--idle-timeout", "15ms", "--concurrency", strategy]);
+        assert!(host.connect().is_closed());
+    });
+}
+
 /// G6: what one call from the guest may hand to the host.
 #[test]
 fn a_call_with_too_many_bytes_fails() {

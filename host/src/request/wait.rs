@@ -105,7 +105,12 @@ impl<S: AsFd> Waitable<S> {
         loop {
             self.set_kernel_timeout(interest, deadline)?;
             match operation(may_block) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A child's ticker interrupts it more often than the kernel's timeout could end it.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if deadline.is_some_and(|at| Instant::now() >= at) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(&self.socket, events(interest))];
                     if !poll_until(&mut fds, deadline)? {
