@@ -3,12 +3,14 @@
 mod call;
 mod capacity;
 mod check;
-mod fork_server;
+mod helper_process;
+mod keys;
 mod log;
 mod options;
 mod privileges;
 mod progress;
 mod serve;
+mod sign;
 
 use std::process::ExitCode;
 
@@ -26,8 +28,11 @@ pub struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Call(Box<call::Call>),
-    Check(check::Check),
-    ForkServer(fork_server::ForkServer),
+    Check(Box<check::Check>),
+    Keygen(keys::Keygen),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
+    HelperProcess(helper_process::HelperProcess),
 }
 
 impl Cli {
@@ -37,7 +42,10 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
-            Command::ForkServer(fork_server) => fork_server.run(),
+            Command::Keygen(keygen) => keygen.run(),
+            Command::Sign(sign) => sign.run(),
+            Command::Verify(verify) => verify.run(),
+            Command::HelperProcess(helper) => helper.run(),
         }
     }
 }

@@ -30,13 +30,13 @@ pub enum Concurrency {
         block_on_close: bool,
     },
     /// A process for each request: `ForkingMixIn`. The program's `main` must begin with
-    /// [`become_fork_server_if_asked`](crate::become_fork_server_if_asked).
+    /// [`become_helper_process_if_asked`](crate::become_helper_process_if_asked).
     Forking {
         /// How many requests may be served at once; more wait in the listen queue (40).
         max_children: usize,
         /// Whether `server_close` waits for requests that are still served (true).
         block_on_close: bool,
-        /// Arguments with which the program's executable calls `become_fork_server_if_asked` (none).
+        /// Arguments with which the program's executable calls `become_helper_process_if_asked` (none).
         arguments: Vec<OsString>,
     },
     /// A fixed set of worker threads behind a bounded queue.

@@ -67,6 +67,14 @@ pub enum HandlerError {
         /// Why not.
         reason: io::Error,
     },
+    /// The file is not one that the operator trusts: see [`Trust`](crate::Trust).
+    #[error("will not load handler {name}: {reason}")]
+    Untrusted {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file is no WebAssembly component of this contract, or asks for what the host does not have.
     #[error("cannot serve handler {name}: {reason}")]
     Unfit {
@@ -228,4 +236,16 @@ pub(crate) fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// The most that is kept of one text from outside, in bytes.
+const EXCERPT_MAX: usize = 8 * 1024;
+
+/// A text from outside, without its end if it is long; says how much of it is missing.
+pub(crate) fn excerpt(text: &str) -> String {
+    if text.len() <= EXCERPT_MAX {
+        return text.to_owned();
+    }
+    let kept = &text[..text.floor_char_boundary(EXCERPT_MAX)];
+    format!("{kept} [and {} bytes more]", text.len() - kept.len())
 }

@@ -11,7 +11,6 @@
 //! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
 //! child may start threads, since it never forks, but serving needs none: a timer's signal is its ticker.
 
-mod confine;
 mod message;
 mod ticker;
 
@@ -19,7 +18,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{ForkResult, fork};
@@ -27,50 +25,22 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 use seccompiler::BpfProgram;
 
-pub(crate) use message::{Channel, FromServer, Setup, ToServer, WireRequest};
+pub(crate) use message::{FromServer, Setup, ToServer, WireRequest};
 
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
+use crate::helper_process::{Channel, confine};
 use crate::listener::DatagramSocket;
 use crate::sandbox::{Handler, Sandbox, Watch};
 use crate::server::ServerInfo;
 use crate::wake::poll_until;
 
-/// Marks the process that is to become a fork server.
-pub(crate) const MARKER: &str = "PLUGSOCK_FORK_SERVER";
-
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
 /// closing may take two seconds.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Becomes the fork server and never returns, if this process was started to be one.
-///
-/// A program that embeds a server with [`Concurrency::Forking`](crate::Concurrency) calls this first in its
-/// `main`, before it starts a thread: the strategy starts the program's own executable anew. What the
-/// handlers print goes to the `tracing` subscriber that was set up before this call.
-pub fn become_fork_server_if_asked() {
-    CAN_BE_STARTED.store(true, Relaxed);
-    if std::env::var_os(MARKER).is_some() {
-        let code = match run() {
-            Ok(()) => 0,
-            Err(error) => {
-                tracing::error!("fork server: {error}");
-                1
-            }
-        };
-        std::process::exit(code);
-    }
-}
-
-/// Whether this program would become a fork server if it were started as one.
-pub(crate) fn can_be_started() -> bool {
-    CAN_BE_STARTED.load(Relaxed)
-}
-
-static CAN_BE_STARTED: AtomicBool = AtomicBool::new(false);
-
-fn run() -> io::Result<()> {
-    let channel = Channel::from_stdin()?;
+/// Serves as the fork server until the host closes the channel.
+pub(crate) fn run(channel: Channel) -> io::Result<()> {
     let Some((ToServer::Setup(setup), fds)) = channel.recv()? else {
         return Err(io::Error::other("the host did not say what to serve"));
     };

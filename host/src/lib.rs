@@ -22,6 +22,7 @@
 //! - `request`: one accepted connection or received packet.
 //! - `concurrency`: where a request is served; one file a strategy.
 //! - `fork_server`: the process that forks for each request.
+//! - `helper_process`: how it and the compiler are started, and what they give up.
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves.
 
@@ -34,6 +35,7 @@ mod block_on;
 mod concurrency;
 mod error;
 mod fork_server;
+mod helper_process;
 mod listener;
 mod request;
 mod runtime;
@@ -45,10 +47,13 @@ mod wake;
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
 pub use concurrency::Concurrency;
 pub use error::{BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError};
-pub use fork_server::become_fork_server_if_asked;
+pub use helper_process::become_helper_process_if_asked;
 pub use listener::{SocketOptions, UnixSocketOptions};
 pub use request::{Request, UnixCredentials};
-pub use sandbox::{CacheOptions, DirGrant, Grants, Handler, Inspection, Limits, Sandbox, SandboxOptions};
+pub use sandbox::{
+    CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, Inspection, Limits,
+    PublicKey, PublicKeyError, Sandbox, SandboxOptions, SignatureError, Trust, signature_path,
+};
 pub use server::{
     NoHooks, Server, ServerHooks, ServerInfo, ServerOptions, TcpServer, UdpServer, UnixDatagramServer,
     UnixStreamServer,

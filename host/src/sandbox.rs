@@ -4,15 +4,19 @@
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
 mod cache;
+mod compiler;
 mod component;
 mod contract;
+mod digest;
 mod engine;
 mod handler;
 mod hooks;
 mod limits;
 mod request;
+mod sealed_file;
 mod state;
 mod streams;
+mod trust;
 mod wasi;
 
 use std::os::fd::OwnedFd;
@@ -23,16 +27,21 @@ use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
 
 pub use cache::CacheOptions;
+pub use compiler::CompileOptions;
+pub(crate) use compiler::run as run_compiler;
 pub use component::Inspection;
+pub use digest::{Digest, DigestError};
 pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
+pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Admission;
 use crate::error::{HandlerError, SandboxError};
 use cache::Cache;
 use state::State;
+use trust::Candidate;
 
 /// The `echo` plugin, which serves where no other handler is named.
 const ECHO: &[u8] = include_bytes!(env!("PLUGSOCK_ECHO"));
@@ -44,14 +53,24 @@ pub struct SandboxOptions {
     pub limits: Limits,
     /// What handlers may reach beyond their request.
     pub grants: Grants,
+    /// What a component must be to be loaded.
+    pub trust: Trust,
+    /// What compiling one may take.
+    pub compile: CompileOptions,
     /// Where compiled handlers are kept; `None` compiles at every start.
     pub cache: Option<CacheOptions>,
 }
 
-/// The default limits, no grants, and the user's cache.
+/// The default limits, no grants, any component, and the user's cache.
 impl Default for SandboxOptions {
     fn default() -> Self {
-        Self { limits: Limits::default(), grants: Grants::default(), cache: CacheOptions::for_user() }
+        Self {
+            limits: Limits::default(),
+            grants: Grants::default(),
+            trust: Trust::default(),
+            compile: CompileOptions::default(),
+            cache: CacheOptions::for_user(),
+        }
     }
 }
 
@@ -80,7 +99,8 @@ impl Sandbox {
 
     /// For a process that forks: without pools, and without a ticker until each child starts its own.
     pub(crate) fn for_fork_server(limits: Limits, grants: Grants) -> Result<Self, SandboxError> {
-        Self::with_engine(engine::on_demand(&limits), SandboxOptions { limits, grants, cache: None })
+        let options = SandboxOptions { limits, grants, cache: None, ..SandboxOptions::default() };
+        Self::with_engine(engine::on_demand(&options.limits), options)
     }
 
     fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
@@ -118,22 +138,53 @@ impl Sandbox {
 
     /// Loads a component from a file, from the cache if it was compiled before.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Handler, HandlerError> {
-        let path = path.as_ref();
-        let name = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(component) => self.load_bytes(path_name(path), &component),
-            Err(reason) => Err(HandlerError::Read { name, reason }),
-        }
+        self.load_file(path.as_ref(), self.0.options.trust.digest)
+    }
+
+    /// Like [`load`](Self::load), but of the component with this digest alone, whichever one
+    /// [`Trust::digest`] names.
+    pub fn load_pinned(&self, path: impl AsRef<Path>, digest: Digest) -> Result<Handler, HandlerError> {
+        self.load_file(path.as_ref(), Some(digest))
     }
 
     /// Loads a component from memory; `name` stands for it in the log.
     pub fn load_bytes(&self, name: impl Into<String>, component: &[u8]) -> Result<Handler, HandlerError> {
-        Handler::new(self, name.into(), component)
+        self.load_candidate(name.into(), Candidate::from_memory(component), self.0.options.trust.digest)
     }
 
     /// Loads the built-in `echo`.
     pub fn echo(&self) -> Result<Handler, HandlerError> {
-        self.load_bytes("echo", ECHO)
+        self.load_candidate("echo".to_owned(), Candidate::built_in(ECHO), self.0.options.trust.digest)
+    }
+
+    fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
+        self.load_candidate(path_name(path), self.read(path)?, pinned)
+    }
+
+    fn load_candidate(
+        &self,
+        name: String,
+        candidate: Candidate<'_>,
+        pinned: Option<Digest>,
+    ) -> Result<Handler, HandlerError> {
+        self.check(&name, &candidate, pinned)?;
+        Handler::new(self, name, &candidate.bytes, candidate.digest)
+    }
+
+    fn read(&self, path: &Path) -> Result<Candidate<'static>, HandlerError> {
+        let name = || path.display().to_string();
+        let read = Candidate::read(path, &self.0.options.trust);
+        read.map_err(|reason| HandlerError::Read { name: name(), reason })
+    }
+
+    fn check(
+        &self,
+        name: &str,
+        candidate: &Candidate<'_>,
+        pinned: Option<Digest>,
+    ) -> Result<(), HandlerError> {
+        let checked = candidate.check(&self.0.options.trust, pinned);
+        checked.map_err(|reason| HandlerError::Untrusted { name: name.to_owned(), reason })
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -9,23 +9,10 @@ use std::time::Instant;
 use plugsock::ServeAddress;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Client, Host, PATIENCE, pattern};
+use crate::harness::{Client, Host, PATIENCE, children, pattern, status};
 
 fn forking(args: &[&str]) -> Host {
     Host::serve(&[&["tcp://127.0.0.1:0", "--concurrency", "forking"], args].concat())
-}
-
-/// The processes that a process has forked, zombies included.
-fn children(parent: Pid) -> Vec<Pid> {
-    let pid = parent.as_raw_pid();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<String> = children.collect();
-    children.iter().flat_map(|pids| pids.split_whitespace()).map(pid_from).collect()
-}
-
-fn pid_from(text: &str) -> Pid {
-    Pid::from_raw(text.parse().unwrap()).unwrap()
 }
 
 fn fork_server(host: &Host) -> Pid {
@@ -45,12 +32,6 @@ fn wait_for_children(parent: Pid, count: usize) -> Vec<Pid> {
         assert!(Instant::now() < deadline, "{} children instead of {count}", found.len());
         thread::yield_now();
     }
-}
-
-fn status(pid: Pid, field: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().last().unwrap().to_owned()
 }
 
 /// Connections that are served: each has been answered once.

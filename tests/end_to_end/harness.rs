@@ -4,6 +4,7 @@
 mod client;
 mod host;
 mod matrix;
+mod process;
 mod recorder;
 mod server;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use client::Client;
 pub use host::{Ended, Host, plugsock, run};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
+pub use process::{children, is_running, status};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
 

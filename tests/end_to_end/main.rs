@@ -3,6 +3,7 @@
 mod cache;
 mod call;
 mod cli;
+mod compiling;
 mod datagrams;
 mod descriptors;
 mod echo;
@@ -18,4 +19,5 @@ mod plugins;
 mod shutdown;
 mod socketserver;
 mod streams;
+mod trust;
 mod unix_sockets;

@@ -42,8 +42,9 @@ pub struct Call {
 impl Call {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
+        plugsock::become_helper_process_if_asked();
         let name = self.handler.display().to_string();
-        let sandbox = self.sandbox.sandbox(&name)?;
+        let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let handler = spin_while(&format!("compiling {name}"), || sandbox.load(&self.handler))?;
         if self.datagram {
             call_datagram(&handler)?

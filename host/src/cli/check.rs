@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use plugsock::{Limits, Sandbox, SandboxOptions};
 
 use super::log::LogOptions;
+use super::options::SandboxArgs;
 use super::progress::spin_while;
 
 /// Say what a handler is, what it imports and exports, and whether this host can serve it
@@ -20,18 +19,18 @@ pub struct Check {
     handler: PathBuf,
 
     #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
     log: LogOptions,
 }
 
 impl Check {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
-        let bytes = std::fs::read(&self.handler)
-            .with_context(|| format!("cannot read handler {}", self.handler.display()))?;
-        let limits = Limits { max_requests: 1, ..Limits::default() };
-        let sandbox = Sandbox::new(SandboxOptions { limits, ..SandboxOptions::default() })?;
+        plugsock::become_helper_process_if_asked();
         let name = self.handler.display().to_string();
-        let inspection = spin_while("compiling", || sandbox.inspect(&name, &bytes));
+        let sandbox = self.sandbox.for_one_request().sandbox(&name, &self.log)?;
+        let inspection = spin_while("compiling", || sandbox.inspect(&self.handler))?;
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);
         println!("digest   {}", inspection.digest);

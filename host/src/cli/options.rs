@@ -1,11 +1,18 @@
-//! Options that several subcommands share: limits, grants, the cache.
+//! Options that several subcommands share: limits, grants, trust, compiling, the cache.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
-use plugsock::{CacheOptions, DirGrant, Grants, Limits, Sandbox, SandboxError, SandboxOptions};
+use plugsock::{
+    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, PublicKey, Sandbox, SandboxError,
+    SandboxOptions, Trust,
+};
+
+use super::helper_process::HelperProcess;
+use super::keys::parse_public_key;
+use super::log::LogOptions;
 
 #[derive(Args, Debug)]
 pub struct SandboxArgs {
@@ -13,6 +20,10 @@ pub struct SandboxArgs {
     limits: LimitArgs,
     #[command(flatten)]
     grants: GrantArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
     #[command(flatten)]
     cache: CacheArgs,
 }
@@ -79,6 +90,35 @@ struct GrantArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Trust in handlers")]
+struct TrustArgs {
+    /// Load only the component with this SHA-256, as `plugsock check` shows it
+    #[arg(long, value_name = "sha256:DIGEST")]
+    digest: Option<Digest>,
+
+    /// Load only components with a signature by this key (minisign), in FILE.minisig beside them; may be
+    /// repeated for several keys of which any will do
+    #[arg(long, value_name = "FILE|KEY", value_parser = parse_public_key)]
+    public_key: Vec<PublicKey>,
+
+    /// The largest component that is loaded
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    max_component_size: ByteSize,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Compiling (in a process of its own, at a low priority)")]
+struct CompileArgs {
+    /// How long it may take; `none` for no limit
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_time)]
+    compile_time: Time,
+
+    /// How much memory it may take
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    compile_memory: ByteSize,
+}
+
+#[derive(Args, Debug)]
 #[command(next_help_heading = "Cache of compiled handlers")]
 struct CacheArgs {
     /// Keep compiled handlers here instead of in the user's cache directory
@@ -99,8 +139,14 @@ impl SandboxArgs {
         self.limits.max_requests
     }
 
+    /// The same options for a command that serves one request at most: its pools can be small.
+    pub fn for_one_request(mut self) -> Self {
+        self.limits.max_requests = 1;
+        self
+    }
+
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
-    pub fn sandbox(self, handler: &str) -> Result<Sandbox, SandboxError> {
+    pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
         let LimitArgs { memory, table_elements, instances, resources, max_requests, reuse, .. } = self.limits;
         let limits = Limits {
             memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
@@ -117,7 +163,29 @@ impl SandboxArgs {
         let args = std::iter::once(handler.to_owned()).chain(self.grants.arguments).collect();
         let grants =
             Grants { env: self.grants.env, dirs: self.grants.dir, args, send_to: self.grants.allow_send_to };
-        Sandbox::new(SandboxOptions { limits, grants, cache: self.cache.options() })
+        let trust = self.trust.trust();
+        let compile = self.compile.options(log);
+        Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache: self.cache.options() })
+    }
+}
+
+impl TrustArgs {
+    fn trust(self) -> Trust {
+        Trust {
+            digest: self.digest,
+            public_keys: self.public_key,
+            max_size: self.max_component_size.as_u64(),
+        }
+    }
+}
+
+impl CompileArgs {
+    fn options(self, log: &LogOptions) -> CompileOptions {
+        CompileOptions {
+            time: self.compile_time.0,
+            memory: self.compile_memory.as_u64(),
+            arguments: HelperProcess::arguments(log),
+        }
     }
 }
 

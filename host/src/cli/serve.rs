@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::capacity;
-use super::fork_server::ForkServer;
+use super::helper_process::HelperProcess;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
@@ -140,12 +140,12 @@ impl Serve {
         let (addresses, handler) =
             sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
         self.log.init();
-        plugsock::become_fork_server_if_asked();
+        plugsock::become_helper_process_if_asked();
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
         let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
         capacity::prepare(self.sandbox.max_requests());
-        let sandbox = self.sandbox.sandbox(&name)?;
+        let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let handler = spin_while(&format!("compiling {name}"), || match &handler {
             Some(path) => sandbox.load(path),
             None => sandbox.echo(),
@@ -178,7 +178,7 @@ impl ServingArgs {
             Concurrency::Forking { .. } => Concurrency::Forking {
                 max_children: self.max_children,
                 block_on_close: !self.no_block_on_close,
-                arguments: ForkServer::arguments(log),
+                arguments: HelperProcess::arguments(log),
             },
             Concurrency::Threading { .. } => Concurrency::Threading {
                 daemon_threads: self.daemon_threads,

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Phase, RequestError};
-use crate::fork_server::{self, Channel, FromServer, Setup, ToServer, WireRequest};
+use crate::fork_server::{FromServer, Setup, ToServer, WireRequest};
+use crate::helper_process::{self, Channel, Role};
 use crate::server::Job;
 use crate::wake::poll_until;
 
@@ -78,9 +78,9 @@ struct Given {
 impl Forking {
     /// Starts the first fork server, and waits until it can serve.
     pub(super) fn start(fork_setup: ForkSetup, arguments: Vec<OsString>) -> io::Result<Self> {
-        if !fork_server::can_be_started() {
+        if !helper_process::can_be_started() {
             return Err(io::Error::other(
-                "this program must call plugsock::become_fork_server_if_asked() first in its main",
+                "this program must call plugsock::become_helper_process_if_asked() first in its main",
             ));
         }
         let state = State { link: None, waiting: Vec::new(), is_closed: false };
@@ -139,15 +139,7 @@ impl Shared {
     }
 
     fn start_fork_server(self: &Arc<Self>) -> io::Result<Child> {
-        let (channel, given) = Channel::pair()?;
-        let process = Command::new("/proc/self/exe")
-            .arg0("plugsock")
-            .args(&self.arguments)
-            .env(fork_server::MARKER, "1")
-            .stdin(Stdio::from(given))
-            // A Ctrl-C at the terminal is for the host, which then says what to do.
-            .process_group(0)
-            .spawn()?;
+        let (channel, process) = helper_process::start(Role::ForkServer, &self.arguments)?;
         let ForkSetup { setup, code, datagram_socket } = &self.fork_setup;
         let fds: Vec<_> =
             [Some(code), datagram_socket.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();

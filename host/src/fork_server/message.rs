@@ -1,15 +1,9 @@
-//! What the host and its fork server say to each other: one message a packet, descriptors beside it.
+//! What the host and its fork server say to each other.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::address::SocketAddress;
@@ -18,12 +12,6 @@ use crate::listener::{DatagramSocket, LocalAddress};
 use crate::request::{Datagram, Request, Stream, Transport, UnixCredentials};
 use crate::sandbox::{Grants, Limits};
 use crate::server::ServerInfo;
-
-/// No message is larger: a datagram and what is said of it.
-const MESSAGE_MAX: usize = 128 * 1024;
-
-/// The most descriptors beside one message.
-const FDS_MAX: usize = 2;
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,87 +94,4 @@ pub(crate) enum FromServer {
     Outcome(u64, Result<(), RequestError>),
     /// The child of this request has exited and is reaped.
     Exited { id: u64, status: Option<i32>, signal: Option<i32> },
-}
-
-/// One end of the pair.
-#[derive(Debug)]
-pub(crate) struct Channel {
-    socket: OwnedFd,
-    /// Kept, since to clear a new one for each message costs more than the rest of it.
-    buffer: Mutex<Box<[u8]>>,
-}
-
-impl Channel {
-    fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: Mutex::new(vec![0; MESSAGE_MAX].into()) }
-    }
-
-    /// Both ends: one to keep, one for the fork server's standard input.
-    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (kept, given) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Self::new(kept), given))
-    }
-
-    /// The end that a fork server was started with.
-    pub(super) fn from_stdin() -> io::Result<Self> {
-        let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        // Handlers must not find the channel where a program expects its input.
-        let null = std::fs::File::open("/dev/null")?;
-        rustix::stdio::dup2_stdin(null)?;
-        Ok(Self::new(channel))
-    }
-
-    /// Sends one message whole; waits while the other side has too many unread.
-    pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        loop {
-            match sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
-                Err(rustix::io::Errno::INTR) => {}
-                sent => return sent.map(|_| ()).map_err(io::Error::from),
-            }
-        }
-    }
-
-    /// Waits for a message; `None` when the other end is closed.
-    pub(crate) fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.recv_with(RecvFlags::CMSG_CLOEXEC)
-    }
-
-    /// A message that is there already; `WouldBlock` if none is.
-    pub(crate) fn try_recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.recv_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
-    }
-
-    fn recv_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                received => break received?,
-            }
-        };
-        if received.bytes == 0 {
-            return Ok(None);
-        }
-        let fds = control.drain().flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-            _ => Vec::new(),
-        });
-        let message = postcard::from_bytes(&bytes[..received.bytes]).map_err(io::Error::other)?;
-        Ok(Some((message, fds.collect())))
-    }
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
 }

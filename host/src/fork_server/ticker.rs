@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::libc;
 use rustix::event::{PollFd, PollFlags};
 
-use super::Channel;
+use crate::helper_process::Channel;
 use crate::sandbox::{Sandbox, TICK};
 use crate::wake::poll_until;
 

@@ -13,10 +13,12 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use super::digest::{Digest, hex};
 
 /// The first bytes of an entry; the digit counts this file's own formats.
 const MAGIC: &[u8; 8] = b"plugsok1";
@@ -85,8 +87,8 @@ impl Cache {
     }
 
     /// The compiled form of a component, if there is a trustworthy one for this engine.
-    pub(super) fn load(&self, engine: &Engine, component_digest: &str) -> Option<Component> {
-        let path = self.path(engine, component_digest);
+    pub(super) fn load(&self, engine: &Engine, component: Digest) -> Option<Component> {
+        let path = self.path(engine, component);
         match self.read(&path) {
             Ok(code) => {
                 // SAFETY: the bytes are what `store` wrote: they carry the digest that it computes over the
@@ -119,7 +121,7 @@ impl Cache {
         if bytes.len() < code_at || !bytes.starts_with(MAGIC) {
             return Err(io::Error::other("it is truncated or of another format"));
         }
-        if bytes[MAGIC.len()..code_at] != digest(path, &bytes[code_at..]) {
+        if bytes[MAGIC.len()..code_at] != entry_digest(path, &bytes[code_at..]) {
             return Err(io::Error::other("its digest is wrong"));
         }
         // Says when it was last used, for `evict`; a failure only makes it look older.
@@ -129,11 +131,9 @@ impl Cache {
     }
 
     /// Keeps a compiled component; a failure costs a compilation later and nothing else.
-    pub(super) fn store(&self, component: &Component, component_digest: &str) {
-        let path = self.path(component.engine(), component_digest);
-        let stored =
-            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &code));
-        if let Err(error) = stored.and_then(|()| self.evict(&path)) {
+    pub(super) fn store(&self, engine: &Engine, code: &[u8], component: Digest) {
+        let path = self.path(engine, component);
+        if let Err(error) = self.write(&path, code).and_then(|()| self.evict(&path)) {
             tracing::warn!("cannot keep the compiled handler in {}: {error}", self.0.directory.display());
         }
     }
@@ -142,7 +142,7 @@ impl Cache {
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let mut file = self.partial_file()?;
         file.write_all(MAGIC)?;
-        file.write_all(&digest(path, code))?;
+        file.write_all(&entry_digest(path, code))?;
         file.write_all(code)?;
         file.persist(path)?;
         Ok(())
@@ -172,7 +172,7 @@ impl Cache {
     }
 
     /// Named by all that decides what the compiled code must be.
-    fn path(&self, engine: &Engine, component_digest: &str) -> PathBuf {
+    fn path(&self, engine: &Engine, component: Digest) -> PathBuf {
         struct Sha(Sha256);
         impl Hasher for Sha {
             fn write(&mut self, bytes: &[u8]) {
@@ -184,23 +184,15 @@ impl Cache {
         }
         let mut hasher = Sha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let component = component_digest.trim_start_matches("sha256:");
-        self.0.directory.join(format!("{component}-{}.cwasm", &hex(&hasher.0.finalize())[..16]))
+        let (component, engine) = (component.hex(), hex(&hasher.0.finalize()));
+        self.0.directory.join(format!("{component}-{}.cwasm", &engine[..16]))
     }
 }
 
 /// Covers the name too: an entry renamed to pass for another is refused.
-fn digest(path: &Path, code: &[u8]) -> [u8; DIGEST_LEN] {
+fn entry_digest(path: &Path, code: &[u8]) -> [u8; DIGEST_LEN] {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     Sha256::new().chain_update(name).chain_update(code).finalize().into()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Why a file or directory may have been written by somebody else.

@@ -1,16 +1,15 @@
 //! From bytes to a compiled component: what they are, and in words why they cannot be served.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::{MemfdFlags, SealFlags};
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
-use super::{Handler, Sandbox, cache};
+use super::sealed_file::{read_sealed, sealed_file};
+use super::{Digest, Handler, Sandbox, compiler};
 use crate::error::HandlerError;
 
 /// The interface that every handler exports.
@@ -19,8 +18,8 @@ pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.0";
 /// What a file is and whether this host can serve it.
 #[derive(Debug)]
 pub struct Inspection {
-    /// SHA-256 of the file, as `sha256:` and 64 hexadecimal digits.
-    pub digest: String,
+    /// SHA-256 of the file.
+    pub digest: Digest,
     /// Its size in bytes.
     pub size: usize,
     /// The interfaces and functions that it asks for.
@@ -33,47 +32,38 @@ pub struct Inspection {
 
 impl Sandbox {
     /// Says what a file is, and whether this host can serve it.
-    pub fn inspect(&self, name: impl Into<String>, bytes: &[u8]) -> Inspection {
-        let name = name.into();
-        let digest = digest(bytes);
+    pub fn inspect(&self, path: impl AsRef<Path>) -> Result<Inspection, HandlerError> {
+        let name = path.as_ref().display().to_string();
+        let candidate = self.read(path.as_ref())?;
+        let (bytes, digest) = (&candidate.bytes, candidate.digest);
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
-        let verdict = compile(self, bytes, &digest).and_then(|component| {
-            imports = names(component.component_type().imports(component.engine()));
-            exports = names(component.component_type().exports(component.engine()));
-            Handler::link(self, &name, digest.clone(), &component)
-        });
-        let verdict = verdict.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
-        Inspection { digest, size: bytes.len(), imports, exports, verdict }
+        let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
+        if verdict.is_ok() {
+            let served = compile(self, bytes, digest).and_then(|component| {
+                imports = names(component.component_type().imports(component.engine()));
+                exports = names(component.component_type().exports(component.engine()));
+                Handler::link(self, &name, digest.to_string(), &component)
+            });
+            verdict = served.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
+        }
+        Ok(Inspection { digest, size: bytes.len(), imports, exports, verdict })
     }
 }
 
 /// The compiled code, sealed against change.
 pub(super) fn to_sealed_file(component: &Component) -> io::Result<OwnedFd> {
-    let code = component.serialize().map_err(io::Error::other)?;
-    let memfd = rustix::fs::memfd_create("handler", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(memfd);
-    file.write_all(&code)?;
-    let memfd = OwnedFd::from(file);
-    rustix::fs::fcntl_add_seals(&memfd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
-    Ok(memfd)
+    sealed_file("handler", &component.serialize().map_err(io::Error::other)?)
 }
 
 /// The component that this executable, as the host that started this process, wrote with [`to_sealed_file`].
 pub(super) fn from_sealed_file(engine: &Engine, file: OwnedFd) -> Result<Component, String> {
-    let mut file = File::from(file);
-    let mut code = Vec::new();
-    // Its writer left the descriptor at its end.
-    file.rewind().and_then(|()| file.read_to_end(&mut code)).map_err(|error| error.to_string())?;
+    let code = read_sealed(file, u64::MAX).map_err(|error| error.to_string())?;
     // SAFETY: the host compiled it and handed it over by descriptor, sealed against any change since.
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
-pub(super) fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", cache::hex(&Sha256::digest(bytes)))
-}
-
 /// Compiles a component, or takes it from the cache; says in words what else the bytes are.
-pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &str) -> Result<Component, String> {
+pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result<Component, String> {
     // A wasm file's version field: components and core modules differ in its upper half, the layer.
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -102,12 +92,12 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: &str) -> Result<C
     if let Some(component) = sandbox.0.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
         return Ok(component);
     }
-    let component = Component::from_binary(engine, bytes)
-        .map_err(|error| format!("it is not a valid component: {error:#}"))?;
+    let code = compiler::compile(sandbox, bytes)?;
     if let Some(cache) = &sandbox.0.cache {
-        cache.store(&component, digest);
+        cache.store(engine, &code, digest);
     }
-    Ok(component)
+    // SAFETY: this executable has just compiled it, here or in a process that it started for this alone.
+    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
 /// A component of another contract version deserves a better word than a missing export.

@@ -12,7 +12,7 @@ use super::contract::{request_handler, server_hooks};
 use super::limits::Watch;
 use super::request::RequestResource;
 use super::state::State;
-use super::{Sandbox, component};
+use super::{Digest, Sandbox, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
@@ -44,11 +44,16 @@ struct Live {
 }
 
 impl Handler {
-    pub(super) fn new(sandbox: &Sandbox, name: String, bytes: &[u8]) -> Result<Self, HandlerError> {
+    /// Loads what has passed every check of its origin.
+    pub(super) fn new(
+        sandbox: &Sandbox,
+        name: String,
+        bytes: &[u8],
+        digest: Digest,
+    ) -> Result<Self, HandlerError> {
         let unfit = |reason: String| HandlerError::Unfit { name: name.clone(), reason };
-        let digest = component::digest(bytes);
-        let component = component::compile(sandbox, bytes, &digest).map_err(unfit)?;
-        Self::link(sandbox, &name, digest, &component).map_err(unfit)
+        let component = component::compile(sandbox, bytes, digest).map_err(unfit)?;
+        Self::link(sandbox, &name, digest.to_string(), &component).map_err(unfit)
     }
 
     /// The compiled code, in a file without a name, for a process that is to serve it too.

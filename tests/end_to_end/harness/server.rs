@@ -108,7 +108,7 @@ impl Drop for Running {
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn before_main() {
-        plugsock::become_fork_server_if_asked();
+        plugsock::become_helper_process_if_asked();
     }
     before_main
 };

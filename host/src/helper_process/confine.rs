@@ -1,5 +1,6 @@
-//! The second wall: what a fork server and its children give up before guest code runs, so that a guest that
-//! broke out of the sandbox would find itself in a process that can do little.
+//! The second wall: what helpers give up before they touch what nobody trusts, so that a guest that broke out
+//! of the sandbox, or a component that took the compiler over, would find itself in a process that can do
+//! little.
 //!
 //! Where the kernel lacks a feature, that is said in the log and the rest is done.
 
@@ -27,48 +28,68 @@ const ADDRESS_SPACE: u64 = 64 << 30;
 const OWN_DESCRIPTORS: u64 = 64;
 
 /// Confines the fork server, and with it every child; returns what each child adds.
-pub(super) fn confine(grants: &Grants) -> Option<BpfProgram> {
-    let core = Rlimit { current: Some(0), maximum: Some(0) };
-    warn("no core dumps", setrlimit(Resource::Core, core));
-    warn("no new privileges", rustix::thread::set_no_new_privs(true));
+pub(crate) fn confine(grants: &Grants) -> Option<BpfProgram> {
+    give_up_privileges();
     warn("Landlock", restrict_files(grants));
-    let filters = filters();
-    match filters {
-        Ok((server, child)) => {
-            warn("seccomp", apply_filter(&server));
-            Some(child)
-        }
-        Err(error) => {
-            warn::<(), _>("seccomp", Err(error));
-            None
-        }
+    let (server, child) = filters().inspect_err(|error| warn_of("seccomp", error)).ok()?;
+    warn("seccomp", apply_filter(&server));
+    Some(child)
+}
+
+/// Confines a compiler: it reaches no file, makes no process, and has so many bytes of memory. It gives way to
+/// those that serve.
+pub(crate) fn confine_compiler(memory: u64) {
+    give_up_privileges();
+    warn("low priority", rustix::process::nice(10));
+    warn("Landlock", restrict_files(&Grants::default()));
+    set_limits(&[
+        (Resource::As, memory.saturating_add(ADDRESS_SPACE)),
+        (Resource::Data, memory),
+        // What it writes to is memory too.
+        (Resource::Fsize, memory),
+    ]);
+    match filters() {
+        Ok((helper, child)) => warn("seccomp", apply_filter(&helper).and_then(|()| apply_filter(&child))),
+        Err(error) => warn_of("seccomp", &error),
     }
 }
 
+fn give_up_privileges() {
+    set_limits(&[(Resource::Core, 0)]);
+    warn("no new privileges", rustix::thread::set_no_new_privs(true));
+}
+
 /// What a child adds: it may make no process, and use no more than its request may.
-pub(super) fn confine_child(limits: &Limits, filter: Option<&BpfProgram>) {
-    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    let mut set = vec![
-        (Resource::As, both(ADDRESS_SPACE)),
-        (Resource::Data, both(limits.memory as u64 + OWN_MEMORY)),
-        (Resource::Nofile, both(limits.resources as u64 + OWN_DESCRIPTORS)),
-    ];
+pub(crate) fn confine_child(limits: &Limits, filter: Option<&BpfProgram>) {
+    set_limits(&[
+        (Resource::As, ADDRESS_SPACE),
+        (Resource::Data, limits.memory as u64 + OWN_MEMORY),
+        (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
+    ]);
     if let Some(time) = limits.cpu_time {
         // In whole seconds, and only if the request's own watch has failed.
-        set.push((Resource::Cpu, both(time.as_secs() + 2)));
-    }
-    for (resource, limit) in set {
-        warn("resource limits", setrlimit(resource, limit));
+        set_limits(&[(Resource::Cpu, time.as_secs() + 2)]);
     }
     if let Some(filter) = filter {
         warn("seccomp in a child", apply_filter(filter));
     }
 }
 
+fn set_limits(limits: &[(Resource, u64)]) {
+    for &(resource, limit) in limits {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        warn("resource limits", setrlimit(resource, limit));
+    }
+}
+
 fn warn<T, E: std::fmt::Display>(what: &str, done: Result<T, E>) {
     if let Err(error) = done {
-        tracing::warn!("a process that serves runs without {what}: {error}");
+        warn_of(what, &error);
     }
+}
+
+fn warn_of(what: &str, error: &impl std::fmt::Display) {
+    tracing::warn!("a helper process runs without {what}: {error}");
 }
 
 /// Nothing but the granted directories can be opened.
@@ -90,7 +111,7 @@ fn restrict_files(grants: &Grants) -> io::Result<()> {
     }
 }
 
-/// For the fork server: what serving needs and nothing else. For a child besides: no new process, and no
+/// For every helper: what serving needs and nothing else. For one that makes no process, besides: no new process, and no
 /// hand on another.
 fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
@@ -215,6 +236,8 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_readlinkat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_arch_prctl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     #[cfg(target_arch = "x86_64")]

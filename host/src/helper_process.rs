@@ -1,0 +1,91 @@
+//! Processes of the host's own executable, started anew for what must not happen in the host itself: the fork
+//! server, which forks for each request, and the compiler, which a component may make run wild.
+
+mod channel;
+pub(crate) mod confine;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+pub(crate) use channel::Channel;
+
+use crate::{fork_server, sandbox};
+
+/// Marks a process that is to become a helper, and says which.
+const MARKER: &str = "PLUGSOCK_HELPER_PROCESS";
+
+/// What a helper does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    ForkServer,
+    Compiler,
+}
+
+impl Role {
+    const ALL: [Self; 2] = [Self::ForkServer, Self::Compiler];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ForkServer => "fork-server",
+            Self::Compiler => "compiler",
+        }
+    }
+}
+
+/// Becomes a helper of the host and never returns, if this process was started to be one.
+///
+/// A program that embeds a server calls this first in its `main`, before it starts a thread: the host starts
+/// the program's own executable anew, to fork for each request with
+/// [`Concurrency::Forking`](crate::Concurrency), and to compile components within the limits of
+/// [`CompileOptions`](crate::CompileOptions). Without this call there is no forking, and components are compiled
+/// in the host's own process, without limits. What helpers log goes to the `tracing` subscriber that was set up
+/// before this call.
+pub fn become_helper_process_if_asked() {
+    CAN_BE_STARTED.store(true, Relaxed);
+    let Some(asked) = std::env::var_os(MARKER) else { return };
+    let role = Role::ALL.into_iter().find(|role| asked == role.name());
+    let ended = match role {
+        Some(role) => run(role),
+        None => Err(io::Error::other(format!("this version has no {}", asked.display()))),
+    };
+    let code = match ended {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("{}: {error}", asked.display());
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+fn run(role: Role) -> io::Result<()> {
+    let channel = Channel::from_stdin()?;
+    match role {
+        Role::ForkServer => fork_server::run(channel),
+        Role::Compiler => sandbox::run_compiler(channel),
+    }
+}
+
+/// Whether this program would become a helper if it were started as one.
+pub(crate) fn can_be_started() -> bool {
+    CAN_BE_STARTED.load(Relaxed)
+}
+
+static CAN_BE_STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Starts a helper, with the arguments by which this program calls [`become_helper_process_if_asked`].
+pub(crate) fn start(role: Role, arguments: &[OsString]) -> io::Result<(Channel, Child)> {
+    let (channel, given) = Channel::pair()?;
+    let process = Command::new("/proc/self/exe")
+        .arg0("plugsock")
+        .args(arguments)
+        .env(MARKER, role.name())
+        .stdin(Stdio::from(given))
+        // A Ctrl-C at the terminal is for the host, which then says what to do.
+        .process_group(0)
+        .spawn()?;
+    Ok((channel, process))
+}

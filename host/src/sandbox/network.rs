@@ -1,0 +1,195 @@
+//! Which part of the network a handler reaches: `wasi:sockets` within the grants. It connects and sends, and
+//! never listens; it resolves granted names and no others, and a name leads to public addresses alone.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
+    self, Host, HostResolveAddressStream, ResolveAddressStream,
+};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, HostNetwork, IpAddress, Network};
+use wasmtime_wasi::p2::{DynPollable, SocketError};
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
+
+use super::net_grant::{NetGrant, NetHost, canonical_name, is_public};
+use super::state::State;
+
+/// The addresses that one request may reach: those of the granted networks, and those found under granted names.
+#[derive(Clone, Default)]
+pub(super) struct Reachable {
+    grants: Arc<[NetGrant]>,
+    names: Arc<Mutex<Names>>,
+}
+
+/// What one request has learnt of names.
+#[derive(Default)]
+struct Names {
+    /// The name that each of its open lookups is for, by the lookup's resource.
+    lookups: HashMap<u32, String>,
+    /// What the names stand for.
+    found: Vec<(IpAddr, String)>,
+}
+
+/// How many addresses a request may find: names can have new ones at every look.
+const FOUND_MAX: usize = 1000;
+
+impl Reachable {
+    pub(super) fn new(grants: &[NetGrant]) -> Self {
+        Self { grants: grants.into(), names: Arc::default() }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets sockets go to these addresses.
+    pub(super) fn grant(&self, builder: &mut WasiCtxBuilder) {
+        if self.grants.is_empty() {
+            return;
+        }
+        let reachable = self.clone();
+        builder.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(
+            move |address, wanted| {
+                let is_granted = match wanted {
+                    SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
+                        reachable.has(address)
+                    }
+                    // Who connects or sends has some port of his own, which the system chooses.
+                    SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.port() == 0,
+                    SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
+                };
+                if !is_granted {
+                    tracing::debug!("a handler is not granted {address} for {wanted:?}");
+                }
+                Box::pin(async move { is_granted })
+            },
+        );
+    }
+
+    fn has(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let names = self.names();
+        self.grants.iter().filter(|grant| grant.port.is_none_or(|port| port == address.port())).any(|grant| {
+            match &grant.host {
+                NetHost::Network(network) => network.contains(&ip),
+                NetHost::Name(granted) => {
+                    names.found.iter().any(|(found, name)| *found == ip && name == granted)
+                }
+            }
+        })
+    }
+
+    fn is_name_granted(&self, name: &str) -> bool {
+        self.grants.iter().any(|grant| matches!(&grant.host, NetHost::Name(granted) if granted == name))
+    }
+
+    /// Notes what a name stands for, if it may: `localhost` is this machine by definition, and any other name
+    /// leads to a private address only where that is granted itself.
+    fn find(&self, name: &str, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let in_network =
+            |grant: &NetGrant| matches!(&grant.host, NetHost::Network(network) if network.contains(&ip));
+        let is_allowed = is_public(ip)
+            || (name == "localhost" && ip.is_loopback())
+            || self.grants.iter().any(in_network);
+        let found = &mut self.names().found;
+        if is_allowed && found.len() < FOUND_MAX && !found.iter().any(|known| known.0 == ip && known.1 == name) {
+            found.push((ip, name.to_owned()));
+        }
+        if !is_allowed {
+            tracing::warn!("the granted name {name} leads to {ip}, which is private and not granted");
+        }
+        is_allowed
+    }
+}
+
+/// Puts our name lookup in the place of WASI's own.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    ip_name_lookup::add_to_linker::<State, NameLookup>(linker, |state| {
+        let reachable = state.reachable.clone();
+        Lookup { reachable, sockets: state.sockets() }
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+struct NameLookup;
+
+impl HasData for NameLookup {
+    type Data<'a> = Lookup<'a>;
+}
+
+/// WASI's own lookup, between two checks.
+struct Lookup<'a> {
+    reachable: Reachable,
+    sockets: WasiSocketsCtxView<'a>,
+}
+
+impl Host for Lookup<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> Result<Resource<ResolveAddressStream>, SocketError> {
+        let name = canonical_name(&name);
+        // An address stands for itself, and it is looked at when it is used.
+        let is_address = name.parse::<IpAddr>().is_ok();
+        if !is_address && !self.reachable.is_name_granted(&name) {
+            return Err(ErrorCode::AccessDenied.into());
+        }
+        let lookup = self.sockets.resolve_addresses(network, name.clone())?;
+        if !is_address {
+            self.reachable.names().lookups.insert(lookup.rep(), name);
+        }
+        Ok(lookup)
+    }
+}
+
+impl HostResolveAddressStream for Lookup<'_> {
+    fn resolve_next_address(
+        &mut self,
+        lookup: Resource<ResolveAddressStream>,
+    ) -> Result<Option<IpAddress>, SocketError> {
+        let name = self.reachable.names().lookups.get(&lookup.rep()).cloned();
+        loop {
+            let next = self.sockets.resolve_next_address(Resource::new_borrow(lookup.rep()))?;
+            match (&next, &name) {
+                (Some(address), Some(name)) if !self.reachable.find(name, ip_address(address)) => {}
+                _ => return Ok(next),
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        lookup: Resource<ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        HostResolveAddressStream::subscribe(&mut self.sockets, lookup)
+    }
+
+    fn drop(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.reachable.names().lookups.remove(&lookup.rep());
+        HostResolveAddressStream::drop(&mut self.sockets, lookup)
+    }
+}
+
+impl network::Host for Lookup<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.sockets.convert_error_code(error)
+    }
+
+    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.sockets.network_error_code(error)
+    }
+}
+
+fn ip_address(address: &IpAddress) -> IpAddr {
+    match *address {
+        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}

@@ -1,0 +1,35 @@
+//! Files without a name, in memory, that nobody can change any more: how code and components pass from one
+//! process to another.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+
+/// An empty file without a name.
+pub(super) fn memfd(name: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+}
+
+/// A file that has these bytes for ever.
+pub(super) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd(name)?);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(file.into())
+}
+
+/// What [`sealed_file`] was given, if it is no more than `max` bytes.
+pub(super) fn read_sealed(file: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::from(file);
+    let size = file.metadata()?.len();
+    if size > max {
+        return Err(io::Error::other(format!("{size} bytes are more than the {max} allowed")));
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // Its writer left the descriptor at its end.
+    file.rewind()?;
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

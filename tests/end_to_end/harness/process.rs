@@ -1,0 +1,27 @@
+//! What the kernel says of any process.
+
+use rustix::process::Pid;
+
+/// The processes that a process has forked, zombies included.
+pub fn children(parent: Pid) -> Vec<Pid> {
+    let pid = parent.as_raw_pid();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<String> = children.collect();
+    let pids = children.iter().flat_map(|pids| pids.split_whitespace());
+    pids.map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
+}
+
+/// The last word of a field of its status.
+pub fn status(pid: Pid, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().last().unwrap().to_owned()
+}
+
+/// Whether it has not ended; one that nobody has waited for yet has.
+pub fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+    // `PID (NAME) STATE …`, and a name may have brackets.
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+}
