@@ -5,13 +5,14 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 11] = [
+const PLUGINS: [&str; 12] = [
     "chargen",
     "daytime",
     "discard",
     "dns",
     "echo",
     "finger",
+    "proxy",
     "qotd",
     "syslog",
     "thread-echo",

@@ -12,6 +12,8 @@ mod engine;
 mod handler;
 mod hooks;
 mod limits;
+mod net_grant;
+mod network;
 mod request;
 mod sealed_file;
 mod state;
@@ -29,11 +31,12 @@ use wasmtime::component::{HasSelf, Linker};
 pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
-pub use component::Inspection;
+pub use component::{Import, Inspection};
 pub use digest::{Digest, DigestError};
 pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
+pub use net_grant::{NetGrant, NetGrantError, NetHost};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub use wasi::{DirGrant, Grants};
 
@@ -108,6 +111,7 @@ impl Sandbox {
         let engine = engine.map_err(refused)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
+        network::add_to_linker(&mut linker).map_err(refused)?;
         contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
             .map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Host, guest};
+use crate::harness::{Host, for_each_strategy, guest};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -52,7 +52,8 @@ fn a_granted_directory_is_open_and_its_surroundings_are_not() {
     fs::write(shared.join("in"), "inside").unwrap();
     fs::write(directory.path().join("out"), "outside").unwrap();
     std::os::unix::fs::symlink(directory.path().join("out"), shared.join("link")).unwrap();
-    let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &format!("{}::/data", shared.display())]);
+    let host =
+        Host::serve(&[TCP, &guest("file_access"), "--dir", &format!("{}::/data:rw", shared.display())]);
     assert_eq!(answer(&host, "read /data/in\n"), "inside\n");
     assert_eq!(answer(&host, "write /data/new text\n"), "written\n");
     assert_eq!(fs::read_to_string(shared.join("new")).unwrap(), "text");
@@ -63,15 +64,19 @@ fn a_granted_directory_is_open_and_its_surroundings_are_not() {
 }
 
 #[test]
-fn a_read_only_directory_cannot_be_written() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("file"), "as it was").unwrap();
-    let data = format!("{}::/data:ro", directory.path().display());
-    let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &data]);
-    assert_eq!(answer(&host, "read /data/file\n"), "as it was\n");
-    for path in ["/data/file", "/data/new"] {
-        assert!(answer(&host, &format!("write {path} x\n")).starts_with("error: "), "{path}");
+fn a_directory_is_read_only_unless_granted_for_writing() {
+    for option in ["", ":ro"] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "as it was").unwrap();
+        let data = format!("{}::/data{option}", directory.path().display());
+        for_each_strategy(|strategy| {
+            let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &data, "--concurrency", strategy]);
+            assert_eq!(answer(&host, "read /data/file\n"), "as it was\n");
+            for path in ["/data/file", "/data/new"] {
+                assert!(answer(&host, &format!("write {path} x\n")).starts_with("error: "), "{path}");
+            }
+        });
+        assert_eq!(fs::read_to_string(directory.path().join("file")).unwrap(), "as it was");
+        assert!(!directory.path().join("new").exists());
     }
-    assert_eq!(fs::read_to_string(directory.path().join("file")).unwrap(), "as it was");
-    assert!(!directory.path().join("new").exists());
 }

@@ -14,6 +14,7 @@ mod hooks;
 mod limits;
 mod log;
 mod many_connections;
+mod network;
 mod phases;
 mod plugins;
 mod shutdown;

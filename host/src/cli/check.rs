@@ -1,4 +1,4 @@
-//! `plugsock check`: says what a handler is and whether it can be served.
+//! `plugsock check`: says what a handler is, whether it can be served, and what it would be denied.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use super::options::SandboxArgs;
 use super::progress::spin_while;
 
 /// Say what a handler is, what it imports and exports, and whether this host can serve it
+///
+/// With the options for grants it says which imports these do not cover: they fail, or find nothing.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not."
@@ -34,11 +36,14 @@ impl Check {
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);
         println!("digest   {}", inspection.digest);
-        for (title, items) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
-            for (index, item) in items.iter().enumerate() {
-                println!("{:8} {item}", if index == 0 { title } else { "" });
-            }
-        }
+        print_all(
+            "imports",
+            inspection.imports.iter().map(|import| match import.denied {
+                Some(reason) => format!("{:44} denied: {reason}", import.name),
+                None => import.name.clone(),
+            }),
+        );
+        print_all("exports", inspection.exports.iter().cloned());
         match inspection.verdict {
             Ok(()) => {
                 println!("verdict  can be served");
@@ -49,5 +54,12 @@ impl Check {
                 Err(error.into())
             }
         }
+    }
+}
+
+/// A line each, below one title.
+fn print_all(title: &str, items: impl Iterator<Item = String>) {
+    for (index, item) in items.enumerate() {
+        println!("{:8} {item}", if index == 0 { title } else { "" });
     }
 }

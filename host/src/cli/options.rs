@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{
-    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, PublicKey, Sandbox, SandboxError,
-    SandboxOptions, Trust,
+    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, NetGrant, PublicKey, Sandbox,
+    SandboxError, SandboxOptions, Trust,
 };
 
 use super::helper_process::HelperProcess;
@@ -76,9 +76,14 @@ struct GrantArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_env)]
     env: Vec<(String, String)>,
 
-    /// A directory for handlers, under another name; read-only with `:ro`; may be repeated
-    #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = parse_dir)]
+    /// A directory for handlers, under another name; read-only unless it ends in `:rw`; may be repeated
+    #[arg(long, value_name = "HOST::GUEST[:rw]", value_parser = parse_dir)]
     dir: Vec<DirGrant>,
+
+    /// Where handlers may connect and send to, by TCP and UDP. HOST is an address, a network (10.0.0.0/8,
+    /// [fd00::/8]) or a name, which leads to public addresses alone; PORT may be `*`; may be repeated
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    allow_net: Vec<NetGrant>,
 
     /// Let datagram handlers send to any address, not to their client alone
     #[arg(long)]
@@ -160,9 +165,9 @@ impl SandboxArgs {
             reuse,
             ..Limits::default()
         };
-        let args = std::iter::once(handler.to_owned()).chain(self.grants.arguments).collect();
-        let grants =
-            Grants { env: self.grants.env, dirs: self.grants.dir, args, send_to: self.grants.allow_send_to };
+        let GrantArgs { env, dir: dirs, allow_net: net, allow_send_to: send_to, arguments } = self.grants;
+        let args = std::iter::once(handler.to_owned()).chain(arguments).collect();
+        let grants = Grants { env, dirs, args, send_to, net };
         let trust = self.trust.trust();
         let compile = self.compile.options(log);
         Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache: self.cache.options() })
@@ -234,14 +239,14 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 }
 
 fn parse_dir(text: &str) -> Result<DirGrant, String> {
-    let (path, read_only) = match text.strip_suffix(":ro") {
-        Some(path) => (path, true),
-        None => (text, false),
+    let (path, read_only) = match text.strip_suffix(":rw") {
+        Some(path) => (path, false),
+        None => (text.strip_suffix(":ro").unwrap_or(text), true),
     };
     match path.split_once("::") {
         Some((host, guest)) if !host.is_empty() && !guest.is_empty() => {
             Ok(DirGrant { host: host.into(), guest: guest.to_owned(), read_only })
         }
-        _ => Err("write HOST::GUEST or HOST::GUEST:ro, as in ./zones::/zone:ro".to_owned()),
+        _ => Err("write HOST::GUEST or HOST::GUEST:rw, as in ./zones::/zone".to_owned()),
     }
 }

@@ -55,7 +55,7 @@ pub struct Serve {
 const EXAMPLES: &str = "Examples:
   plugsock serve
   plugsock serve tcp://[::]:7 echo.wasm --concurrency pool --workers 8
-  plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone:ro
+  plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.";

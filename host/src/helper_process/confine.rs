@@ -4,10 +4,12 @@
 //!
 //! Where the kernel lacks a feature, that is said in the log and the rest is done.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    path_beneath_rules,
 };
 use nix::libc;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -16,7 +18,7 @@ use seccompiler::{
     TargetArch, apply_filter,
 };
 
-use crate::sandbox::{Grants, Limits};
+use crate::sandbox::{Grants, Limits, NetGrant};
 
 /// Room for what is not the guest's memory: code, tables, stacks, the host's own heap.
 const OWN_MEMORY: u64 = 512 << 20;
@@ -31,7 +33,8 @@ const OWN_DESCRIPTORS: u64 = 64;
 pub(crate) fn confine(grants: &Grants) -> Option<BpfProgram> {
     give_up_privileges();
     warn("Landlock", restrict_files(grants));
-    let (server, child) = filters().inspect_err(|error| warn_of("seccomp", error)).ok()?;
+    warn("Landlock for TCP", restrict_tcp(grants));
+    let (server, child) = filters(grants).inspect_err(|error| warn_of("seccomp", error)).ok()?;
     warn("seccomp", apply_filter(&server));
     Some(child)
 }
@@ -41,14 +44,15 @@ pub(crate) fn confine(grants: &Grants) -> Option<BpfProgram> {
 pub(crate) fn confine_compiler(memory: u64) {
     give_up_privileges();
     warn("low priority", rustix::process::nice(10));
-    warn("Landlock", restrict_files(&Grants::default()));
+    let no_grants = Grants::default();
+    warn("Landlock", restrict_files(&no_grants));
     set_limits(&[
         (Resource::As, memory.saturating_add(ADDRESS_SPACE)),
         (Resource::Data, memory),
         // What it writes to is memory too.
         (Resource::Fsize, memory),
     ]);
-    match filters() {
+    match filters(&no_grants) {
         Ok((helper, child)) => warn("seccomp", apply_filter(&helper).and_then(|()| apply_filter(&child))),
         Err(error) => warn_of("seccomp", &error),
     }
@@ -92,30 +96,81 @@ fn warn_of(what: &str, error: &impl std::fmt::Display) {
     tracing::warn!("a helper process runs without {what}: {error}");
 }
 
-/// Nothing but the granted directories can be opened.
+/// What the C library reads to resolve a name.
+const RESOLVER_FILES: [&str; 7] = [
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/lib",
+    "/usr/lib",
+];
+
+/// Nothing but the granted directories can be opened, and what is read to resolve granted names.
 fn restrict_files(grants: &Grants) -> io::Result<()> {
     const KNOWN: ABI = ABI::V3;
     let directories =
         |read_only| grants.dirs.iter().filter(move |dir| dir.read_only == read_only).map(|d| &d.host);
+    let resolver_files = if has_names(grants) { &RESOLVER_FILES[..] } else { &[] };
     let restrict = || -> Result<_, landlock::RulesetError> {
         Ruleset::default()
             .handle_access(AccessFs::from_all(KNOWN))?
             .create()?
             .add_rules(path_beneath_rules(directories(true), AccessFs::from_read(KNOWN)))?
             .add_rules(path_beneath_rules(directories(false), AccessFs::from_all(KNOWN)))?
+            .add_rules(path_beneath_rules(resolver_files, AccessFs::from_read(KNOWN)))?
             .restrict_self()
     };
-    match restrict().map_err(io::Error::other)?.ruleset {
+    is_enforced(restrict().map_err(io::Error::other)?.ruleset)
+}
+
+fn has_names(grants: &Grants) -> bool {
+    grants.net.iter().any(NetGrant::is_name)
+}
+
+/// A port of its own for TCP nowhere, and connections to granted ports alone. (The kernel knows ports and not
+/// hosts, and nothing of UDP.)
+fn restrict_tcp(grants: &Grants) -> io::Result<()> {
+    /// Where names are resolved if the answer is too long for a datagram.
+    const DNS: u16 = 53;
+    if grants.net.is_empty() || grants.net.iter().any(|grant| grant.port.is_none()) {
+        // Either there are no sockets at all, or every port is granted.
+        return Ok(());
+    }
+    let dns = has_names(grants).then_some(DNS);
+    let ports = grants.net.iter().filter_map(|grant| grant.port).chain(dns);
+    let rules = ports.map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
+    let restrict = || -> Result<_, landlock::RulesetError> {
+        Ruleset::default()
+            .handle_access(AccessNet::from_all(ABI::V4))?
+            .create()?
+            .add_rules(rules)?
+            .restrict_self()
+    };
+    is_enforced(restrict().map_err(io::Error::other)?.ruleset)
+}
+
+fn is_enforced(status: RulesetStatus) -> io::Result<()> {
+    match status {
         RulesetStatus::NotEnforced => Err(io::Error::other("this kernel has none")),
         RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
     }
 }
 
-/// For every helper: what serving needs and nothing else. For one that makes no process, besides: no new process, and no
+/// For every helper: what serving under these grants needs and nothing else. For one that makes no process, besides: no new process, and no
 /// hand on another.
-fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
+fn filters(grants: &Grants) -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let allowed = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut allowed: BTreeMap<_, _> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    if !grants.net.is_empty() {
+        allowed.extend(ALLOWED_WITH_NET.iter().map(|call| (*call, Vec::new())));
+        let family = |family: libc::c_int| {
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)
+                .and_then(|is_family| SeccompRule::new(vec![is_family]))
+        };
+        allowed.insert(libc::SYS_socket, vec![family(libc::AF_INET)?, family(libc::AF_INET6)?]);
+    }
     // As if the kernel were older: the C library then falls back from clone3 to clone, which can be filtered.
     let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
     let server = SeccompFilter::new(allowed, not_there, SeccompAction::Allow, arch)?;
@@ -135,7 +190,8 @@ fn filters() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
 }
 
 /// The system calls of a process that serves: its sockets, memory, threads and clocks, files in granted
-/// directories, and the forking itself. No `execve`, no `socket`, no `connect`.
+/// directories, and the forking itself. No `execve`; no `socket` and no `connect` unless some part of the network
+/// is granted.
 const ALLOWED: &[libc::c_long] = &[
     // The request, the channel, the log.
     libc::SYS_read,
@@ -243,3 +299,6 @@ const ALLOWED: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
 ];
+
+/// What sockets of a handler's own need besides `socket`, and what resolves names.
+const ALLOWED_WITH_NET: &[libc::c_long] = &[libc::SYS_connect, libc::SYS_bind, libc::SYS_sendmmsg];

@@ -23,11 +23,20 @@ pub struct Inspection {
     /// Its size in bytes.
     pub size: usize,
     /// The interfaces and functions that it asks for.
-    pub imports: Vec<String>,
+    pub imports: Vec<Import>,
     /// The interfaces and functions that it offers.
     pub exports: Vec<String>,
     /// Why it cannot be served, if so.
     pub verdict: Result<(), HandlerError>,
+}
+
+/// What a component asks for.
+#[derive(Clone, Debug)]
+pub struct Import {
+    /// The interface or function.
+    pub name: String,
+    /// Why it would fail or find nothing under the sandbox's grants, if so.
+    pub denied: Option<&'static str>,
 }
 
 impl Sandbox {
@@ -40,8 +49,10 @@ impl Sandbox {
         let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
         if verdict.is_ok() {
             let served = compile(self, bytes, digest).and_then(|component| {
-                imports = names(component.component_type().imports(component.engine()));
-                exports = names(component.component_type().exports(component.engine()));
+                let names = names(component.component_type().imports(component.engine()));
+                let denied = |name: &str| self.grants().denial(name);
+                imports = names.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
+                exports = self::names(component.component_type().exports(component.engine()));
                 Handler::link(self, &name, digest.to_string(), &component)
             });
             verdict = served.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });

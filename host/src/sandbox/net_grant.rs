@@ -28,7 +28,9 @@ pub enum NetHost {
 
 /// Why a text is no [`NetGrant`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write HOST:PORT, where HOST is a name, an address or a network and PORT a number or `*`, as in db.example.org:5432, 10.0.0.0/8:* or [::1]:53")]
+#[error(
+    "write HOST:PORT, where HOST is a name, an address or a network and PORT a number or `*`, as in db.example.org:5432, 10.0.0.0/8:* or [::1]:53"
+)]
 pub struct NetGrantError;
 
 impl FromStr for NetGrant {
@@ -41,20 +43,28 @@ impl FromStr for NetGrant {
             port if port.starts_with('+') => return Err(NetGrantError),
             port => Some(port.parse().ok().filter(|port| *port != 0).ok_or(NetGrantError)?),
         };
-        let host = match host.strip_prefix('[').map(|host| host.strip_suffix(']').ok_or(NetGrantError)) {
-            Some(network) => NetHost::Network(IpNet::V6(parse_network(network?)?)),
-            None if host.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'/')) => {
-                NetHost::Network(IpNet::V4(parse_network(host)?))
-            }
-            None => NetHost::Name(parse_name(host)?),
+        let host = if let Some(network) = host.strip_prefix('[') {
+            let network = parse_network(network.strip_suffix(']').ok_or(NetGrantError)?)?;
+            matches!(network, IpNet::V6(_)).then_some(NetHost::Network(network)).ok_or(NetGrantError)?
+        } else if host.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'/')) {
+            NetHost::Network(parse_network(host)?)
+        } else {
+            NetHost::Name(parse_name(host)?)
         };
         Ok(Self { host, port })
     }
 }
 
+impl NetGrant {
+    pub(crate) fn is_name(&self) -> bool {
+        matches!(self.host, NetHost::Name(_))
+    }
+}
+
 /// A network, or a single address.
-fn parse_network<N: FromStr + From<A>, A: FromStr>(text: &str) -> Result<N, NetGrantError> {
-    text.parse().or_else(|_| text.parse().map(A::into)).map_err(|_: A::Err| NetGrantError)
+fn parse_network(text: &str) -> Result<IpNet, NetGrantError> {
+    let network = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    network.map_err(|_| NetGrantError)
 }
 
 fn parse_name(text: &str) -> Result<String, NetGrantError> {

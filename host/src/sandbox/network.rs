@@ -17,14 +17,17 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView}
 use super::net_grant::{NetGrant, NetHost, canonical_name, is_public};
 use super::state::State;
 
-/// The addresses that one request may reach: those of the granted networks, and those found under granted names.
-#[derive(Clone, Default)]
-pub(super) struct Reachable {
-    grants: Arc<[NetGrant]>,
-    names: Arc<Mutex<Names>>,
+/// The addresses that one instance may reach: those of the granted networks, and those that it found under
+/// granted names. Empty, and free of cost, where nothing is granted.
+#[derive(Clone)]
+pub(super) struct Reachable(Option<Arc<Inner>>);
+
+struct Inner {
+    grants: Vec<NetGrant>,
+    names: Mutex<Names>,
 }
 
-/// What one request has learnt of names.
+/// What one instance has learnt of names.
 #[derive(Default)]
 struct Names {
     /// The name that each of its open lookups is for, by the lookup's resource.
@@ -33,31 +36,25 @@ struct Names {
     found: Vec<(IpAddr, String)>,
 }
 
-/// How many addresses a request may find: names can have new ones at every look.
+/// How many addresses an instance may find: names can have new ones at every look.
 const FOUND_MAX: usize = 1000;
 
 impl Reachable {
     pub(super) fn new(grants: &[NetGrant]) -> Self {
-        Self { grants: grants.into(), names: Arc::default() }
-    }
-
-    fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        let inner = || Arc::new(Inner { grants: grants.to_vec(), names: Mutex::default() });
+        Self((!grants.is_empty()).then(inner))
     }
 
     /// Lets sockets go to these addresses.
     pub(super) fn grant(&self, builder: &mut WasiCtxBuilder) {
-        if self.grants.is_empty() {
-            return;
-        }
-        let reachable = self.clone();
+        let Some(inner) = self.0.clone() else { return };
         builder.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(
             move |address, wanted| {
                 let is_granted = match wanted {
                     SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
-                        reachable.has(address)
+                        inner.has(address)
                     }
-                    // Who connects or sends has some port of his own, which the system chooses.
+                    // Who connects or sends has a port of his own, which the system chooses.
                     SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.port() == 0,
                     SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
                 };
@@ -67,6 +64,12 @@ impl Reachable {
                 Box::pin(async move { is_granted })
             },
         );
+    }
+}
+
+impl Inner {
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has(&self, address: SocketAddr) -> bool {
@@ -92,17 +95,18 @@ impl Reachable {
         let ip = ip.to_canonical();
         let in_network =
             |grant: &NetGrant| matches!(&grant.host, NetHost::Network(network) if network.contains(&ip));
-        let is_allowed = is_public(ip)
-            || (name == "localhost" && ip.is_loopback())
-            || self.grants.iter().any(in_network);
-        let found = &mut self.names().found;
-        if is_allowed && found.len() < FOUND_MAX && !found.iter().any(|known| known.0 == ip && known.1 == name) {
-            found.push((ip, name.to_owned()));
-        }
+        let is_allowed =
+            is_public(ip) || (name == "localhost" && ip.is_loopback()) || self.grants.iter().any(in_network);
         if !is_allowed {
             tracing::warn!("the granted name {name} leads to {ip}, which is private and not granted");
+            return false;
         }
-        is_allowed
+        let found = &mut self.names().found;
+        let is_new = !found.iter().any(|known| known.0 == ip && known.1 == name);
+        if is_new && found.len() < FOUND_MAX {
+            found.push((ip, name.to_owned()));
+        }
+        true
     }
 }
 
@@ -136,15 +140,14 @@ impl Host for Lookup<'_> {
         name: String,
     ) -> Result<Resource<ResolveAddressStream>, SocketError> {
         let name = canonical_name(&name);
-        // An address stands for itself, and it is looked at when it is used.
-        let is_address = name.parse::<IpAddr>().is_ok();
-        if !is_address && !self.reachable.is_name_granted(&name) {
-            return Err(ErrorCode::AccessDenied.into());
+        // An address stands for itself, and is looked at when it is used.
+        if name.parse::<IpAddr>().is_ok() {
+            return self.sockets.resolve_addresses(network, name);
         }
+        let reachable = self.reachable.0.as_ref().filter(|reachable| reachable.is_name_granted(&name));
+        let reachable = reachable.ok_or(ErrorCode::AccessDenied)?;
         let lookup = self.sockets.resolve_addresses(network, name.clone())?;
-        if !is_address {
-            self.reachable.names().lookups.insert(lookup.rep(), name);
-        }
+        reachable.names().lookups.insert(lookup.rep(), name);
         Ok(lookup)
     }
 }
@@ -154,11 +157,14 @@ impl HostResolveAddressStream for Lookup<'_> {
         &mut self,
         lookup: Resource<ResolveAddressStream>,
     ) -> Result<Option<IpAddress>, SocketError> {
-        let name = self.reachable.names().lookups.get(&lookup.rep()).cloned();
+        let named = self.reachable.0.as_ref().and_then(|reachable| {
+            let name = reachable.names().lookups.get(&lookup.rep())?.clone();
+            Some((reachable, name))
+        });
         loop {
             let next = self.sockets.resolve_next_address(Resource::new_borrow(lookup.rep()))?;
-            match (&next, &name) {
-                (Some(address), Some(name)) if !self.reachable.find(name, ip_address(address)) => {}
+            match (&next, &named) {
+                (Some(address), Some((reachable, name))) if !reachable.find(name, ip_address(address)) => {}
                 _ => return Ok(next),
             }
         }
@@ -172,7 +178,9 @@ impl HostResolveAddressStream for Lookup<'_> {
     }
 
     fn drop(&mut self, lookup: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.reachable.names().lookups.remove(&lookup.rep());
+        if let Some(reachable) = &self.reachable.0 {
+            reachable.names().lookups.remove(&lookup.rep());
+        }
         HostResolveAddressStream::drop(&mut self.sockets, lookup)
     }
 }
@@ -182,8 +190,17 @@ impl network::Host for Lookup<'_> {
         self.sockets.convert_error_code(error)
     }
 
-    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
         self.sockets.network_error_code(error)
+    }
+}
+
+impl HostNetwork for Lookup<'_> {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        HostNetwork::drop(&mut self.sockets, network)
     }
 }
 

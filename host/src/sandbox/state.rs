@@ -7,6 +7,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Sandbox;
 use super::limits::{Deadlines, Meter, Watch};
+use super::network::Reachable;
 use super::wasi::GuestLog;
 use crate::request::Request;
 use crate::server::ServerInfo;
@@ -24,6 +25,7 @@ pub(super) struct State {
     pub(super) watch: Arc<Watch>,
     pub(super) meter: Meter,
     pub(super) table: ResourceTable,
+    pub(super) reachable: Reachable,
     /// Made when the guest first uses WASI; most handlers never do.
     wasi: Option<WasiCtx>,
     log: GuestLog,
@@ -52,6 +54,7 @@ impl State {
             watch: watch.clone(),
             meter: Meter::new(limits),
             table,
+            reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
             log: GuestLog::new(request.map(|request| request.id())),
         }
@@ -72,7 +75,7 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| {
             crate::runtime::enter();
-            self.sandbox.grants().wasi_ctx(&self.log)
+            self.sandbox.grants().wasi_ctx(&self.log, &self.reachable)
         });
         WasiCtxView { ctx, table: &mut self.table }
     }

@@ -12,6 +12,8 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
+use super::net_grant::NetGrant;
+use super::network::Reachable;
 use crate::error::{SandboxError, one_line};
 
 /// What handlers may reach beyond their request; nothing by default.
@@ -25,6 +27,8 @@ pub struct Grants {
     pub args: Vec<String>,
     /// Whether a datagram handler may send to other addresses than its client's.
     pub send_to: bool,
+    /// Where handlers may connect and send to with WASI's sockets.
+    pub net: Vec<NetGrant>,
 }
 
 /// A directory that handlers may use.
@@ -50,8 +54,24 @@ impl Grants {
         })
     }
 
-    pub(super) fn wasi_ctx(&self, log: &GuestLog) -> WasiCtx {
+    /// Why an interface would be of no use to a handler under these grants.
+    pub(super) fn denial(&self, import: &str) -> Option<&'static str> {
+        let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+        match interface.split_once('/')? {
+            // Only says what an address is.
+            ("wasi:sockets", "network") => None,
+            ("wasi:sockets", _) if self.net.is_empty() => Some("no --allow-net"),
+            ("wasi:sockets", "ip-name-lookup") if !self.net.iter().any(NetGrant::is_name) => {
+                Some("no name in --allow-net")
+            }
+            ("wasi:filesystem", _) if self.dirs.is_empty() => Some("no --dir"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn wasi_ctx(&self, log: &GuestLog, reachable: &Reachable) -> WasiCtx {
         let mut builder = WasiCtxBuilder::new();
+        reachable.grant(&mut builder);
         builder.stdout(log.stream("stdout")).stderr(log.stream("stderr"));
         builder.envs(&self.env).args(&self.args);
         for DirGrant { host, guest, read_only } in &self.dirs {
