@@ -9,8 +9,13 @@ mod log;
 mod options;
 mod privileges;
 mod progress;
+mod running;
 mod serve;
 mod sign;
+mod signals;
+mod swapping;
+mod targets;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 
 mod forking;
 mod pool;
+mod supervised;
 mod sync;
 mod tasks;
 mod threading;
@@ -10,12 +11,15 @@ mod threading;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::sync::Arc;
 
-pub(crate) use forking::ForkSetup;
+pub(crate) use forking::Forking;
+pub(crate) use supervised::ForkServer;
 
 use crate::request::Waits;
-use crate::server::Job;
+use crate::server::{Job, ServerInfo};
 
 /// Where requests are served; the strategies of `socketserver` and two of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,22 +143,23 @@ impl FromStr for Concurrency {
 pub(crate) enum Strategy {
     Sync,
     Threading(threading::Threading),
-    Forking(forking::Forking),
+    Forking(Arc<Forking>),
     Pool(pool::Pool),
     Tasks(tasks::Tasks),
 }
 
 impl Strategy {
-    /// Starts the threads or the process that it keeps; `fork_setup` says what a process is to serve.
+    /// Starts the threads that it keeps. `info` and a datagram server's socket are for processes that serve.
     pub(crate) fn start(
         concurrency: &Concurrency,
-        fork_setup: impl FnOnce() -> io::Result<ForkSetup>,
+        info: &Arc<ServerInfo>,
+        datagram_socket: impl FnOnce() -> io::Result<Option<OwnedFd>>,
     ) -> io::Result<Self> {
         Ok(match *concurrency {
             Concurrency::Sync => Self::Sync,
             Concurrency::Threading { .. } => Self::Threading(threading::Threading::new()),
             Concurrency::Forking { ref arguments, .. } => {
-                Self::Forking(forking::Forking::start(fork_setup()?, arguments.clone())?)
+                Self::Forking(Arc::new(Forking::new(info.clone(), arguments.clone(), datagram_socket()?)))
             }
             Concurrency::Pool { workers, queue } => Self::Pool(pool::Pool::start(workers, queue)?),
             Concurrency::Async { workers } => Self::Tasks(tasks::Tasks::start(workers)?),
@@ -169,6 +174,14 @@ impl Strategy {
             Self::Forking(forking) => forking.process_request(job),
             Self::Pool(pool) => pool.process_request(job),
             Self::Tasks(tasks) => tasks.process_request(job),
+        }
+    }
+
+    /// What each version of the handler has to be made ready for.
+    pub(crate) fn forking(&self) -> Option<&Arc<Forking>> {
+        match self {
+            Self::Forking(forking) => Some(forking),
+            _ => None,
         }
     }
 

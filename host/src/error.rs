@@ -85,6 +85,45 @@ pub enum HandlerError {
     },
 }
 
+/// Why a version did not take another's place. The one before serves on.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// The component cannot be served at all.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+    /// It did not serve the probe as it should.
+    #[error("the probe of {server} {reason}")]
+    Probe {
+        /// The server that it was probed for.
+        server: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// While it waited for its turn another swap was asked for.
+    #[error("a later swap has taken its place")]
+    Superseded,
+    /// The component was rolled back before.
+    #[error("{digest} was rolled back before, because {reason}; force it if it is to be tried again")]
+    Refused {
+        /// The component's SHA-256.
+        digest: String,
+        /// Why it was rolled back.
+        reason: String,
+    },
+    /// The system refuses what the new version needs.
+    #[error("cannot make the new version ready: {0}")]
+    Prepare(io::Error),
+    /// The slot has had one version, or the one before was rolled back.
+    #[error("there is no version to go back to")]
+    NothingBefore,
+    /// Nothing to promote or abort.
+    #[error("no canary is on trial")]
+    NoCanary,
+    /// It is unclear what a rollback is to replace.
+    #[error("a canary is on trial: promote or abort it first")]
+    CanaryOnTrial,
+}
+
 /// Why the sandbox could not be set up: the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -168,6 +207,30 @@ pub enum Limit {
     /// The server is closing and waits no longer.
     #[error("cut off because the server closes")]
     Closing,
+    /// The version that serves it was replaced, and has had its time to drain.
+    #[error("cut off because its version was replaced and has drained for long enough")]
+    Draining,
+}
+
+impl Limit {
+    /// Its name, for counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+            Self::Table(_) => "table-elements",
+            Self::Time(_) => "request-time",
+            Self::CpuTime(_) => "cpu-time",
+            Self::Closing => "closing",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// What ends a request by no fault of the handler's.
+    pub(crate) const CUTS: [Self; 2] = [Self::Closing, Self::Draining];
+
+    pub(crate) fn is_a_cut(&self) -> bool {
+        Self::CUTS.contains(self)
+    }
 }
 
 /// Whose fault a failed request is, and what happened.

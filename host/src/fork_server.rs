@@ -33,6 +33,7 @@ use crate::helper_process::{Channel, confine};
 use crate::listener::DatagramSocket;
 use crate::sandbox::{Handler, Sandbox, Watch};
 use crate::server::ServerInfo;
+use crate::slot::{Drain, VersionInfo};
 use crate::wake::poll_until;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
@@ -58,10 +59,18 @@ struct ForkServer {
     setup: Setup,
     info: Arc<ServerInfo>,
     handler: Handler,
+    version: VersionInfo,
     datagram_socket: Option<Arc<DatagramSocket>>,
     /// The system calls that a child gives up besides.
     child_filter: Option<BpfProgram>,
     children: HashMap<u64, Child>,
+}
+
+/// What came with the setup.
+struct Loaded {
+    handler: Handler,
+    datagram_socket: Option<Arc<DatagramSocket>>,
+    drain: Option<Arc<Drain>>,
 }
 
 struct Child {
@@ -73,34 +82,35 @@ struct Child {
 impl ForkServer {
     fn new(channel: Channel, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, (Channel, String)> {
         let loaded = Self::load(&setup, fds).and_then(|loaded| {
-            let prepared = ticker::prepare(loaded.0.sandbox(), &channel);
+            let prepared = ticker::prepare(loaded.handler.sandbox(), &channel);
             prepared.map(|()| loaded).map_err(|error| error.to_string())
         });
         match loaded {
-            Ok((handler, datagram_socket)) => {
+            Ok(Loaded { handler, datagram_socket, drain }) => {
                 let info = Arc::new(setup.info.clone());
+                let version = VersionInfo { generation: setup.generation, drain };
                 let child_filter = confine::confine(&setup.grants);
                 let children = HashMap::new();
-                Ok(Self { channel, setup, info, handler, datagram_socket, child_filter, children })
+                Ok(Self { channel, setup, info, handler, version, datagram_socket, child_filter, children })
             }
             Err(reason) => Err((channel, reason)),
         }
     }
 
-    fn load(setup: &Setup, fds: Vec<OwnedFd>) -> Result<(Handler, Option<Arc<DatagramSocket>>), String> {
+    fn load(setup: &Setup, fds: Vec<OwnedFd>) -> Result<Loaded, String> {
         let mut fds = fds.into_iter();
         let code = fds.next().ok_or("the host sent no handler")?;
-        let server_type = setup.info.server_type;
-        let datagram_socket = fds
-            .next()
-            .map(|socket| DatagramSocket::new(socket.into(), server_type).map(Arc::new))
+        let socket = if setup.has_datagram_socket { fds.next() } else { None };
+        let datagram_socket = socket
+            .map(|socket| DatagramSocket::new(socket.into(), setup.info.server_type).map(Arc::new))
             .transpose()
             .map_err(|error| error.to_string())?;
+        let drain = fds.next().map(|event| Arc::new(Drain::from(event)));
         let sandbox = Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone())
             .map_err(|error| error.to_string())?;
         let handler =
             sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
-        Ok((handler, datagram_socket))
+        Ok(Loaded { handler, datagram_socket, drain })
     }
 
     /// Forks for each request until the host closes the channel.
@@ -202,7 +212,7 @@ impl ForkServer {
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
         block_on(async {
-            let served = self.handler.serve(&self.info, self.setup.generation, &request, &watch).await;
+            let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
             // Said before the close, which may have to wait for a client that is still sending.
             self.channel.send(&FromServer::Outcome(request.id(), served), &[])?;
             request.shutdown_request().await;

@@ -46,7 +46,9 @@ mod wake;
 
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
 pub use concurrency::Concurrency;
-pub use error::{BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError};
+pub use error::{
+    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
+};
 pub use helper_process::become_helper_process_if_asked;
 pub use listener::{SocketOptions, UnixSocketOptions};
 pub use request::{Request, UnixCredentials};
@@ -58,4 +60,7 @@ pub use sandbox::{
 pub use server::{
     NoHooks, Server, ServerHooks, ServerInfo, ServerOptions, TcpServer, UdpServer, UnixDatagramServer,
     UnixStreamServer,
+};
+pub use slot::{
+    Probe, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState, VersionStats,
 };

@@ -10,6 +10,7 @@ mod wait;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
 use crate::admission::Permit;
+use crate::slot::Version;
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub struct Request {
     pub(crate) waits: Waits,
     /// Its place among the open requests, given back when it is closed.
     pub(crate) permit: Option<Permit>,
+    /// The version of the handler that serves it; the server that accepted it knows.
+    pub(crate) version: Option<Arc<Version>>,
 }
 
 /// How a request reaches its client.
@@ -72,7 +76,7 @@ impl Request {
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        Self { id, client_address, credentials, transport, waits: Waits::Thread, permit: None }
+        Self { id, client_address, credentials, transport, waits: Waits::Thread, permit: None, version: None }
     }
 
     /// The connection's socket; `None` for a packet.

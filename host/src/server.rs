@@ -4,12 +4,12 @@
 //! log and to the hooks.
 
 mod accept;
+mod follow;
 mod hooks;
 mod job;
 mod open;
 mod options;
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
@@ -22,15 +22,14 @@ pub use options::{ServerInfo, ServerOptions};
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::block_on::block_on;
-use crate::concurrency::{Concurrency, ForkSetup, Strategy};
-use crate::error::{BindError, Cause, RequestError, ServeError};
-use crate::fork_server::Setup;
+use crate::concurrency::{Concurrency, Strategy};
+use crate::error::{BindError, Cause, Limit, RequestError, ServeError};
 use crate::listener::Listener;
 use crate::request::Request;
-use crate::sandbox::Handler;
-use crate::slot::Slot;
+use crate::slot::{Follower, Slot, Version};
 use crate::wake::Wake;
 use accept::{Accepted, Acceptor};
+use follow::Following;
 use open::OpenRequests;
 
 /// A bound socket and the handler that serves it: `socketserver.BaseServer`.
@@ -51,12 +50,19 @@ pub struct Server {
     admission: Arc<Admission>,
     concurrency: Concurrency,
     /// Started with the first request.
-    strategy: OnceLock<Strategy>,
+    started: OnceLock<Started>,
     timeout: Option<Duration>,
     wake: Arc<Wake>,
     is_stopped: AtomicBool,
     is_serving: Mutex<bool>,
     not_serving: Condvar,
+}
+
+/// What serving takes beyond the socket.
+struct Started {
+    strategy: Strategy,
+    /// The slot knows it for as long as the server lives.
+    _following: Arc<dyn Follower>,
 }
 
 /// `ForkingMixIn`'s own.
@@ -74,24 +80,28 @@ struct Core {
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Server {
-    /// Binds an address.
-    pub fn bind(address: &ServeAddress, handler: Handler, options: ServerOptions) -> Result<Self, BindError> {
+    /// Binds an address. What serves it is a handler, or a [`Slot`] to share with other servers.
+    pub fn bind(
+        address: &ServeAddress,
+        slot: impl Into<Slot>,
+        options: ServerOptions,
+    ) -> Result<Self, BindError> {
         let listener = Listener::bind(address, &options.socket)?;
-        Self::new(listener, handler, options)
+        Self::new(listener, slot.into(), options)
     }
 
     /// Serves a socket that is bound already, for instance by systemd.
     pub fn from_socket(
         socket: OwnedFd,
         server_type: ServerType,
-        handler: Handler,
+        slot: impl Into<Slot>,
         options: ServerOptions,
     ) -> Result<Self, BindError> {
         let listener = Listener::adopt(socket, server_type, &options.socket)?;
-        Self::new(listener, handler, options)
+        Self::new(listener, slot.into(), options)
     }
 
-    fn new(listener: Listener, handler: Handler, options: ServerOptions) -> Result<Self, BindError> {
+    fn new(listener: Listener, slot: Slot, options: ServerOptions) -> Result<Self, BindError> {
         let server_type = listener.server_type();
         let server_address = listener.local_address()?;
         let address = ServeAddress::with_bound(server_type, &server_address);
@@ -101,17 +111,13 @@ impl Server {
             server_address,
             concurrency: options.concurrency.name().to_owned(),
         };
+        let handler = slot.current();
         let sandbox = handler.sandbox();
         if let Some(idle_time) = sandbox.limits().idle_time {
             listener.set_timeout(idle_time)?;
         }
         let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
-        let core = Core {
-            info: Arc::new(info),
-            slot: Slot::new(handler),
-            hooks: options.hooks,
-            open: Arc::default(),
-        };
+        let core = Core { info: Arc::new(info), slot, hooks: options.hooks, open: Arc::default() };
         let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
         let timeout = options.timeout.or(is_forking.then_some(FORKING_TIMEOUT));
         let server = Self {
@@ -119,7 +125,7 @@ impl Server {
             listener: RwLock::new(Some(Arc::new(listener))),
             admission,
             concurrency: options.concurrency,
-            strategy: OnceLock::new(),
+            started: OnceLock::new(),
             timeout,
             wake: Arc::new(Wake::new()?),
             is_stopped: AtomicBool::new(false),
@@ -160,9 +166,9 @@ impl Server {
         self.listener().ok().map(|listener| listener.as_fd().as_raw_fd())
     }
 
-    /// The handler that new requests get.
-    pub fn handler(&self) -> Handler {
-        self.core.slot.current().handler.clone()
+    /// What holds the handler that new requests get: to see its versions, and to swap it.
+    pub fn handler(&self) -> &Slot {
+        &self.core.slot
     }
 
     /// How many requests are open.
@@ -279,9 +285,9 @@ impl Server {
             return 0;
         }
         let is_served_here = !matches!(self.concurrency, Concurrency::Forking { .. });
-        let cut = self.core.open.cut_all(is_served_here);
-        if let Some(strategy) = self.strategy.get() {
-            strategy.cut_all();
+        let cut = self.core.open.cut(Limit::Closing, is_served_here, |_| true);
+        if let Some(started) = self.started.get() {
+            started.strategy.cut_all();
         }
         // A request that was cut ends within a tick, or when its system call returns.
         self.core.open.wait_until_none(Some(Instant::now() + Duration::from_secs(1)));
@@ -297,52 +303,47 @@ impl Server {
     }
 
     fn acceptor<'a>(&'a self, listener: &'a Listener) -> Acceptor<'a> {
-        Acceptor::new(listener, &self.admission, &self.wake, &self.is_stopped, self.concurrency.waits())
+        let (slot, waits) = (&self.core.slot, self.concurrency.waits());
+        Acceptor::new(listener, &self.admission, slot, &self.wake, &self.is_stopped, waits)
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {
-        if self.strategy.get().is_none() {
-            let name = self.concurrency.name();
-            let started = Strategy::start(&self.concurrency, || self.fork_setup())
-                .map_err(|error| ServeError::Strategy(name, error))?;
-            let _ = self.strategy.set(started);
+        if self.started.get().is_none() {
+            let _ = self.started.set(self.start_strategy()?);
         }
-        Ok(self.strategy.get().expect("it was set above"))
+        Ok(&self.started.get().expect("it was set above").strategy)
     }
 
-    fn fork_setup(&self) -> io::Result<ForkSetup> {
-        let version = self.core.slot.current();
-        let handler = &version.handler;
-        let listener = self.listener().map_err(io::Error::other)?;
-        let setup = Setup {
-            info: (*self.core.info).clone(),
-            name: handler.name().to_owned(),
-            digest: handler.digest().to_owned(),
-            generation: version.generation,
-            limits: handler.sandbox().limits().clone(),
-            grants: handler.sandbox().grants().clone(),
-        };
-        let is_datagram = self.core.info.server_type.is_datagram();
-        let datagram_socket = is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose()?;
-        Ok(ForkSetup { setup, code: handler.precompiled()?, datagram_socket })
+    fn start_strategy(&self) -> Result<Started, ServeError> {
+        let failed = |error| ServeError::Strategy(self.concurrency.name(), error);
+        let Core { info, slot, open, .. } = &*self.core;
+        let listener = self.listener()?;
+        let is_datagram = info.server_type.is_datagram();
+        let datagram_socket = || is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose();
+        let strategy = Strategy::start(&self.concurrency, info, datagram_socket).map_err(failed)?;
+        let forking = strategy.forking().cloned();
+        let following: Arc<dyn Follower> =
+            Arc::new(Following { info: info.clone(), open: open.clone(), forking });
+        slot.attach(&following).map_err(failed)?;
+        Ok(Started { strategy, _following: following })
     }
 
     fn handle_timeout(&self) {
         self.core.hooks.handle_timeout();
-        let version = self.core.slot.current();
-        self.core.run_hook(version.handler.handle_timeout(&self.core.info, version.generation));
+        let version = self.core.slot.stable();
+        self.core.run_hook(version.handler.handle_timeout(&self.core.info, &version.info));
     }
 
     fn service_interval(&self) -> Option<Duration> {
-        let of_component = self.core.slot.current().handler.has_hooks().then_some(POLL_INTERVAL);
+        let of_component = self.core.slot.stable().handler.has_hooks().then_some(POLL_INTERVAL);
         [self.core.hooks.service_interval(), of_component].into_iter().flatten().min()
     }
 
     fn service_actions(&self) {
         self.core.hooks.service_actions();
-        let version = self.core.slot.current();
+        let version = self.core.slot.stable();
         if version.handler.has_hooks() {
-            self.core.run_hook(version.handler.service_actions(&self.core.info, version.generation));
+            self.core.run_hook(version.handler.service_actions(&self.core.info, &version.info));
         }
     }
 }
@@ -384,29 +385,34 @@ impl Drop for Serving<'_> {
 }
 
 impl Core {
+    /// The version that a request took when it was accepted.
+    fn version<'a>(&self, request: &'a Request) -> &'a Arc<Version> {
+        request.version.as_ref().expect("requests come from a server, which gives them their version")
+    }
+
     fn component_verifies(&self, request: &Arc<Request>) -> bool {
-        let version = self.slot.current();
-        let verified = block_on(version.handler.verify_request(&self.info, version.generation, request));
+        let version = self.version(request);
+        let verified = block_on(version.handler.verify_request(&self.info, &version.info, request));
         request.rewind();
         verified.unwrap_or_else(|error| {
-            block_on(self.handle_error(request, &error));
+            block_on(self.handle_error(request, version, &error));
             false
         })
     }
 
     /// `socketserver`'s `handle_error`: logs what went wrong with a request, and tells the hooks.
-    async fn handle_error(&self, request: &Request, error: &RequestError) {
+    async fn handle_error(&self, request: &Request, version: &Version, error: &RequestError) {
+        let generation = version.info.generation;
         let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
         match cause {
-            Cause::Client(_) => tracing::info!(request = id, %client, %phase, "{cause}"),
-            _ => tracing::warn!(request = id, %client, %phase, "{cause}"),
+            Cause::Client(_) => tracing::info!(request = id, %client, generation, %phase, "{cause}"),
+            _ => tracing::warn!(request = id, %client, generation, %phase, "{cause}"),
         }
         if let Cause::Trap { backtrace, .. } = cause {
             tracing::debug!(request = id, "{}", backtrace.trim_end());
         }
         isolated(|| self.hooks.handle_error(request, error));
-        let version = self.slot.current();
-        let hook = version.handler.handle_error(&self.info, version.generation, request, error);
+        let hook = version.handler.handle_error(&self.info, &version.info, request, error);
         if let Err(error) = hook.await {
             tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
         }
@@ -440,17 +446,17 @@ macro_rules! server_types {
 
         impl $name {
             /// Binds an address, with the default options.
-            pub fn bind(address: &str, handler: Handler) -> Result<Server, BindError> {
-                Self::bind_with(address, handler, ServerOptions::default())
+            pub fn bind(address: &str, slot: impl Into<Slot>) -> Result<Server, BindError> {
+                Self::bind_with(address, slot, ServerOptions::default())
             }
 
             /// Binds an address.
             pub fn bind_with(
                 address: &str,
-                handler: Handler,
+                slot: impl Into<Slot>,
                 options: ServerOptions,
             ) -> Result<Server, BindError> {
-                Server::bind(&format!("{}://{address}", $scheme).parse()?, handler, options)
+                Server::bind(&format!("{}://{address}", $scheme).parse()?, slot, options)
             }
         }
     )*};

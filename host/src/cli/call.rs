@@ -2,15 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::Context;
 use clap::Args;
-use plugsock::{Handler, UnixAddress};
+use plugsock::Handler;
 
 use super::log::LogOptions;
 use super::options::SandboxArgs;
@@ -83,17 +82,11 @@ fn print_stream(client: &mut UnixStream) -> io::Result<()> {
 }
 
 fn call_datagram(handler: &Handler) -> anyhow::Result<()> {
-    let name = format!("plugsock-call-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(&name)?;
-    let client = UnixDatagram::bind_addr(&address).context("cannot make a socket for the replies")?;
-    client.set_nonblocking(true)?;
     let mut packet = Vec::new();
     io::stdin().read_to_end(&mut packet).context("cannot read the packet")?;
-    let called = handler.call_datagram(packet, UnixAddress::Abstract(name.into_bytes()));
-    // All replies were sent before the handler finished.
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(length) = client.recv(&mut buffer) {
-        io::stdout().write_all(&buffer[..length]).context("cannot print the reply")?;
+    let (replies, called) = handler.call_datagram(packet);
+    for reply in replies {
+        io::stdout().write_all(&reply).context("cannot print the reply")?;
     }
     Ok(called?)
 }

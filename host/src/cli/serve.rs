@@ -3,26 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use clap::error::ErrorKind;
-use plugsock::{
-    Concurrency, ServeAddress, ServeError, Server, ServerOptions, SocketOptions, UnixSocketOptions,
-};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions};
 
 use super::capacity;
 use super::helper_process::HelperProcess;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
-use super::progress::spin_while;
-
-const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
+use super::running::Running;
+use super::signals;
+use super::swapping::SwapArgs;
+use super::targets::sort_targets;
 
 /// Serve addresses with a handler
 ///
@@ -32,7 +26,8 @@ const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
     /// Addresses (tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME, unixgram:///PATH,
-    /// unixgram://@NAME) and the handler, a component's file
+    /// unixgram://@NAME) and the handler, a component's file. Of several handlers each serves the addresses
+    /// before it
     #[arg(value_name = "ADDRESS|HANDLER")]
     targets: Vec<String>,
 
@@ -44,6 +39,8 @@ pub struct Serve {
     serving: ServingArgs,
     #[command(flatten)]
     socket: SocketArgs,
+    #[command(flatten)]
+    swapping: SwapArgs,
     #[command(flatten)]
     privileges: PrivilegeArgs,
     #[command(flatten)]
@@ -57,8 +54,11 @@ const EXAMPLES: &str = "Examples:
   plugsock serve tcp://[::]:7 echo.wasm --concurrency pool --workers 8
   plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
+  plugsock serve tcp://:7 udp://:7 echo.wasm tcp://:79 finger.wasm --watch
 
-Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.";
+Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
+SIGHUP loads the handlers' files again; the old versions serve until the new ones are ready, and on if they are
+not fit.";
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Serving")]
@@ -137,38 +137,44 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (addresses, handler) =
-            sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
+        let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
         self.log.init();
         plugsock::become_helper_process_if_asked();
         // Before anything is bound, so that no signal finds the default disposition.
-        let signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
-        let name = handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        let signals = signals::catch()?;
+        let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
         capacity::prepare(self.sandbox.max_requests());
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
-        let handler = spin_while(&format!("compiling {name}"), || match &handler {
-            Some(path) => sandbox.load(path),
-            None => sandbox.echo(),
-        })?;
         let concurrency = self.serving.concurrency(&self.log);
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
-        let mut servers = Vec::new();
-        for address in &addresses {
-            let options = ServerOptions {
-                concurrency: concurrency.clone(),
-                timeout: self.serving.timeout.0,
-                socket: self.socket.options(),
-                ..ServerOptions::default()
-            };
-            servers.push(Arc::new(Server::bind(address, handler.clone(), options)?));
+        let mut running = Running { servers: Vec::new(), plugs: Vec::new(), shutdown_timeout };
+        for target in targets {
+            let slot = running.plug(&sandbox, target.handler, self.swapping.slot_options())?;
+            for address in &target.addresses {
+                let options = ServerOptions {
+                    concurrency: concurrency.clone(),
+                    timeout: self.serving.timeout.0,
+                    socket: self.socket.options(),
+                    ..ServerOptions::default()
+                };
+                running.servers.push(Arc::new(Server::bind(address, slot.clone(), options)?));
+            }
         }
         self.privileges.drop()?;
-        for server in &servers {
+        for server in &running.servers {
             server.start()?;
-            let (concurrency, digest) = (&server.info().concurrency, handler.digest());
-            println!("ready {} {} {digest} {concurrency}", server.address(), handler.name());
         }
-        serve_until_signal(servers, signals, shutdown_timeout)
+        for plug in &running.plugs {
+            plug.slot.probe_current()?;
+        }
+        for server in &running.servers {
+            let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
+            println!("ready {} {} {} {concurrency}", server.address(), handler.name(), handler.digest());
+        }
+        if self.swapping.watch {
+            running.watch()?;
+        }
+        running.serve_until_signal(signals)
     }
 }
 
@@ -206,77 +212,6 @@ impl SocketArgs {
             ipv6_only: self.ipv6_only,
             max_packet_size: self.max_packet_size.into(),
             unix: UnixSocketOptions { mode: self.mode, owner: self.owner, group: self.group },
-        }
-    }
-}
-
-/// Tells addresses and the handler apart: an address has `://`.
-fn sort_targets(
-    targets: &[String],
-    handler: Option<PathBuf>,
-) -> Result<(Vec<ServeAddress>, Option<PathBuf>), clap::Error> {
-    let wrong = |message: String| clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"));
-    let mut addresses = Vec::new();
-    let mut handlers: Vec<PathBuf> = handler.into_iter().collect();
-    for target in targets {
-        // What has a colon and is no file was meant to be an address.
-        if target.contains("://") || (target.contains(':') && !Path::new(target).exists()) {
-            addresses.push(target.parse().map_err(|error: plugsock::AddressError| wrong(error.to_string()))?);
-        } else {
-            handlers.push(target.into());
-        }
-    }
-    if let [first, second, ..] = &handlers[..] {
-        let (first, second) = (first.display(), second.display());
-        return Err(wrong(format!("two handlers are named, {first} and {second}: name one")));
-    }
-    if addresses.is_empty() {
-        addresses.push(DEFAULT_ADDRESS.parse().expect("the default address is well-formed"));
-    }
-    Ok((addresses, handlers.pop()))
-}
-
-/// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
-fn serve_until_signal(
-    servers: Vec<Arc<Server>>,
-    mut signals: Signals,
-    shutdown_timeout: Duration,
-) -> anyhow::Result<ExitCode> {
-    let handle = signals.handle();
-    let closing = servers.clone();
-    let closer = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_none() {
-            return;
-        }
-        tracing::info!("shutting down: no new requests; open ones have {shutdown_timeout:?}");
-        thread::spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                std::process::exit(128 + signal);
-            }
-        });
-        close(&closing, shutdown_timeout);
-    })?;
-    let served = thread::scope(|scope| {
-        let serving: Vec<_> = servers.iter().map(|server| scope.spawn(|| server.serve_forever())).collect();
-        let served = serving.into_iter().map(|served| served.join().expect("serving does not panic"));
-        // A signal may close a server before it is served at all.
-        served.filter(|served| !matches!(served, Err(ServeError::Closed))).collect::<Result<(), _>>()
-    });
-    if served.is_err() {
-        handle.close();
-    }
-    let _ = closer.join();
-    served?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn close(servers: &[Arc<Server>], timeout: Duration) {
-    servers.iter().for_each(|server| server.request_shutdown());
-    let started = Instant::now();
-    for server in servers {
-        let cut = server.server_close_within(timeout.saturating_sub(started.elapsed()));
-        if cut > 0 {
-            tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::server::ServerInfo;
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToServer {
-    /// Comes first; beside it the precompiled handler and a datagram server's socket.
+    /// Comes first; beside it the precompiled handler, a datagram server's socket, and the version's drain.
     Setup(Box<Setup>),
     /// Fork for this; beside it a stream's socket.
     Serve(WireRequest),
@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) name: String,
     pub(crate) digest: String,
     pub(crate) generation: u64,
+    /// Whether a datagram server's socket came along.
+    pub(crate) has_datagram_socket: bool,
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
 }

@@ -2,7 +2,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Store, Trap, WasmBacktrace};
@@ -19,6 +23,7 @@ use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
 use crate::listener::DatagramSocket;
 use crate::request::{Datagram, Request, Stream, Transport, Waits};
 use crate::server::ServerInfo;
+use crate::slot::VersionInfo;
 
 /// A component that is ready to serve. Cloning is cheap.
 #[derive(Clone)]
@@ -42,6 +47,9 @@ struct Live {
     guest: Option<request_handler::Guest>,
     served: usize,
 }
+
+/// No reply is larger.
+const PACKET_MAX: usize = 64 * 1024;
 
 impl Handler {
     /// Loads what has passed every check of its origin.
@@ -108,7 +116,7 @@ impl Handler {
     #[doc(hidden)]
     pub fn try_out(&self) -> Result<(), String> {
         let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), Waits::Thread));
-        let mut store = self.store(&Arc::new(ServerInfo::none()), 0, None, &watch);
+        let mut store = self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), None, &watch);
         let try_out = async {
             let instance = self.0.instance.instantiate_async(&mut store).await?;
             self.0.request_handler.load(&mut store, &instance)?;
@@ -146,12 +154,12 @@ impl Handler {
     pub(super) fn store(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         request: Option<&Arc<Request>>,
         watch: &Arc<Watch>,
     ) -> Store<State> {
         let sandbox = &self.0.sandbox;
-        let state = State::new(sandbox, server, &self.0.digest, generation, request, watch);
+        let state = State::new(sandbox, server, &self.0.digest, version, request, watch);
         let mut store = Store::new(&sandbox.0.engine, state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(sandbox.limits().call_bytes);
@@ -164,7 +172,7 @@ impl Handler {
     pub(crate) async fn serve(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
@@ -174,7 +182,7 @@ impl Handler {
                 live
             }
             None => {
-                let store = self.store(server, generation, Some(request), watch);
+                let store = self.store(server, version, Some(request), watch);
                 Live { store, guest: None, served: 0 }
             }
         };
@@ -195,30 +203,71 @@ impl Handler {
     /// Serves one connection that the caller made, without a server: for trying a handler out. Returns when
     /// the handler has finished and the connection is half-closed; the handler finds it a Unix stream.
     pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
-        let transport = Transport::Stream(Stream::new(connection.into(), None));
-        self.call_with(ServerType::UnixStream, UnixAddress::Unnamed, transport)
+        let server = ServerInfo { name: "call".to_owned(), ..ServerInfo::none() };
+        self.call_as(&Arc::new(server), connection, Duration::MAX)
     }
 
-    /// Serves one packet without a server; replies go to `client`, a Unix datagram socket's name.
-    pub fn call_datagram(&self, packet: Vec<u8>, client: UnixAddress) -> Result<(), RequestError> {
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)
-            .and_then(|socket| DatagramSocket::new(socket, ServerType::UnixDatagram))
-            .map_err(|error| RequestError::host(Phase::Instantiate, error.to_string()))?;
+    /// Serves one packet without a server. The replies, in order, and how the call ended.
+    pub fn call_datagram(&self, packet: Vec<u8>) -> (Vec<Vec<u8>>, Result<(), RequestError>) {
+        let (name, server_type) = ("call".to_owned(), ServerType::UnixDatagram);
+        let server = ServerInfo { name, server_type, ..ServerInfo::none() };
+        self.call_datagram_as(&Arc::new(server), packet, Duration::MAX)
+    }
+
+    /// Like [`call`](Self::call) as a server's request, and for no longer than `time`.
+    pub(crate) fn call_as(
+        &self,
+        server: &Arc<ServerInfo>,
+        connection: OwnedFd,
+        time: Duration,
+    ) -> Result<(), RequestError> {
+        let transport = Transport::Stream(Stream::new(connection.into(), None));
+        self.call_with(server, UnixAddress::Unnamed, transport, time)
+    }
+
+    /// Like [`call_datagram`](Self::call_datagram) as a server's request, and for no longer than `time`.
+    pub(crate) fn call_datagram_as(
+        &self,
+        server: &Arc<ServerInfo>,
+        packet: Vec<u8>,
+        time: Duration,
+    ) -> (Vec<Vec<u8>>, Result<(), RequestError>) {
+        static LAST_CALL: AtomicU64 = AtomicU64::new(0);
+        let call = LAST_CALL.fetch_add(1, Relaxed) + 1;
+        let name = format!("plugsock-call-{}-{call}", std::process::id());
+        let prepare = || {
+            let client = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+            client.set_nonblocking(true)?;
+            let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+            Ok((client, DatagramSocket::new(socket, ServerType::UnixDatagram)?))
+        };
+        let (client, socket) = match prepare() {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                let error: io::Error = error;
+                return (Vec::new(), Err(RequestError::host(Phase::Instantiate, error.to_string())));
+            }
+        };
         let transport = Transport::Datagram(Datagram::new(Arc::new(socket), packet, None));
-        self.call_with(ServerType::UnixDatagram, client, transport)
+        let called = self.call_with(server, UnixAddress::Abstract(name.into_bytes()), transport, time);
+        // All replies were sent before the handler finished.
+        let mut buffer = vec![0; PACKET_MAX];
+        let replies =
+            std::iter::from_fn(|| client.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()));
+        (replies.collect(), called)
     }
 
     fn call_with(
         &self,
-        server_type: ServerType,
+        server: &Arc<ServerInfo>,
         client: UnixAddress,
         transport: Transport,
+        time: Duration,
     ) -> Result<(), RequestError> {
-        let info = ServerInfo { name: "call".to_owned(), server_type, ..ServerInfo::none() };
         let request = Arc::new(Request::new(client.into(), None, transport));
-        let watch = Arc::new(Watch::new(self.0.sandbox.limits(), request.waits));
+        let watch = Arc::new(Watch::at_most(time, self.0.sandbox.limits(), request.waits));
         block_on(async {
-            let served = self.serve(&Arc::new(info), 1, &request, &watch).await;
+            let served = self.serve(server, &VersionInfo::default(), &request, &watch).await;
             request.shutdown_request().await;
             served
         })

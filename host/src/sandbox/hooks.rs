@@ -12,6 +12,7 @@ use super::state::State;
 use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
 use crate::server::ServerInfo;
+use crate::slot::VersionInfo;
 
 impl Handler {
     /// Whether the component exports `server-hooks`.
@@ -23,10 +24,10 @@ impl Handler {
     pub(crate) async fn verify_request(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         request: &Arc<Request>,
     ) -> Result<bool, RequestError> {
-        self.hook(server, generation, Some(request), Waits::Thread, async |hooks, store| {
+        self.hook(server, version, Some(request), Waits::Thread, async |hooks, store| {
             store.data_mut().is_verifying = true;
             hooks.call_verify_request(store, RequestResource::borrowed()).await
         })
@@ -38,7 +39,7 @@ impl Handler {
     pub(crate) async fn handle_error(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         request: &Request,
         error: &RequestError,
     ) -> Result<(), RequestError> {
@@ -53,7 +54,7 @@ impl Handler {
             },
             message: error.cause.to_string(),
         };
-        self.notify(server, generation, request.waits, async |hooks, store, server| {
+        self.notify(server, version, request.waits, async |hooks, store, server| {
             hooks.call_handle_error(store, server, &failure).await
         })
         .await
@@ -63,9 +64,9 @@ impl Handler {
     pub(crate) async fn handle_timeout(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
     ) -> Result<(), RequestError> {
-        self.notify(server, generation, Waits::Thread, async |hooks, store, server| {
+        self.notify(server, version, Waits::Thread, async |hooks, store, server| {
             hooks.call_handle_timeout(store, server).await
         })
         .await
@@ -75,9 +76,9 @@ impl Handler {
     pub(crate) async fn service_actions(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
     ) -> Result<(), RequestError> {
-        self.notify(server, generation, Waits::Thread, async |hooks, store, server| {
+        self.notify(server, version, Waits::Thread, async |hooks, store, server| {
             hooks.call_service_actions(store, server).await
         })
         .await
@@ -87,11 +88,11 @@ impl Handler {
     async fn notify(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         waits: Waits,
         call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>, &types::ServerInfo) -> wasmtime::Result<()>,
     ) -> Result<(), RequestError> {
-        self.hook(server, generation, None, waits, async |hooks, store| {
+        self.hook(server, version, None, waits, async |hooks, store| {
             let server = store.data().server_info();
             call(hooks, store, &server).await
         })
@@ -103,14 +104,14 @@ impl Handler {
     async fn hook<T>(
         &self,
         server: &Arc<ServerInfo>,
-        generation: u64,
+        version: &VersionInfo,
         request: Option<&Arc<Request>>,
         waits: Waits,
         call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Option<T>, RequestError> {
         let Some(hooks) = &self.0.server_hooks else { return Ok(None) };
         let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), waits));
-        let mut store = self.store(server, generation, request, &watch);
+        let mut store = self.store(server, version, request, &watch);
         let called = watch
             .over(async {
                 let instance = self.0.instance.instantiate_async(&mut store).await?;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64,
+    AtomicU8, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Mutex, PoisonError};
@@ -152,7 +152,8 @@ pub(crate) struct Watch {
     /// From when on CPU time is counted, in nanoseconds: on a thread of its own, of that thread's clock, at
     /// the first tick; in a task, since `started`, at the beginning of this poll.
     cpu_mark: AtomicU64,
-    is_cut: AtomicBool,
+    /// The [`Limit`] that it was cut off for, as `Limit::CUTS` counts them; 0 while it is not.
+    cut: AtomicU8,
     /// Whether other requests share the thread, so that a busy guest must let them run.
     is_shared: bool,
     /// The [`Phase`] that the request is in.
@@ -171,7 +172,7 @@ impl Watch {
             cpu_time: limits.cpu_time,
             cpu_spent: AtomicU64::new(0),
             cpu_mark: AtomicU64::new(0),
-            is_cut: AtomicBool::new(false),
+            cut: AtomicU8::new(0),
             is_shared: waits == Waits::Task,
             phase: AtomicU8::new(Phase::Instantiate as u8),
             waker: Mutex::new(None),
@@ -180,13 +181,21 @@ impl Watch {
 
     /// Starts the clock of one call of a hook, which holds up the accept loop.
     pub(super) fn for_hook(limits: &Limits, waits: Waits) -> Self {
-        let request_time = limits.request_time.map_or(HOOK_TIME, |time| time.min(HOOK_TIME));
+        Self::at_most(HOOK_TIME, limits, waits)
+    }
+
+    /// Starts the clock of one request that gets no more than `time`.
+    pub(super) fn at_most(time: Duration, limits: &Limits, waits: Waits) -> Self {
+        let request_time = limits.request_time.map_or(time, |limit| limit.min(time));
         Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, waits)
     }
 
-    /// Ends the request at its next look at the clock or wake-up.
-    pub(crate) fn cut(&self) {
-        self.is_cut.store(true, SeqCst);
+    /// Ends the request at its next look at the clock or wake-up, for one of `Limit::CUTS`.
+    pub(crate) fn cut(&self, reason: Limit) {
+        let number =
+            Limit::CUTS.iter().position(|cut| *cut == reason).expect("it is no limit of the guest's");
+        // The first reason stays.
+        let _ = self.cut.compare_exchange(0, number as u8 + 1, SeqCst, SeqCst);
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
@@ -201,15 +210,16 @@ impl Watch {
         Phase::ALL.into_iter().find(|known| *known as u8 == phase).expect("`enter` stored it")
     }
 
-    /// Whether the request was cut: the end of its stream is then not the client's.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut.load(SeqCst)
+    /// Why the request was cut off, if it was: the end of its stream is then not the client's.
+    pub(crate) fn cut_off(&self) -> Option<Limit> {
+        let number = usize::from(self.cut.load(SeqCst));
+        Limit::CUTS.get(number.checked_sub(1)?).copied()
     }
 
     /// The limit that this request has reached by now.
     pub(super) fn reached(&self) -> Option<Limit> {
-        if self.is_cut() {
-            return Some(Limit::Closing);
+        if let Some(cut) = self.cut_off() {
+            return Some(cut);
         }
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(Limit::Time(self.request_time));

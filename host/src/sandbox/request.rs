@@ -9,14 +9,13 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use wasmtime::Result;
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, subscribe};
 
 use super::contract::types::{self, Address, Error, Host, HostRequest, ServerInfo, ShutdownHow};
 use super::contract::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::state::State;
-use super::streams::{Rfile, Wfile};
+use super::streams::{DrainWatch, Rfile, Wfile};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
-use crate::error::Limit;
 use crate::request::{Request, Transport};
 
 /// What the guest's handle stands for. A store serves one request, so it need not say which.
@@ -50,9 +49,11 @@ impl State {
 
     /// An operation's result as the guest sees it; a trap if the request's time is over.
     fn outcome<T>(&self, result: io::Result<T>) -> Outcome<T> {
+        // What a cut makes of the connection must not pass for what the client said.
+        if let Some(cut) = self.watch.cut_off() {
+            return Err(cut.into());
+        }
         match result {
-            // What a cut makes of the connection must not pass for what the client said.
-            _ if self.watch.is_cut() => Err(Limit::Closing.into()),
             Ok(value) => Ok(Ok(value)),
             Err(error) => match self.watch.reached() {
                 Some(limit) => Err(limit.into()),
@@ -159,6 +160,16 @@ impl HostRequest for State {
         Ok(Ok(self.table.push(Box::new(wfile) as DynOutputStream)?))
     }
 
+    fn is_draining(&mut self, _: Resource<RequestResource>) -> Result<bool> {
+        Ok(self.version.drain.as_ref().is_some_and(|drain| drain.is_begun()))
+    }
+
+    fn subscribe_drain(&mut self, _: Resource<RequestResource>) -> Result<Resource<DynPollable>> {
+        crate::runtime::enter();
+        let watch = self.table.push(DrainWatch(self.version.drain.clone()))?;
+        subscribe(&mut self.table, watch)
+    }
+
     fn drop(&mut self, _: Resource<RequestResource>) -> Result<()> {
         Ok(())
     }
@@ -177,7 +188,7 @@ impl State {
             server_address: contract_address(&self.server.server_address),
             concurrency: self.server.concurrency.clone(),
             handler_digest: self.digest.to_string(),
-            generation: self.generation,
+            generation: self.version.generation,
         }
     }
 }

@@ -11,12 +11,13 @@ use super::network::Reachable;
 use super::wasi::GuestLog;
 use crate::request::Request;
 use crate::server::ServerInfo;
+use crate::slot::VersionInfo;
 
 pub(super) struct State {
     pub(super) sandbox: Sandbox,
     pub(super) server: Arc<ServerInfo>,
     pub(super) digest: Arc<str>,
-    pub(super) generation: u64,
+    pub(super) version: VersionInfo,
     /// `None` in a hook that is not about a request.
     pub(super) request: Option<Arc<Request>>,
     /// A hook looks at the request before it is served: its connection must not be read or written yet.
@@ -36,7 +37,7 @@ impl State {
         sandbox: &Sandbox,
         server: &Arc<ServerInfo>,
         digest: &Arc<str>,
-        generation: u64,
+        version: &VersionInfo,
         request: Option<&Arc<Request>>,
         watch: &Arc<Watch>,
     ) -> Self {
@@ -47,7 +48,7 @@ impl State {
             sandbox: sandbox.clone(),
             server: server.clone(),
             digest: digest.clone(),
-            generation,
+            version: version.clone(),
             request: request.cloned(),
             is_verifying: false,
             deadlines: Deadlines::new(limits, watch),

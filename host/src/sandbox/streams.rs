@@ -1,4 +1,5 @@
-//! `rfile` and `wfile`: the request as WASI streams, which a guest can poll together with others.
+//! What a guest can poll together with others: the request as the WASI streams `rfile` and `wfile`, and the
+//! drain of its version.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::limits::{Deadlines, Watch};
-use crate::error::Limit;
 use crate::request::{Request, Transport};
+use crate::slot::Drain;
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
 const WRITE_MAX: usize = 64 * 1024;
@@ -29,6 +30,20 @@ pub(super) struct Wfile {
     deadlines: Deadlines,
 }
 
+/// Ready when the version that serves the request drains; without a signal for it, never.
+pub(super) struct DrainWatch(pub(super) Option<Arc<Drain>>);
+
+#[async_trait::async_trait]
+impl Pollable for DrainWatch {
+    async fn ready(&mut self) {
+        match &self.0 {
+            // An eventfd that cannot be waited for leaves the request as it is without the signal.
+            Some(drain) if drain.begun().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
+    }
+}
+
 impl Rfile {
     pub(super) fn new(request: &Arc<Request>, watch: &Arc<Watch>, deadlines: Deadlines) -> Self {
         Self { request: Arc::downgrade(request), watch: watch.clone(), deadlines }
@@ -40,7 +55,7 @@ impl Rfile {
             return Ok(data.into());
         }
         // What a cut makes of the connection must not pass for the client's end of it.
-        Err(if self.watch.is_cut() { StreamError::Trap(Limit::Closing.into()) } else { StreamError::Closed })
+        Err(self.watch.cut_off().map_or(StreamError::Closed, |cut| StreamError::Trap(cut.into())))
     }
 }
 

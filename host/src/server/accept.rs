@@ -12,6 +12,7 @@ use crate::admission::Admission;
 use crate::error::ServeError;
 use crate::listener::{Incoming, Listener};
 use crate::request::{Request, Waits};
+use crate::slot::Slot;
 use crate::wake::{Wake, poll_until};
 
 /// How long accepting pauses when the system has run out of something, unless a request ends before.
@@ -25,6 +26,7 @@ const LOG_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Acceptor<'a> {
     listener: &'a Listener,
     admission: &'a Arc<Admission>,
+    slot: &'a Slot,
     wake: &'a Arc<Wake>,
     is_stopped: &'a AtomicBool,
     waits: Waits,
@@ -45,12 +47,13 @@ impl<'a> Acceptor<'a> {
     pub(super) fn new(
         listener: &'a Listener,
         admission: &'a Arc<Admission>,
+        slot: &'a Slot,
         wake: &'a Arc<Wake>,
         is_stopped: &'a AtomicBool,
         waits: Waits,
     ) -> Self {
         let (said_full, said_exhausted, said_too_large) = Default::default();
-        Self { listener, admission, wake, is_stopped, waits, said_full, said_exhausted, said_too_large }
+        Self { listener, admission, slot, wake, is_stopped, waits, said_full, said_exhausted, said_too_large }
     }
 
     /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.
@@ -75,6 +78,7 @@ impl<'a> Acceptor<'a> {
                 Ok(Incoming::Request(mut request)) => {
                     request.permit = Some(permit);
                     request.waits = self.waits;
+                    request.version = Some(self.slot.take());
                     return Ok(Accepted::Request(Arc::new(request)));
                 }
                 Ok(Incoming::Nothing) => {

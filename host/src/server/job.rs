@@ -6,24 +6,27 @@ use std::sync::Arc;
 use super::Core;
 use super::open::OpenGuard;
 use crate::block_on::block_on;
-use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::error::{Cause, Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::Watch;
+use crate::slot::{Taken, Version};
 
 /// A request on its way through a strategy: served by `run` or `serve`, closed whatever happens.
 #[derive(Debug)]
 pub(crate) struct Job {
     core: Arc<Core>,
     request: Arc<Request>,
+    taken: Taken,
     watch: Arc<Watch>,
     _open: OpenGuard,
 }
 
 impl Job {
     pub(super) fn new(core: &Arc<Core>, request: Arc<Request>) -> Self {
-        let watch = Arc::new(Watch::new(core.slot.current().handler.sandbox().limits(), request.waits));
+        let taken = core.version(&request).enter();
+        let watch = Arc::new(Watch::new(taken.version.handler.sandbox().limits(), request.waits));
         let open = core.open.enter(&request, &watch);
-        Self { core: core.clone(), request, watch, _open: open }
+        Self { core: core.clone(), request, taken, watch, _open: open }
     }
 
     /// Serves the request on this thread.
@@ -33,9 +36,8 @@ impl Job {
 
     /// Serves the request where the future is polled: on a thread of its own, or as a task of tokio's.
     pub(crate) async fn serve(self) {
-        let version = self.core.slot.current();
-        let serving = version.handler.serve(&self.core.info, version.generation, &self.request, &self.watch);
-        let served = serving.await;
+        let Version { handler, info, .. } = &*self.taken.version;
+        let served = handler.serve(&self.core.info, info, &self.request, &self.watch).await;
         self.report(served).await;
         self.request.shutdown_request().await;
         self.close();
@@ -43,18 +45,20 @@ impl Job {
 
     /// Closes a request that another process has served and shut down.
     pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
-        let served = match served {
+        let served = match (served, self.watch.cut_off()) {
             // Its process was killed for it.
-            Err(error) if self.watch.is_cut() => {
-                Err(RequestError { phase: error.phase, cause: Cause::Limit(Limit::Closing) })
-            }
-            served => served,
+            (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
+            (served, _) => served,
         };
         self.end(served);
     }
 
     pub(crate) fn request(&self) -> &Arc<Request> {
         &self.request
+    }
+
+    pub(crate) fn version(&self) -> &Version {
+        &self.taken.version
     }
 
     /// Closes the request unserved.
@@ -68,12 +72,13 @@ impl Job {
     }
 
     async fn report(&self, served: Result<(), RequestError>) {
+        self.core.slot.count(&self.taken, &served);
         match served {
             Ok(()) => {
                 let client = self.request.client_address();
                 tracing::debug!(request = self.request.id(), %client, "served");
             }
-            Err(error) => self.core.handle_error(&self.request, &error).await,
+            Err(error) => self.core.handle_error(&self.request, &self.taken.version, &error).await,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::error::Limit;
 use crate::request::Request;
 use crate::sandbox::Watch;
 
@@ -52,12 +53,12 @@ impl OpenRequests {
         true
     }
 
-    /// Cuts off all that are open, and says how many. Where another process serves them it is killed
-    /// for it, and their connections are left alone, lest it take the end of one for the client's.
-    pub(super) fn cut_all(&self, is_served_here: bool) -> usize {
-        let open: Vec<_> = self.table().values().cloned().collect();
+    /// Cuts off those of the open requests that are `due`, and says how many. Where another process serves them
+    /// it is killed for it, and their connections are left alone, lest it take the end of one for the client's.
+    pub(super) fn cut(&self, reason: Limit, is_served_here: bool, due: impl Fn(&Request) -> bool) -> usize {
+        let open: Vec<_> = self.table().values().filter(|(request, _)| due(request)).cloned().collect();
         for (request, watch) in &open {
-            watch.cut();
+            watch.cut(reason);
             if is_served_here {
                 request.cut();
             }

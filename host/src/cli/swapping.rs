@@ -1,0 +1,88 @@
+//! Options that say how handlers are swapped.
+
+use clap::Args;
+use plugsock::{Probe, RollbackPolicy, SlotOptions};
+
+use super::options::{Time, parse_time};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Swapping")]
+pub struct SwapArgs {
+    /// Load the handler again whenever its file changes
+    #[arg(long)]
+    pub watch: bool,
+
+    /// What every version must serve before clients get it: text with \n, \r, \t, \\ and \xNN, or @FILE
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes)]
+    probe: Option<Bytes>,
+
+    /// What the probe must be answered with; without it, it must not fail
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes, requires = "probe")]
+    probe_expect: Option<Bytes>,
+
+    /// Roll a new version back by itself if too large a share of its requests fails soon after the swap; a
+    /// third part says how many requests are judged at least (10)
+    #[arg(long, value_name = "errors>SHARE/TIME")]
+    rollback_on: Option<RollbackPolicy>,
+
+    /// How long requests may go on after their version was replaced; the rest are cut off
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = parse_time)]
+    max_drain: Time,
+
+    /// Let handlers know when their version was replaced
+    #[arg(long)]
+    drain_signal: bool,
+}
+
+impl SwapArgs {
+    pub fn slot_options(&self) -> SlotOptions {
+        let bytes = |bytes: &Bytes| bytes.0.clone();
+        let expected = self.probe_expect.as_ref().map(bytes);
+        SlotOptions {
+            name: None,
+            probe: self.probe.as_ref().map(|input| Probe { input: bytes(input), expected }),
+            rollback_on: self.rollback_on,
+            max_drain: self.max_drain.0,
+            drain_signal: self.drain_signal,
+        }
+    }
+}
+
+/// Bytes of an option's value. (A `Vec` would mean an option that may be repeated.)
+#[derive(Clone, Debug)]
+struct Bytes(Vec<u8>);
+
+fn parse_bytes(text: &str) -> Result<Bytes, String> {
+    match text.strip_prefix('@') {
+        Some(path) => std::fs::read(path).map(Bytes).map_err(|error| format!("cannot read {path}: {error}")),
+        None => unescape(text).map(Bytes),
+    }
+}
+
+fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        if character != '\\' {
+            bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some('n') => b'\n',
+            Some('r') => b'\r',
+            Some('t') => b'\t',
+            Some('\\') => b'\\',
+            Some('x') => {
+                let digits: String = rest.by_ref().take(2).collect();
+                u8::from_str_radix(&digits, 16).map_err(|_| {
+                    format!("'\\x{digits}' is no byte: write two hexadecimal digits, as in \\x0a")
+                })?
+            }
+            Some(other) => {
+                return Err(format!("'\\{other}' means nothing: use \\n, \\r, \\t, \\\\ or \\xNN"));
+            }
+            None => return Err("it ends in a lone \\: write \\\\ for one".to_owned()),
+        });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,55 @@
+//! Which addresses are served by which handler.
+
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use plugsock::ServeAddress;
+
+const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
+
+/// A handler and what it serves.
+#[derive(Debug)]
+pub struct Target {
+    pub addresses: Vec<ServeAddress>,
+    /// A component's file; `None` for the built-in echo.
+    pub handler: Option<PathBuf>,
+}
+
+/// Sorts a command line's addresses and handlers: a handler serves the addresses before it, and if it is the
+/// only one those after it too.
+pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<Target>, clap::Error> {
+    let mut sorted: Vec<Target> = Vec::new();
+    let mut addresses: Vec<ServeAddress> = Vec::new();
+    for target in targets {
+        // What has a colon and is no file was meant to be an address.
+        if target.contains("://") || (target.contains(':') && !Path::new(target).exists()) {
+            addresses.push(target.parse().map_err(|error: plugsock::AddressError| wrong(error.to_string()))?);
+        } else {
+            let handler = Some(target.into());
+            sorted.push(Target { addresses: std::mem::take(&mut addresses), handler });
+        }
+    }
+    if handler.is_some() || sorted.is_empty() {
+        sorted.push(Target { addresses: std::mem::take(&mut addresses), handler });
+    }
+    if let [only] = &mut sorted[..] {
+        only.addresses.append(&mut addresses);
+        if only.addresses.is_empty() {
+            only.addresses.push(DEFAULT_ADDRESS.parse().expect("the default address is well-formed"));
+        }
+    }
+    if let Some(address) = addresses.first() {
+        return Err(wrong(format!("{address} has no handler: name one after it")));
+    }
+    if let Some(idle) = sorted.iter().find(|target| target.addresses.is_empty()) {
+        let handler = idle.handler.as_deref().unwrap_or(Path::new("echo")).display();
+        return Err(wrong(format!(
+            "of several handlers {handler} has no address: name what each serves before it"
+        )));
+    }
+    Ok(sorted)
+}
+
+fn wrong(message: String) -> clap::Error {
+    clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"))
+}

@@ -1,0 +1,106 @@
+//! `--watch`: notices that a handler's file has changed, whichever way it is replaced.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, recommended_watcher};
+
+/// A file is loaded when nothing has changed for so long.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Runs `changed` whenever the file is another than before, as long as the process lives.
+pub fn watch(file: &Path, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let file = std::path::absolute(file)?;
+    let (events, noticed) = unbounded();
+    let mut watcher = recommended_watcher(move |event: notify::Result<Event>| {
+        // To read the file is an event too.
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            let _ = events.send(());
+        }
+    })
+    .context("cannot watch files")?;
+    let mut watched = BTreeSet::new();
+    follow(&mut watcher, &mut watched, &file);
+    let mut last = Identity::of(&file);
+    thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        while noticed.recv().is_ok() {
+            // A link in the path may lead elsewhere now.
+            follow(&mut watcher, &mut watched, &file);
+            let now = settled(&file, &noticed);
+            if now.is_some() && now != last {
+                changed();
+            }
+            last = now;
+        }
+    })?;
+    Ok(())
+}
+
+/// What the file is when it has stopped changing; `None` while there is none.
+fn settled(file: &Path, noticed: &Receiver<()>) -> Option<Identity> {
+    let mut before = Identity::of(file);
+    while let Ok(()) | Err(RecvTimeoutError::Timeout) = noticed.recv_timeout(QUIET) {
+        let now = Identity::of(file);
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    before
+}
+
+/// Watches every directory on the way to the file, links followed.
+fn follow(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, file: &Path) {
+    let mut wanted = BTreeSet::new();
+    directories(file, &mut wanted, LINKS_MAX);
+    for gone in watched.difference(&wanted) {
+        let _ = watcher.unwatch(gone);
+    }
+    // Watched anew even if it was before: another directory may have its name now.
+    for directory in &wanted {
+        let _ = watcher.unwatch(directory);
+        if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+            tracing::debug!("cannot watch {}: {error}", directory.display());
+        }
+    }
+    *watched = wanted;
+}
+
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+fn directories(path: &Path, found: &mut BTreeSet<PathBuf>, links: usize) {
+    for step in path.ancestors() {
+        let Some(parent) = step.parent() else { continue };
+        found.insert(parent.to_owned());
+        if let (Ok(target), 1..) = (std::fs::read_link(step), links) {
+            directories(&parent.join(target), found, links - 1);
+        }
+    }
+}
+
+/// What tells a file from what was there before.
+#[derive(PartialEq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(file: &Path) -> Option<Self> {
+        std::fs::metadata(file).ok().filter(Metadata::is_file).map(|metadata| Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! A fork server of one version, kept alive, and the jobs that it was given.
+//!
+//! The listening socket stays with the host and is never closed: while a fork server that died is started again,
+//! clients wait. What the dead one had not taken yet is given to the new one; what it had taken goes on in
+//! its children.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::error::{Phase, RequestError};
+use crate::fork_server::{FromServer, Setup, ToServer, WireRequest};
+use crate::helper_process::{self, Channel, Role};
+use crate::server::Job;
+use crate::slot::Drain;
+use crate::wake::poll_until;
+
+/// The first pause before a fork server that died is started again; it doubles up to the last one.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A fork server that has lived so long did not die of its start.
+const SOUND_AFTER: Duration = Duration::from_secs(10);
+
+/// What a fork server is started with.
+#[derive(Debug)]
+pub(crate) struct ForkSetup {
+    pub(crate) setup: Setup,
+    /// The precompiled handler.
+    pub(crate) code: OwnedFd,
+    /// A datagram server's socket, which children reply through.
+    pub(crate) datagram_socket: Option<Arc<OwnedFd>>,
+    /// What tells children that their version drains.
+    pub(crate) drain: Option<Arc<Drain>>,
+}
+
+/// A fork server that is started again whenever it dies. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ForkServer {
+    shared: Arc<Shared>,
+    /// The server that it forks for: a version may have several.
+    owner: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    fork_setup: ForkSetup,
+    /// Arguments with which this executable becomes the fork server.
+    arguments: Vec<OsString>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The living fork server; `None` while there is none.
+    link: Option<Arc<Link>>,
+    /// Jobs that wait for a fork server.
+    waiting: Vec<Job>,
+    is_closed: bool,
+}
+
+/// One fork server's channel, and the jobs it was given. It outlives its server as long as children do.
+#[derive(Debug)]
+struct Link {
+    channel: Channel,
+    jobs: Mutex<Jobs>,
+}
+
+/// By the ids of their requests.
+type Jobs = HashMap<u64, Given>;
+
+#[derive(Debug)]
+struct Given {
+    job: Job,
+    is_taken: bool,
+    outcome: Option<Result<(), RequestError>>,
+}
+
+impl ForkServer {
+    /// Starts the process, and waits until it can serve.
+    pub(super) fn start(owner: u64, fork_setup: ForkSetup, arguments: Vec<OsString>) -> io::Result<Self> {
+        if !helper_process::can_be_started() {
+            return Err(io::Error::other(
+                "this program must call plugsock::become_helper_process_if_asked() first in its main",
+            ));
+        }
+        let state = State { link: None, waiting: Vec::new(), is_closed: false };
+        let shared = Arc::new(Shared { fork_setup, arguments, state: Mutex::new(state) });
+        let process = shared.start_fork_server()?;
+        let supervisor = shared.clone();
+        thread::Builder::new()
+            .name("fork-supervisor".to_owned())
+            .spawn(move || supervisor.supervise(process))?;
+        Ok(Self { shared, owner })
+    }
+
+    pub(super) fn owner(&self) -> u64 {
+        self.owner
+    }
+
+    pub(super) fn process_request(&self, job: Job) {
+        self.shared.give(job);
+    }
+
+    /// Kills the children that still serve.
+    pub(super) fn cut_all(&self) {
+        if let Some(link) = &self.shared.state().link {
+            let _ = link.channel.send(&ToServer::KillAll, &[]);
+        }
+    }
+
+    /// Ends the process, which ends when its channel does.
+    pub(super) fn close(&self) {
+        let mut state = self.shared.state();
+        state.is_closed = true;
+        if let Some(link) = state.link.take() {
+            link.close();
+        }
+    }
+}
+
+impl Drop for ForkServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&self, job: Job) {
+        let mut state = self.state();
+        let Some(link) = state.link.clone() else { return state.waiting.push(job) };
+        let request = job.request().clone();
+        let id = request.id();
+        // Known before it is sent: the answer may come before `send` returns.
+        link.jobs().insert(id, Given { job, is_taken: false, outcome: None });
+        let socket = request.stream_socket();
+        let fds: Vec<_> = socket.iter().map(|socket| socket.as_fd()).collect();
+        let sent = link.channel.send(&ToServer::Serve(WireRequest::of(&request)), &fds);
+        // A fork server that has just died has a successor soon.
+        if sent.is_err() {
+            let given = link.jobs().remove(&id);
+            state.waiting.extend(given.map(|given| given.job));
+        }
+    }
+
+    fn start_fork_server(self: &Arc<Self>) -> io::Result<Child> {
+        let (channel, process) = helper_process::start(Role::ForkServer, &self.arguments)?;
+        let ForkSetup { setup, code, datagram_socket, drain } = &self.fork_setup;
+        let fds = [
+            Some(code.as_fd()),
+            datagram_socket.as_ref().map(AsFd::as_fd),
+            drain.as_ref().map(|drain| drain.as_fd()),
+        ];
+        let fds: Vec<_> = fds.into_iter().flatten().collect();
+        channel.send(&ToServer::Setup(Box::new(setup.clone())), &fds)?;
+        match channel.recv()? {
+            Some((FromServer::Ready(Ok(())), _)) => {}
+            Some((FromServer::Ready(Err(reason)), _)) => return Err(io::Error::other(reason)),
+            _ => return Err(io::Error::other("the fork server ended before it could serve")),
+        }
+        let link = Arc::new(Link { channel, jobs: Mutex::default() });
+        let follower = link.clone();
+        thread::Builder::new().name("fork-link".to_owned()).spawn(move || follower.follow())?;
+        let mut state = self.state();
+        state.link = Some(link);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(|job| self.give(job));
+        Ok(process)
+    }
+
+    /// Starts the fork server again whenever it dies, until the strategy is dropped.
+    fn supervise(self: Arc<Self>, mut process: Child) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let status = process.wait();
+            let mut state = self.state();
+            if state.is_closed {
+                return;
+            }
+            if let Some(link) = state.link.take() {
+                state.waiting.extend(link.take_untaken());
+            }
+            drop(state);
+            match status {
+                Ok(status) => tracing::error!("the fork server died ({status}); starting another"),
+                Err(error) => tracing::error!("the fork server is lost ({error}); starting another"),
+            }
+            if started.elapsed() >= SOUND_AFTER {
+                pause = FIRST_PAUSE;
+            }
+            process = loop {
+                match self.start_fork_server() {
+                    Ok(process) => break process,
+                    Err(error) => tracing::error!("cannot start the fork server: {error}; trying again"),
+                }
+                thread::sleep(pause);
+                pause = (2 * pause).min(LAST_PAUSE);
+                if self.state().is_closed {
+                    return;
+                }
+            };
+        }
+    }
+}
+
+impl Link {
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes both sides see the end of the channel.
+    fn close(&self) {
+        let _ = rustix::net::shutdown(&self.channel, rustix::net::Shutdown::Both);
+    }
+
+    /// Follows what becomes of the jobs, until the fork server and all its children are gone.
+    fn follow(&self) {
+        let mut is_open = true;
+        while is_open {
+            let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
+            is_open = poll_until(&mut fds, None).is_ok() && self.read();
+        }
+        // What was not taken is for the supervisor, which may not know yet that the fork server is dead.
+        let left: Vec<_> = self.jobs().extract_if(|_, given| given.is_taken).collect();
+        for (_, given) in left {
+            let lost = || Err(RequestError::host(Phase::Handle, "the fork server died".to_owned()));
+            given.job.end_elsewhere(given.outcome.unwrap_or_else(lost));
+        }
+    }
+
+    /// Reads what has been said so far; `false` if that was the last.
+    fn read(&self) -> bool {
+        let mut ended = Vec::new();
+        // Locked from reading to noting: whoever finds a job not taken can rely on it.
+        let mut jobs = self.jobs();
+        let is_open = loop {
+            match self.channel.try_recv() {
+                Ok(Some((message, _))) => ended.extend(note(&mut jobs, message)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+                Ok(None) | Err(_) => break false,
+            }
+        };
+        drop(jobs);
+        for (job, outcome) in ended {
+            job.end_elsewhere(outcome);
+        }
+        is_open
+    }
+
+    /// The jobs that a dead fork server left untouched.
+    fn take_untaken(&self) -> Vec<Job> {
+        self.read();
+        let mut jobs = self.jobs();
+        jobs.extract_if(|_, given| !given.is_taken).map(|(_, given)| given.job).collect()
+    }
+}
+
+/// Notes what was said of a job; the job and how it went, if that was its end.
+fn note(jobs: &mut Jobs, message: FromServer) -> Option<(Job, Result<(), RequestError>)> {
+    match message {
+        FromServer::Taken(id) => jobs.get_mut(&id)?.is_taken = true,
+        FromServer::Outcome(id, outcome) => jobs.get_mut(&id)?.outcome = Some(outcome),
+        FromServer::Exited { id, status, signal } => {
+            let given = jobs.remove(&id)?;
+            let died = || {
+                let how = match signal {
+                    Some(signal) => format!("was killed by signal {signal}"),
+                    None => format!("exited with status {}", status.unwrap_or_default()),
+                };
+                Err(RequestError::host(Phase::Handle, format!("its process {how}")))
+            };
+            return Some((given.job, given.outcome.unwrap_or_else(died)));
+        }
+        FromServer::Ready(_) => {}
+    }
+    None
+}

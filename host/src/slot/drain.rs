@@ -1,0 +1,46 @@
+//! Tells the requests of a version that it was replaced.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::io::Interest;
+
+use crate::request::Waitable;
+
+/// An `eventfd` that stays readable once the drain has begun: children of a fork server share it.
+#[derive(Debug)]
+pub(crate) struct Drain(Waitable<OwnedFd>);
+
+impl Drain {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self::from(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Never blocks; the only possible failure is a full counter, which is already readable.
+    pub(super) fn begin(&self) {
+        let _ = rustix::io::write(self.0.socket(), &1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.is_ready(Interest::READABLE)
+    }
+
+    /// Waits for the drain to begin.
+    pub(crate) async fn begun(&self) -> io::Result<()> {
+        self.0.ready(Interest::READABLE).await
+    }
+}
+
+/// The same drain in another process.
+impl From<OwnedFd> for Drain {
+    fn from(event: OwnedFd) -> Self {
+        Self(Waitable::non_blocking(event))
+    }
+}
+
+impl AsFd for Drain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket().as_fd()
+    }
+}
