@@ -24,7 +24,8 @@
 //! - `fork_server`: the process that forks for each request.
 //! - `helper_process`: how it and the compiler are started, and what they give up.
 //! - `sandbox`: one fresh instance for each request, within its limits.
-//! - `slot`: which version of a handler serves.
+//! - `slot`: which version of a handler serves, and how another takes its place.
+//! - `upgrade`: how another process takes over.
 
 #[doc = include_str!("../SOCKETSERVER.md")]
 pub mod socketserver {}
@@ -42,6 +43,7 @@ mod runtime;
 mod sandbox;
 mod server;
 mod slot;
+pub mod upgrade;
 mod wake;
 
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};

@@ -17,9 +17,10 @@ pub use unix::UnixSocketOptions;
 
 use socket2::{Domain, Type};
 
-use crate::address::{ServeAddress, ServerType, SocketAddress};
+use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::error::BindError;
 use crate::request::Request;
+use crate::upgrade::HandedSocket;
 use datagram_socket::Received;
 use stream_listener::StreamListener;
 use unix::SocketFile;
@@ -60,7 +61,7 @@ pub(crate) struct Listener {
     server_type: ServerType,
     socket: Socket,
     /// The file of a Unix socket, removed with the listener.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Listener {
         } else {
             Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
         };
-        Ok(Self { server_type, socket, _file: file })
+        Ok(Self { server_type, socket, file })
     }
 
     /// Takes a socket that somebody else bound, after checking that it is of the server type.
@@ -136,6 +137,33 @@ impl Listener {
             return Err(BindError::WrongSocket { wanted: server_type, found });
         }
         Ok(Self::new(server_type, socket, None, options)?)
+    }
+
+    /// Takes over a socket that another process of this program bound.
+    pub(crate) fn take_over(
+        HandedSocket { socket, lock }: HandedSocket,
+        server_type: ServerType,
+        options: &SocketOptions,
+    ) -> Result<Self, BindError> {
+        let mut listener = Self::adopt(socket, server_type, options)?;
+        if let (SocketAddress::Unix(UnixAddress::Path(path)), Some(lock)) = (listener.local_address()?, lock)
+        {
+            listener.file = Some(SocketFile::adopt(path, lock));
+        }
+        Ok(listener)
+    }
+
+    /// What another process needs to take the socket over.
+    pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
+        let lock = self.file.as_ref().map(SocketFile::lock).transpose()?;
+        Ok(HandedSocket { socket: self.as_fd().try_clone_to_owned()?, lock })
+    }
+
+    /// Says whether a Unix socket's file goes with this listener or belongs to another process.
+    pub(crate) fn set_owned(&self, is_owned: bool) {
+        if let Some(file) = &self.file {
+            file.set_owned(is_owned);
+        }
     }
 
     /// `socketserver`'s `server_activate`: a stream socket starts to listen.

@@ -162,7 +162,7 @@ impl Sandbox {
     }
 
     fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
-        self.load_candidate(path_name(path), self.read(path)?, pinned)
+        Ok(self.load_candidate(path_name(path), self.read(path)?, pinned)?.loaded_from(path))
     }
 
     fn load_candidate(

@@ -10,6 +10,7 @@ mod job;
 mod open;
 mod options;
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
@@ -27,6 +28,7 @@ use crate::error::{BindError, Cause, Limit, RequestError, ServeError};
 use crate::listener::Listener;
 use crate::request::Request;
 use crate::slot::{Follower, Slot, Version};
+use crate::upgrade::HandedSocket;
 use crate::wake::Wake;
 use accept::{Accepted, Acceptor};
 use follow::Following;
@@ -99,6 +101,29 @@ impl Server {
     ) -> Result<Self, BindError> {
         let listener = Listener::adopt(socket, server_type, &options.socket)?;
         Self::new(listener, slot.into(), options)
+    }
+
+    /// Takes over a socket of the process before this one.
+    pub fn take_over(
+        socket: HandedSocket,
+        server_type: ServerType,
+        slot: impl Into<Slot>,
+        options: ServerOptions,
+    ) -> Result<Self, BindError> {
+        let listener = Listener::take_over(socket, server_type, &options.socket)?;
+        Self::new(listener, slot.into(), options)
+    }
+
+    /// What another process needs to take the socket over.
+    pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
+        self.listener().map_err(io::Error::other)?.hand_out()
+    }
+
+    /// Says whether a Unix socket's file goes with this server or belongs to another process.
+    pub(crate) fn set_owned(&self, is_owned: bool) {
+        if let Ok(listener) = self.listener() {
+            listener.set_owned(is_owned);
+        }
     }
 
     fn new(listener: Listener, slot: Slot, options: ServerOptions) -> Result<Self, BindError> {
@@ -405,8 +430,8 @@ impl Core {
         let generation = version.info.generation;
         let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
         match cause {
-            Cause::Client(_) => tracing::info!(request = id, %client, generation, %phase, "{cause}"),
-            _ => tracing::warn!(request = id, %client, generation, %phase, "{cause}"),
+            Cause::Client(_) => tracing::info!(request = id, %client, %phase, generation, "{cause}"),
+            _ => tracing::warn!(request = id, %client, %phase, generation, "{cause}"),
         }
         if let Cause::Trap { backtrace, .. } = cause {
             tracing::debug!(request = id, "{}", backtrace.trim_end());

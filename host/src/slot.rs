@@ -206,6 +206,11 @@ impl Slot {
         self.stable().handler.clone()
     }
 
+    /// The generation of the newest version.
+    pub fn last_generation(&self) -> u64 {
+        self.state().last_generation
+    }
+
     /// The versions so far, the newest first; as many as are remembered.
     pub fn versions(&self) -> Vec<VersionStats> {
         self.state().records.iter().rev().map(|record| record.stats()).collect()

@@ -72,7 +72,8 @@ fn a_wrong_option_is_a_usage_error() {
         (&["--log-level", "a=b=c"], "level"),
         (&["--max-packet-size", "70000"], "70000"),
         (&["--nonsense"], "--nonsense"),
-        (&["a.wasm", "b.wasm"], "two handlers"),
+        (&["a.wasm", "b.wasm"], "b.wasm has no address"),
+        (&["a.wasm", "tcp://127.0.0.1:0", "b.wasm", "udp://127.0.0.1:0"], "udp://127.0.0.1:0 has no handler"),
     ] {
         is_usage_error(&[&[TCP], args].concat(), word);
     }

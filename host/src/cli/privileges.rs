@@ -28,6 +28,9 @@ impl PrivilegeArgs {
     /// Becomes the user that was asked for, with no way back.
     pub fn drop(&self) -> anyhow::Result<()> {
         let Some(Identity { user, group, name }) = &self.user else { return Ok(()) };
+        if (Uid::effective(), Gid::effective()) == (*user, *group) {
+            return Ok(());
+        }
         if !Uid::effective().is_root() {
             bail!("only root can become another user: start as root, or leave --user out");
         }

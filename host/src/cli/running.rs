@@ -6,16 +6,26 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugsock::{Sandbox, ServeError, Server, Slot, SlotOptions, SwapError, Swapped};
+use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
+use plugsock::{Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError, Swapped};
+use signal_hook::consts::SIGTERM;
 
 use super::progress::spin_while;
 use super::signals::Signals;
 use super::watch::watch;
 
 pub struct Running {
-    pub servers: Vec<Arc<Server>>,
+    pub servers: Vec<Bound>,
     pub plugs: Vec<Plug>,
     pub shutdown_timeout: Duration,
+    /// What an upgrade starts: where this program lay at its start.
+    pub executable: PathBuf,
+}
+
+/// A server, and the address that it was asked to bind.
+pub struct Bound {
+    pub asked: ServeAddress,
+    pub server: Arc<Server>,
 }
 
 /// A slot, and the file that it was told to serve.
@@ -48,22 +58,29 @@ impl Running {
         sandbox: &Sandbox,
         file: Option<PathBuf>,
         options: SlotOptions,
+        predecessor: Option<&Predecessor>,
     ) -> anyhow::Result<Slot> {
-        let name = file.as_deref().unwrap_or(Path::new("echo"));
-        let handler = spin_while(&format!("compiling {}", name.display()), || match &file {
-            Some(path) => sandbox.load(path),
-            None => sandbox.echo(),
-        })?;
-        let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = file.as_deref().unwrap_or(Path::new("echo"));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let namesakes = self
             .plugs
             .iter()
-            .filter(|plug| plug.file.as_deref().and_then(Path::file_stem) == name.file_stem());
+            .filter(|plug| plug.file.as_deref().and_then(Path::file_stem) == path.file_stem());
         let name = match namesakes.count() {
             0 => stem,
             others => format!("{stem}-{}", others + 1),
         };
-        let slot = Slot::new(handler, SlotOptions { name: Some(name), ..options })?;
+        let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
+        // What was swapped in since the start serves on.
+        let current = handed.map_or(file.as_deref(), |slot| slot.file.as_deref());
+        let title = current.unwrap_or(Path::new("echo")).display();
+        let handler = spin_while(&format!("compiling {title}"), || match current {
+            Some(path) => sandbox.load(path),
+            None => sandbox.echo(),
+        })?;
+        let generation = handed.map_or(1, |slot| slot.generation + 1);
+        let options = SlotOptions { name: Some(name), ..options };
+        let slot = Slot::beginning_with(generation, handler, options)?;
         self.plugs.push(Plug { slot: slot.clone(), file });
         Ok(slot)
     }
@@ -90,6 +107,26 @@ impl Running {
         Ok(())
     }
 
+    /// Has a new process of this program take over, with the executable that is on disk now.
+    pub fn upgrade(&self) {
+        let slots = self.plugs.iter().map(|Plug { slot, .. }| HandedSlot {
+            name: slot.name().to_owned(),
+            file: slot.current().file().map(Path::to_owned),
+            generation: slot.last_generation(),
+        });
+        let servers: Vec<_> =
+            self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
+        tracing::info!("starting {} to take over", self.executable.display());
+        match upgrade(&self.executable, std::env::args_os().skip(1), &servers, slots.collect()) {
+            Ok(process) => {
+                tracing::info!("process {process} has taken over");
+                // From here on as if somebody had asked this process to end.
+                let _ = signal_hook::low_level::raise(SIGTERM);
+            }
+            Err(error) => tracing::error!("nothing takes over, this process serves on: {error}"),
+        }
+    }
+
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
     pub fn serve_until_signal(self, signals: Signals) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
@@ -99,7 +136,7 @@ impl Running {
             thread::Builder::new().name("signals".to_owned()).spawn(move || signals.follow(&signalled))?;
         let served = thread::scope(|scope| {
             let servers = running.servers.iter();
-            let serving: Vec<_> = servers.map(|server| scope.spawn(|| server.serve_forever())).collect();
+            let serving: Vec<_> = servers.map(|bound| scope.spawn(|| bound.server.serve_forever())).collect();
             let served = serving.into_iter().map(|served| served.join().expect("serving does not panic"));
             // A signal may close a server before it is served at all.
             served.filter(|served| !matches!(served, Err(ServeError::Closed))).collect::<Result<(), _>>()
@@ -116,9 +153,9 @@ impl Running {
     pub fn close(&self) {
         let timeout = self.shutdown_timeout;
         tracing::info!("shutting down: no new requests; open ones have {timeout:?}");
-        self.servers.iter().for_each(|server| server.request_shutdown());
+        self.servers.iter().for_each(|bound| bound.server.request_shutdown());
         let started = Instant::now();
-        for server in &self.servers {
+        for Bound { server, .. } in &self.servers {
             let cut = server.server_close_within(timeout.saturating_sub(started.elapsed()));
             if cut > 0 {
                 tracing::warn!("cut off {cut} requests that were still open on {}", server.address());

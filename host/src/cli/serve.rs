@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
+use plugsock::upgrade::Predecessor;
 use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions};
 
 use super::capacity;
@@ -13,7 +15,7 @@ use super::helper_process::HelperProcess;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
-use super::running::Running;
+use super::running::{Bound, Running};
 use super::signals;
 use super::swapping::SwapArgs;
 use super::targets::sort_targets;
@@ -58,7 +60,8 @@ const EXAMPLES: &str = "Examples:
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
 SIGHUP loads the handlers' files again; the old versions serve until the new ones are ready, and on if they are
-not fit.";
+not fit. SIGUSR2 starts the executable on disk anew with the same sockets and, when that is ready, ends this
+process as SIGTERM does.";
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Serving")]
@@ -147,29 +150,43 @@ impl Serve {
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let concurrency = self.serving.concurrency(&self.log);
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
-        let mut running = Running { servers: Vec::new(), plugs: Vec::new(), shutdown_timeout };
+        let (servers, plugs) = (Vec::new(), Vec::new());
+        let executable = std::env::current_exe().context("cannot tell where this program lies")?;
+        let mut running = Running { servers, plugs, shutdown_timeout, executable };
+        let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         for target in targets {
-            let slot = running.plug(&sandbox, target.handler, self.swapping.slot_options())?;
-            for address in &target.addresses {
+            let slot =
+                running.plug(&sandbox, target.handler, self.swapping.slot_options(), predecessor.as_ref())?;
+            for asked in target.addresses {
                 let options = ServerOptions {
                     concurrency: concurrency.clone(),
                     timeout: self.serving.timeout.0,
                     socket: self.socket.options(),
                     ..ServerOptions::default()
                 };
-                running.servers.push(Arc::new(Server::bind(address, slot.clone(), options)?));
+                let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(&asked));
+                let server = match handed {
+                    Some(socket) => Server::take_over(socket, asked.server_type(), slot.clone(), options)?,
+                    None => Server::bind(&asked, slot.clone(), options)?,
+                };
+                running.servers.push(Bound { asked, server: Arc::new(server) });
             }
         }
         self.privileges.drop()?;
-        for server in &running.servers {
+        for Bound { server, .. } in &running.servers {
             server.start()?;
         }
         for plug in &running.plugs {
             plug.slot.probe_current()?;
         }
-        for server in &running.servers {
+        for Bound { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             println!("ready {} {} {} {concurrency}", server.address(), handler.name(), handler.digest());
+        }
+        if let Some(predecessor) = predecessor {
+            predecessor
+                .ready(running.servers.iter().map(|bound| &*bound.server))
+                .context("cannot take over")?;
         }
         if self.swapping.watch {
             running.watch()?;

@@ -1,9 +1,10 @@
 //! What the signals mean to `plugsock serve`.
 
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::{self, Handle};
 
 use super::running::Running;
@@ -12,7 +13,8 @@ pub struct Signals(iterator::Signals);
 
 /// Catches the signals, to be followed later.
 pub fn catch() -> anyhow::Result<Signals> {
-    let signals = iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    let signals =
+        iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2]).context("cannot watch for signals")?;
     Ok(Signals(signals))
 }
 
@@ -22,10 +24,11 @@ impl Signals {
     }
 
     /// Does what signals ask for, until one has ended the servers or the handle is closed.
-    pub fn follow(mut self, running: &Running) {
+    pub fn follow(mut self, running: &Arc<Running>) {
         for signal in self.0.forever() {
             match signal {
                 SIGHUP => running.reload(),
+                SIGUSR2 => upgrade(running),
                 _ => break,
             }
         }
@@ -33,10 +36,19 @@ impl Signals {
             return;
         }
         thread::spawn(move || {
-            if let Some(signal) = self.0.forever().find(|signal| *signal != SIGHUP) {
+            if let Some(signal) = self.0.forever().find(|signal| [SIGINT, SIGTERM].contains(signal)) {
                 std::process::exit(128 + signal);
             }
         });
         running.close();
+    }
+}
+
+/// On a thread of its own, since it may take its time and other signals go on meaning something.
+fn upgrade(running: &Arc<Running>) {
+    let running = running.clone();
+    let spawned = thread::Builder::new().name("upgrade".to_owned()).spawn(move || running.upgrade());
+    if let Err(error) = spawned {
+        tracing::error!("nothing takes over, this process serves on: {error}");
     }
 }

@@ -31,15 +31,15 @@ impl Channel {
         Self { socket, buffer: Mutex::new(vec![0; MESSAGE_MAX].into()) }
     }
 
-    /// Both ends: one to keep, one for the helper's standard input.
-    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+    /// Both ends: one to keep, one for another process's standard input.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (kept, given) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self::new(kept), given))
     }
 
     /// The end that a helper was started with.
-    pub(super) fn from_stdin() -> io::Result<Self> {
+    pub(crate) fn from_stdin() -> io::Result<Self> {
         let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         // Nothing must find the channel where a program expects its input.
         let null = std::fs::File::open("/dev/null")?;

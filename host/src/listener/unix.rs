@@ -5,9 +5,11 @@
 
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -29,25 +31,49 @@ pub struct UnixSocketOptions {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// A locked file: as long as the server lives. The kernel lets go of it even after `kill -9`.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
+    /// Otherwise both files are left to another process.
+    is_owned: AtomicBool,
+}
+
+impl SocketFile {
+    /// The file of a socket that another process bound and locked, and owns for now.
+    pub(super) fn adopt(path: PathBuf, lock: OwnedFd) -> Self {
+        let lock = Lock { path: lock_path(&path), file: lock.into(), is_owned: AtomicBool::new(false) };
+        Self { path, lock }
+    }
+
+    /// The lock, for a process that is to own the file too.
+    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
+        Ok(self.lock.file.try_clone()?.into())
+    }
+
+    /// Says whether the files go with this process's socket or belong to another process.
+    pub(super) fn set_owned(&self, is_owned: bool) {
+        self.lock.is_owned.store(is_owned, SeqCst);
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.lock.is_owned.load(SeqCst) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_owned.load(SeqCst) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -75,7 +101,7 @@ pub(super) fn bind(
         rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
     }
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile { path: path.clone(), _lock: lock };
+    let file = SocketFile { path: path.clone(), lock };
     if options.owner.is_some() || options.group.is_some() {
         std::os::unix::fs::chown(path, options.owner, options.group)?;
     }
@@ -85,11 +111,15 @@ pub(super) fn bind(
     Ok((socket, Some(file)))
 }
 
-/// Takes the lock of a socket path; `AddrInUse` if a living server holds it.
-fn lock(path: &Path) -> io::Result<Lock> {
+fn lock_path(path: &Path) -> PathBuf {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    lock_path.into()
+}
+
+/// Takes the lock of a socket path; `AddrInUse` if a living server holds it.
+fn lock(path: &Path) -> io::Result<Lock> {
+    let lock_path = lock_path(path);
     loop {
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path)?;
         match lock.try_lock() {
@@ -99,7 +129,7 @@ fn lock(path: &Path) -> io::Result<Lock> {
         }
         // A server that closed between our open and our lock has removed the file that we locked.
         if is_same_file(&lock, &lock_path) {
-            return Ok(Lock { path: lock_path, _file: lock });
+            return Ok(Lock { path: lock_path, file: lock, is_owned: AtomicBool::new(true) });
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Handler(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) sandbox: Sandbox,
     name: String,
+    /// Where it was loaded from.
+    file: Option<PathBuf>,
     digest: Arc<str>,
     pub(super) instance: InstancePre<State>,
     request_handler: request_handler::GuestIndices,
@@ -102,6 +105,7 @@ impl Handler {
         let handler = Self(Arc::new(Inner {
             sandbox: sandbox.clone(),
             name: name.to_owned(),
+            file: None,
             digest: digest.into(),
             instance,
             request_handler,
@@ -140,6 +144,19 @@ impl Handler {
     /// What the handler is called: its file's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The file that it was loaded from, if from one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// Notes where a new handler was loaded from.
+    pub(super) fn loaded_from(mut self, file: &Path) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("a new handler has no clones");
+        // Absolute, for whoever starts in another directory; that fails only for an empty path.
+        inner.file = std::path::absolute(file).ok();
+        self
     }
 
     /// SHA-256 of the component, as `sha256:` and 64 hexadecimal digits.

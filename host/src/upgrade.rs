@@ -1,0 +1,177 @@
+//! Seamless restart: a new process of this program takes the bound sockets over, and the old one ends when the
+//! new one is ready.
+//!
+//! ```text
+//!  old process                                  new process
+//!  starts the executable anew ────────────────▶ is told what it takes over
+//!  sends sockets, locks, slots ───────────────▶ loads handlers, adopts the sockets, starts to accept
+//!  stops accepting, lets open requests end ◀─── says that it is ready
+//! ```
+//!
+//! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
+//! ready in time, the old one serves on.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::address::ServeAddress;
+use crate::helper_process::Channel;
+use crate::server::Server;
+use crate::wake::poll_until;
+
+/// Marks the process that takes over.
+const MARKER: &str = "PLUGSOCK_UPGRADE";
+
+/// How long the new process may take to be ready; it may have to compile its handlers.
+const READY_TIME: Duration = Duration::from_secs(600);
+
+/// A slot as the old process served it.
+#[derive(Clone, Debug)]
+pub struct HandedSlot {
+    /// Its name.
+    pub name: String,
+    /// The file that its current version came from; `None` for the built-in echo.
+    pub file: Option<PathBuf>,
+    /// The generation that served last.
+    pub generation: u64,
+}
+
+/// A bound socket of the old process.
+#[derive(Debug)]
+pub struct HandedSocket {
+    pub(crate) socket: OwnedFd,
+    /// The locked file beside a Unix socket's.
+    pub(crate) lock: Option<OwnedFd>,
+}
+
+/// From the old process to the new one.
+#[derive(Debug, Serialize, Deserialize)]
+enum Handed {
+    /// Beside it a bound socket and, where it has one, its lock.
+    Socket { address: String },
+    /// The file's path is in the system's own bytes.
+    Slot { name: String, file: Option<Vec<u8>>, generation: u64 },
+    /// There is no more.
+    End,
+}
+
+/// The only answer; an enum, since a message of no bytes would be the end of the channel.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Ready,
+}
+
+/// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
+/// bind, and `slots`. Returns the new process's id when it serves; the caller then closes its servers.
+pub fn upgrade(
+    executable: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    servers: &[(ServeAddress, &Server)],
+    slots: Vec<HandedSlot>,
+) -> io::Result<u32> {
+    let (channel, given) = Channel::pair()?;
+    let mut process =
+        Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn()?;
+    match hand_over(&channel, servers, slots) {
+        Ok(()) => {
+            servers.iter().for_each(|(_, server)| server.set_owned(false));
+            Ok(process.id())
+        }
+        Err(error) => {
+            // It must not go on accepting beside this process.
+            let _ = process.kill();
+            Err(io::Error::new(error.kind(), format!("{error}{}", fate(&mut process))))
+        }
+    }
+}
+
+fn hand_over(
+    channel: &Channel,
+    servers: &[(ServeAddress, &Server)],
+    slots: Vec<HandedSlot>,
+) -> io::Result<()> {
+    for (address, server) in servers {
+        let HandedSocket { socket, lock } = server.hand_out()?;
+        let fds: Vec<_> = std::iter::once(&socket).chain(&lock).map(AsFd::as_fd).collect();
+        channel.send(&Handed::Socket { address: address.to_string() }, &fds)?;
+    }
+    for HandedSlot { name, file, generation } in slots {
+        let file = file.map(|file| file.into_os_string().into_vec());
+        channel.send(&Handed::Slot { name, file, generation }, &[])?;
+    }
+    channel.send(&Handed::End, &[])?;
+    let mut fds = [PollFd::new(channel, PollFlags::IN)];
+    if !poll_until(&mut fds, Some(Instant::now() + READY_TIME))? {
+        return Err(io::Error::other(format!("it was not ready within {READY_TIME:?}")));
+    }
+    match channel.recv()? {
+        Some((Answer::Ready, _)) => Ok(()),
+        None => Err(io::Error::other("it ended before it was ready")),
+    }
+}
+
+/// How a process that is no use any more has ended.
+fn fate(process: &mut Child) -> String {
+    process.wait().map_or(String::new(), |status| format!(" ({status})"))
+}
+
+/// What the process before this one handed over.
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Channel,
+    sockets: Vec<(String, HandedSocket)>,
+    slots: Vec<HandedSlot>,
+}
+
+impl Predecessor {
+    /// Takes over, if this process was started for it by [`upgrade`].
+    pub fn take_over() -> io::Result<Option<Self>> {
+        if std::env::var_os(MARKER).is_none() {
+            return Ok(None);
+        }
+        let channel = Channel::from_stdin()?;
+        let (mut sockets, mut slots) = (Vec::new(), Vec::new());
+        loop {
+            match channel.recv()? {
+                Some((Handed::Socket { address }, fds)) => {
+                    let mut fds = fds.into_iter();
+                    let socket = fds.next().ok_or_else(|| io::Error::other("a socket is missing"))?;
+                    sockets.push((address, HandedSocket { socket, lock: fds.next() }));
+                }
+                Some((Handed::Slot { name, file, generation }, _)) => {
+                    let file = file.map(|file| OsString::from_vec(file).into());
+                    slots.push(HandedSlot { name, file, generation });
+                }
+                Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots })),
+                None => return Err(io::Error::other("the process to take over from has gone")),
+            }
+        }
+    }
+
+    /// The socket that was bound for an address, if there was one.
+    pub fn socket(&mut self, address: &ServeAddress) -> Option<HandedSocket> {
+        let address = address.to_string();
+        let index = self.sockets.iter().position(|(other, _)| *other == address)?;
+        Some(self.sockets.remove(index).1)
+    }
+
+    /// The slot of this name, if there was one.
+    pub fn slot(&self, name: &str) -> Option<&HandedSlot> {
+        self.slots.iter().find(|slot| slot.name == name)
+    }
+
+    /// Says that this process serves with `servers`, so that the one before it may end.
+    pub fn ready<'a>(self, servers: impl IntoIterator<Item = &'a Server>) -> io::Result<()> {
+        self.channel.send(&Answer::Ready, &[])?;
+        servers.into_iter().for_each(|server| server.set_owned(true));
+        Ok(())
+    }
+}
