@@ -20,6 +20,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
@@ -85,11 +86,7 @@ pub fn upgrade(
             servers.iter().for_each(|(_, server)| server.set_owned(false));
             Ok(process.id())
         }
-        Err(error) => {
-            // It must not go on accepting beside this process.
-            let _ = process.kill();
-            Err(io::Error::new(error.kind(), format!("{error}{}", fate(&mut process))))
-        }
+        Err(error) => Err(io::Error::new(error.kind(), format!("{error}{}", end(&mut process)))),
     }
 }
 
@@ -118,8 +115,19 @@ fn hand_over(
     }
 }
 
-/// How a process that is no use any more has ended.
-fn fate(process: &mut Child) -> String {
+/// How long a process that has failed may take to say why and to end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Sees a process end that must not accept beside this one; how it ended, in words.
+fn end(process: &mut Child) -> String {
+    let pidfd = pidfd_open(Pid::from_child(process), PidfdFlags::empty());
+    let has_ended = pidfd.is_ok_and(|pidfd| {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        matches!(poll_until(&mut fds, Some(Instant::now() + LAST_WORDS)), Ok(true))
+    });
+    if !has_ended {
+        let _ = process.kill();
+    }
     process.wait().map_or(String::new(), |status| format!(" ({status})"))
 }
 

@@ -19,7 +19,7 @@ pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
 
 /// No wait in a test is longer: a hang fails, and does not stall the rest.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where compiled components are kept from run to run.
 pub fn cache_dir() -> PathBuf {

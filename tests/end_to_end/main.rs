@@ -22,3 +22,4 @@ mod socketserver;
 mod streams;
 mod trust;
 mod unix_sockets;
+mod upgrade;

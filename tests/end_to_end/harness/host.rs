@@ -80,12 +80,16 @@ impl Running {
 
     /// Waits for its end, and for that of all processes that it started and that write to its log.
     fn wait(&mut self) -> ExitStatus {
+        self.wait_for_exit();
+        self.log.wait_for_end();
+        self.child.wait().unwrap()
+    }
+
+    fn wait_for_exit(&self) {
         let process = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
         let patience = PATIENCE.try_into().unwrap();
         let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap();
         assert_eq!(ended, 1, "the host does not end");
-        self.log.wait_for_end();
-        self.child.wait().unwrap()
     }
 }
 
@@ -261,6 +265,11 @@ impl Host {
     /// Waits for the end that was asked for before; the exit status.
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait()
+    }
+
+    /// Waits for the end of the process itself, though others may go on that it started.
+    pub fn wait_for_exit(&self) {
+        self.process.wait_for_exit();
     }
 
     /// Asks it to end, and waits until it does.
