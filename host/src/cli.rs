@@ -3,6 +3,7 @@
 mod call;
 mod capacity;
 mod check;
+mod clients;
 mod helper_process;
 mod keys;
 mod log;

@@ -208,7 +208,8 @@ impl ForkServer {
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
         ticker::start()?;
-        let request = request.into_request(fds.into_iter().next(), self.datagram_socket.as_ref())?;
+        let (socket, min_rate) = (fds.into_iter().next(), self.setup.limits.min_rate);
+        let request = request.into_request(socket, self.datagram_socket.as_ref(), min_rate)?;
         let request = Arc::new(request);
         let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
         block_on(async {

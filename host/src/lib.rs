@@ -19,6 +19,7 @@
 //!
 //! - [`server`](Server): the whole way of a request, accept → verify → strategy → serve → close.
 //! - `listener`: where requests come from; one file a server type.
+//! - `clients`: who is served, how many at once, and how often.
 //! - `request`: one accepted connection or received packet.
 //! - `concurrency`: where a request is served; one file a strategy.
 //! - `fork_server`: the process that forks for each request.
@@ -33,11 +34,13 @@ pub mod socketserver {}
 mod address;
 mod admission;
 mod block_on;
+mod clients;
 mod concurrency;
 mod error;
 mod fork_server;
 mod helper_process;
 mod listener;
+mod log_limit;
 mod request;
 mod runtime;
 mod sandbox;
@@ -47,13 +50,14 @@ pub mod upgrade;
 mod wake;
 
 pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAddress};
+pub use clients::{ClientLimits, NetworkError, Networks, Proxies, Rate, RateError, Refused};
 pub use concurrency::Concurrency;
 pub use error::{
     BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
 };
 pub use helper_process::become_helper_process_if_asked;
 pub use listener::{SocketOptions, UnixSocketOptions};
-pub use request::{Request, UnixCredentials};
+pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, Import, Inspection, Limits,
     NetGrant, NetGrantError, NetHost, PublicKey, PublicKeyError, Sandbox, SandboxOptions, SignatureError,

@@ -2,6 +2,7 @@
 //! serves them.
 
 mod datagram_socket;
+mod proxy_protocol;
 mod stream_listener;
 mod tcp;
 mod udp;
@@ -9,8 +10,8 @@ mod unix;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
 pub use unix::UnixSocketOptions;
@@ -18,8 +19,9 @@ pub use unix::UnixSocketOptions;
 use socket2::{Domain, Type};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
+use crate::clients::Proxies;
 use crate::error::BindError;
-use crate::request::Request;
+use crate::request::{MinRate, Request};
 use crate::upgrade::HandedSocket;
 use datagram_socket::Received;
 use stream_listener::StreamListener;
@@ -60,6 +62,8 @@ impl Default for SocketOptions {
 pub(crate) struct Listener {
     server_type: ServerType,
     socket: Socket,
+    /// Taken by somebody who could not serve it.
+    put_back: Mutex<Option<Request>>,
     /// The file of a Unix socket, removed with the listener.
     file: Option<SocketFile>,
 }
@@ -80,6 +84,11 @@ pub(crate) enum Incoming {
     TooLarge {
         client_address: SocketAddress,
         length: usize,
+    },
+    /// A connection of a trusted sender that did not begin as it must.
+    BadProxyHeader {
+        request: Request,
+        reason: &'static str,
     },
 }
 
@@ -122,7 +131,7 @@ impl Listener {
         } else {
             Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
         };
-        Ok(Self { server_type, socket, file })
+        Ok(Self { server_type, socket, put_back: Mutex::default(), file })
     }
 
     /// Takes a socket that somebody else bound, after checking that it is of the server type.
@@ -174,10 +183,18 @@ impl Listener {
         }
     }
 
-    /// Has connections begin with this timeout for each of their system calls.
-    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    /// How fast connections have to be. Each of their system calls begins with this timeout.
+    pub(crate) fn set_pace(&self, timeout: Option<Duration>, min_rate: Option<MinRate>) -> io::Result<()> {
         match &self.socket {
-            Socket::Stream(listener) => listener.set_timeout(timeout),
+            Socket::Stream(listener) => listener.set_pace(timeout, min_rate),
+            Socket::Datagram { .. } => Ok(()),
+        }
+    }
+
+    /// Has connections from these senders begin with a PROXY protocol header.
+    pub(crate) fn trust(&self, proxies: Proxies) -> io::Result<()> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.trust(proxies),
             Socket::Datagram { .. } => Ok(()),
         }
     }
@@ -196,8 +213,11 @@ impl Listener {
 
     /// The next request, if there is one; never blocks.
     pub(crate) fn get_request(&self) -> io::Result<Incoming> {
+        if let Some(request) = self.lock_put_back().take() {
+            return Ok(Incoming::Request(request));
+        }
         let got = match &self.socket {
-            Socket::Stream(listener) => listener.accept().map(Incoming::Request),
+            Socket::Stream(listener) => listener.get_request(),
             Socket::Datagram { socket, max_packet_size } => {
                 DatagramSocket::try_recv(socket, *max_packet_size).map(|received| match received {
                     Received::Packet(request) => Incoming::Request(request),
@@ -211,6 +231,31 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Incoming::Nothing),
             got => got,
         }
+    }
+
+    /// Readable when `get_request` may have something.
+    pub(crate) fn ready_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.ready_fd(),
+            Socket::Datagram { socket, .. } => socket.as_fd(),
+        }
+    }
+
+    /// When `get_request` will have something although nothing has come.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        match &self.socket {
+            Socket::Stream(listener) => listener.next_deadline(),
+            Socket::Datagram { .. } => None,
+        }
+    }
+
+    /// Keeps a request for the next call of `get_request`.
+    pub(crate) fn put_back(&self, request: Request) {
+        *self.lock_put_back() = Some(request);
+    }
+
+    fn lock_put_back(&self) -> MutexGuard<'_, Option<Request>> {
+        self.put_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@
 //! transport blocks inside the future ([`Waits::Thread`]), elsewhere tokio waits ([`Waits::Task`]).
 
 mod datagram;
+mod pace;
 mod stream;
 mod wait;
 
@@ -17,11 +18,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use datagram::Datagram;
+pub use pace::{MinRate, MinRateError};
 pub(crate) use stream::Stream;
 pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
 use crate::admission::Permit;
+use crate::clients::Place;
 use crate::slot::Version;
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
@@ -46,6 +49,8 @@ pub struct Request {
     pub(crate) waits: Waits,
     /// Its place among the open requests, given back when it is closed.
     pub(crate) permit: Option<Permit>,
+    /// Its place among those of its source, given back likewise.
+    pub(crate) place: Option<Place>,
     /// The version of the handler that serves it; the server that accepted it knows.
     pub(crate) version: Option<Arc<Version>>,
 }
@@ -76,7 +81,15 @@ impl Request {
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        Self { id, client_address, credentials, transport, waits: Waits::Thread, permit: None, version: None }
+        let (waits, permit, place, version) = (Waits::Thread, None, None, None);
+        Self { id, client_address, credentials, transport, waits, permit, place, version }
+    }
+
+    /// Its sender passes it on for a client of another address.
+    pub(crate) fn pass_on_for(&mut self, client_address: SocketAddress) {
+        self.client_address = client_address;
+        // What the kernel knows is the sender's.
+        self.credentials = None;
     }
 
     /// The connection's socket; `None` for a packet.

@@ -23,10 +23,12 @@ pub use options::{ServerInfo, ServerOptions};
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::block_on::block_on;
+use crate::clients::{Clients, Refusal, Refused};
 use crate::concurrency::{Concurrency, Strategy};
 use crate::error::{BindError, Cause, Limit, RequestError, ServeError};
 use crate::listener::Listener;
 use crate::request::Request;
+use crate::sandbox::Limits;
 use crate::slot::{Follower, Slot, Version};
 use crate::upgrade::HandedSocket;
 use crate::wake::Wake;
@@ -75,6 +77,7 @@ struct Core {
     info: Arc<ServerInfo>,
     slot: Slot,
     hooks: Arc<dyn ServerHooks>,
+    clients: Clients,
     open: Arc<OpenRequests>,
 }
 
@@ -138,11 +141,21 @@ impl Server {
         };
         let handler = slot.current();
         let sandbox = handler.sandbox();
-        if let Some(idle_time) = sandbox.limits().idle_time {
-            listener.set_timeout(idle_time)?;
+        let Limits { idle_time, min_rate, .. } = sandbox.limits();
+        listener.set_pace(*idle_time, *min_rate)?;
+        let capacity =
+            options.clients.max_connections.unwrap_or(usize::MAX).min(options.concurrency.capacity());
+        if !options.clients.proxy_protocol.is_empty() {
+            listener.trust(options.clients.proxy_protocol.clone())?;
         }
-        let admission = Admission::new(options.concurrency.capacity(), Some(sandbox.admission().clone()));
-        let core = Core { info: Arc::new(info), slot, hooks: options.hooks, open: Arc::default() };
+        let admission = Admission::new(capacity, Some(sandbox.admission().clone()));
+        let core = Core {
+            info: Arc::new(info),
+            slot,
+            hooks: options.hooks,
+            clients: Clients::new(options.clients),
+            open: Arc::default(),
+        };
         let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
         let timeout = options.timeout.or(is_forking.then_some(FORKING_TIMEOUT));
         let server = Self {
@@ -199,6 +212,11 @@ impl Server {
     /// How many requests are open.
     pub fn open_requests(&self) -> usize {
         self.core.open.count()
+    }
+
+    /// How many clients were turned away so far, and why.
+    pub fn refused(&self) -> Refused {
+        self.core.clients.refusals().so_far()
     }
 
     /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
@@ -275,6 +293,7 @@ impl Server {
         if self.verify_request(&request) {
             return self.process_request(request);
         }
+        self.core.clients.refusals().count(&Refusal::Verify);
         tracing::debug!(request = request.id(), client = %request.client_address(), "refused");
         self.core.close_request(&request);
         Ok(())
@@ -328,8 +347,9 @@ impl Server {
     }
 
     fn acceptor<'a>(&'a self, listener: &'a Listener) -> Acceptor<'a> {
-        let (slot, waits) = (&self.core.slot, self.concurrency.waits());
-        Acceptor::new(listener, &self.admission, slot, &self.wake, &self.is_stopped, waits)
+        let Self { core, admission, wake, is_stopped, .. } = self;
+        let waits = self.concurrency.waits();
+        Acceptor::new(listener, &core.clients, admission, &core.slot, wake, is_stopped, waits)
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {

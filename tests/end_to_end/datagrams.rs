@@ -74,7 +74,7 @@ fn a_packet_above_the_limit_is_dropped_and_logged() {
             let host = Host::serve(&[address, "--max-packet-size", "100", "--concurrency", strategy]);
             let client = host.connect();
             client.send(&pattern(101));
-            let line = host.log.wait_for("dropped a datagram of 101 bytes");
+            let line = host.log.wait_for("refused: a datagram of 101 bytes, above max_packet_size");
             assert!(line.contains("max_packet_size") && line.contains("client="), "{line}");
             assert_eq!(client.exchange(&pattern(100)), pattern(100));
             assert!(client.has_nothing());

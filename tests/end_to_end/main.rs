@@ -3,6 +3,7 @@
 mod cache;
 mod call;
 mod cli;
+mod clients;
 mod compiling;
 mod datagrams;
 mod descriptors;
@@ -17,6 +18,7 @@ mod many_connections;
 mod network;
 mod phases;
 mod plugins;
+mod proxy_protocol;
 mod shutdown;
 mod socketserver;
 mod streams;

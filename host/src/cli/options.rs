@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{
-    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, NetGrant, PublicKey, Sandbox,
+    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, MinRate, NetGrant, PublicKey, Sandbox,
     SandboxError, SandboxOptions, Trust,
 };
 
@@ -58,6 +58,10 @@ struct LimitArgs {
     /// How long it may wait for its client; `none` for no limit
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_time)]
     idle_timeout: Time,
+
+    /// How fast its client must be while it waits for it, on average beyond a grace, as in 500/s or 1KiB/s:30s
+    #[arg(long, value_name = "BYTES/s[:GRACE]")]
+    min_rate: Option<MinRate>,
 
     /// Requests that may be open at once; more wait in the listen queue
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
@@ -161,6 +165,7 @@ impl SandboxArgs {
             request_time: self.limits.request_time.0,
             cpu_time: self.limits.cpu_time.0,
             idle_time: self.limits.idle_timeout.0,
+            min_rate: self.limits.min_rate,
             max_requests,
             reuse,
             ..Limits::default()

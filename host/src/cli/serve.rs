@@ -11,6 +11,7 @@ use plugsock::upgrade::Predecessor;
 use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions};
 
 use super::capacity;
+use super::clients::ClientArgs;
 use super::helper_process::HelperProcess;
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
@@ -39,6 +40,8 @@ pub struct Serve {
 
     #[command(flatten)]
     serving: ServingArgs,
+    #[command(flatten)]
+    clients: ClientArgs,
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
@@ -161,6 +164,7 @@ impl Serve {
                 let options = ServerOptions {
                     concurrency: concurrency.clone(),
                     timeout: self.serving.timeout.0,
+                    clients: self.clients.limits(),
                     socket: self.socket.options(),
                     ..ServerOptions::default()
                 };

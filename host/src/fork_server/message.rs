@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::SocketAddress;
 use crate::error::RequestError;
 use crate::listener::{DatagramSocket, LocalAddress};
-use crate::request::{Datagram, Request, Stream, Transport, UnixCredentials};
+use crate::request::{Datagram, MinRate, Request, Stream, Transport, UnixCredentials};
 use crate::sandbox::{Grants, Limits};
 use crate::server::ServerInfo;
 
@@ -69,11 +69,12 @@ impl WireRequest {
         self,
         socket: Option<OwnedFd>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
+        min_rate: Option<MinRate>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
             WireTransport::Stream => {
                 let socket = socket.ok_or_else(|| io::Error::other("the request came without its socket"))?;
-                Transport::Stream(Stream::new(socket.into(), None))
+                Transport::Stream(Stream::new(socket.into(), None, min_rate))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =

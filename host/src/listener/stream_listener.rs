@@ -1,27 +1,38 @@
 //! Accepts connections, for both stream server types.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
-use super::unix;
+use super::proxy_protocol::ProxyHeaders;
+use super::{Incoming, unix};
 use crate::address::ServerType;
-use crate::request::{Request, Stream, Transport};
+use crate::clients::Proxies;
+use crate::request::{MinRate, Request, Stream, Transport};
 
 #[derive(Debug)]
 pub(super) struct StreamListener {
     socket: Socket,
     server_type: ServerType,
     request_queue_size: u32,
-    /// What accepted sockets have for timeouts from the start.
-    timeout: OnceLock<Duration>,
+    /// What accepted sockets have for timeouts from the start, and how fast their clients must be.
+    pace: OnceLock<(Option<Duration>, Option<MinRate>)>,
+    /// What takes the headers off connections that begin with one, if any do.
+    proxy_headers: OnceLock<ProxyHeaders>,
 }
 
 impl StreamListener {
     pub(super) fn new(socket: Socket, server_type: ServerType, request_queue_size: u32) -> Self {
-        Self { socket, server_type, request_queue_size, timeout: OnceLock::new() }
+        Self {
+            socket,
+            server_type,
+            request_queue_size,
+            pace: OnceLock::new(),
+            proxy_headers: OnceLock::new(),
+        }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -30,12 +41,13 @@ impl StreamListener {
 
     /// On Linux an accepted TCP socket inherits its listener's timeouts, which saves setting them for each;
     /// the listener itself never waits.
-    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        if self.server_type == ServerType::Tcp {
-            self.socket.set_read_timeout(Some(timeout))?;
-            self.socket.set_write_timeout(Some(timeout))?;
-            let _ = self.timeout.set(timeout);
+    pub(super) fn set_pace(&self, timeout: Option<Duration>, min_rate: Option<MinRate>) -> io::Result<()> {
+        let inherited = timeout.filter(|_| self.server_type == ServerType::Tcp);
+        if inherited.is_some() {
+            self.socket.set_read_timeout(inherited)?;
+            self.socket.set_write_timeout(inherited)?;
         }
+        let _ = self.pace.set((inherited, min_rate));
         Ok(())
     }
 
@@ -43,13 +55,35 @@ impl StreamListener {
         self.socket.listen(self.request_queue_size.try_into().unwrap_or(i32::MAX))
     }
 
-    pub(super) fn accept(&self) -> io::Result<Request> {
+    pub(super) fn trust(&self, proxies: Proxies) -> io::Result<()> {
+        let _ = self.proxy_headers.set(ProxyHeaders::new(proxies, self.socket.as_fd())?);
+        Ok(())
+    }
+
+    pub(super) fn ready_fd(&self) -> BorrowedFd<'_> {
+        self.proxy_headers.get().map_or(self.socket.as_fd(), ProxyHeaders::ready_fd)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.proxy_headers.get().and_then(ProxyHeaders::next_deadline)
+    }
+
+    /// The next connection, as far as it is known whose it is; never blocks.
+    pub(super) fn get_request(&self) -> io::Result<Incoming> {
+        match self.proxy_headers.get() {
+            None => self.accept().map(Incoming::Request),
+            Some(headers) => headers.get_request(|| self.accept()),
+        }
+    }
+
+    fn accept(&self) -> io::Result<Request> {
         let (socket, address) = self.socket.accept()?;
         let credentials = match self.server_type {
             ServerType::UnixStream => unix::peer_credentials(SockRef::from(&socket)),
             _ => None,
         };
-        let stream = Transport::Stream(Stream::new(socket, self.timeout.get().copied()));
+        let (timeout, min_rate) = self.pace.get().copied().unwrap_or_default();
+        let stream = Transport::Stream(Stream::new(socket, timeout, min_rate));
         Ok(Request::new(unix::socket_address(&address), credentials, stream))
     }
 }

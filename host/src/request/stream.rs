@@ -11,6 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
 
+use super::pace::{MinRate, Pace};
 use super::wait::{MayBlock, Patience, Waitable, Waits};
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
@@ -33,17 +34,20 @@ pub(crate) struct Stream {
     /// The client has sent all it will, so nothing unread can be left when the request ends.
     is_at_end: AtomicBool,
     is_client_at_fault: AtomicBool,
+    /// If there is a least that the client has to keep.
+    pace: Option<Box<Pace>>,
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
     unsent: Mutex<Vec<u8>>,
 }
 
 impl Stream {
     /// An accepted socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
-    pub(crate) fn new(socket: Socket, timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(socket: Socket, timeout: Option<Duration>, min_rate: Option<MinRate>) -> Self {
         Self {
             socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
             is_client_at_fault: AtomicBool::new(false),
+            pace: min_rate.map(|rate| Box::new(Pace::new(rate))),
             unsent: Mutex::default(),
         }
     }
@@ -57,8 +61,8 @@ impl Stream {
         let recv = |may_block| self.recv_now(max, may_block);
         // A short read has emptied the socket, except at its end.
         let is_drained = |data: &Vec<u8>| !data.is_empty() && data.len() < max;
-        let received = self.socket.until_done(Interest::READABLE, patience, recv, is_drained).await;
-        let data = received.map_err(|error| self.noted(error))?;
+        let data = self.until_done(Interest::READABLE, patience, recv, is_drained).await?;
+        self.note_bytes(data.len());
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
         }
@@ -88,8 +92,8 @@ impl Stream {
             let send = |may_block| self.send_now(data, may_block);
             // What was not taken whole has filled the socket.
             let is_full = |sent: &usize| *sent < data.len();
-            let sent = self.socket.until_done(Interest::WRITABLE, patience, send, is_full).await;
-            let sent = sent.map_err(|error| self.noted(error))?;
+            let sent = self.until_done(Interest::WRITABLE, patience, send, is_full).await?;
+            self.note_bytes(sent);
             data = &data[sent..];
         }
         Ok(())
@@ -104,7 +108,32 @@ impl Stream {
             true => Ok(()),
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
-        self.socket.until_done(Interest::WRITABLE, patience, drain, |()| false).await
+        self.until_done(Interest::WRITABLE, patience, drain, |()| false).await
+    }
+
+    /// Waits as the socket does, but no longer than the client may be waited for; notes whose fault an error is.
+    async fn until_done<T>(
+        &self,
+        interest: Interest,
+        patience: Patience,
+        mut operation: impl FnMut(MayBlock) -> io::Result<T>,
+        is_drained: impl Fn(&T) -> bool,
+    ) -> io::Result<T> {
+        // Too short a wait for the kernel's clock would never end in vain.
+        if self.pace.as_deref().is_some_and(|pace| pace.check().is_err()) {
+            let done = operation(MayBlock(false)).or_else(|error| self.or_too_slow(error));
+            return done.map_err(|error| self.noted(error));
+        }
+        let waiting = self.pace.as_deref().map(Pace::wait);
+        let patience = waiting.as_ref().map_or(patience, |waiting| waiting.limit(patience));
+        let done = self.socket.until_done(interest, patience, operation, is_drained).await;
+        done.map_err(|error| self.noted(error))
+    }
+
+    fn note_bytes(&self, bytes: usize) {
+        if let Some(pace) = &self.pace {
+            pace.note(bytes);
+        }
     }
 
     /// Sends what it can of `data` and keeps the rest; never blocks.
@@ -136,24 +165,54 @@ impl Stream {
 
     /// What the kernel takes now; never blocks.
     fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-        self.send_now(data, MayBlock(false)).map_err(|error| self.noted(error))
+        let sent = self.send_now(data, MayBlock(false)).or_else(|error| self.or_too_slow(error));
+        let sent = sent.map_err(|error| self.noted(error))?;
+        self.note_bytes(sent);
+        Ok(sent)
     }
 
     /// What the kernel has now, at most `max` bytes; never blocks.
     pub(crate) fn try_recv(&self, max: usize) -> io::Result<Vec<u8>> {
-        self.recv_now(max.min(RECV_MAX), MayBlock(false)).map_err(|error| self.noted(error))
+        let received = self.recv_now(max.min(RECV_MAX), MayBlock(false));
+        let data = received.or_else(|error| self.or_too_slow(error)).map_err(|error| self.noted(error))?;
+        self.note_bytes(data.len());
+        Ok(data)
+    }
+
+    /// To want to wait for a client that was waited for too long is an error.
+    fn or_too_slow<T>(&self, error: io::Error) -> io::Result<T> {
+        match &self.pace {
+            Some(pace) if error.kind() == io::ErrorKind::WouldBlock => pace.check().and(Err(error)),
+            _ => Err(error),
+        }
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket.ready(Interest::READABLE).await
+        self.ready(Interest::READABLE).await
     }
 
-    pub(crate) fn is_writable(&self) -> bool {
-        self.socket.is_ready(Interest::WRITABLE)
+    /// Ends as if there were something when the client has been waited for too long: the operation says so.
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        let ready = self.socket.ready(interest);
+        match self.pace.as_deref().map(Pace::wait) {
+            None => ready.await,
+            Some(waiting) => match waiting.deadline() {
+                None => ready.await,
+                Some(at) => tokio::time::timeout_at(at.into(), ready).await.unwrap_or(Ok(())),
+            },
+        }
+    }
+
+    pub(crate) fn is_writable(&self) -> io::Result<bool> {
+        match &self.pace {
+            _ if self.socket.is_ready(Interest::WRITABLE) => Ok(true),
+            Some(pace) => pace.check().map(|()| false).map_err(|error| self.noted(error)),
+            None => Ok(false),
+        }
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.socket.ready(Interest::WRITABLE).await
+        self.ready(Interest::WRITABLE).await
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -238,7 +238,7 @@ impl Handler {
         connection: OwnedFd,
         time: Duration,
     ) -> Result<(), RequestError> {
-        let transport = Transport::Stream(Stream::new(connection.into(), None));
+        let transport = Transport::Stream(Stream::new(connection.into(), None, None));
         self.call_with(server, UnixAddress::Unnamed, transport, time)
     }
 

@@ -16,7 +16,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::block_on::block_on_until;
 use crate::error::{Cause, Limit, Phase};
-use crate::request::Waits;
+use crate::request::{MinRate, Waits};
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Limits {
     pub cpu_time: Option<Duration>,
     /// How long one `recv` or `send` may wait for the client (300 s).
     pub idle_time: Option<Duration>,
+    /// How fast the client must be while the handler waits for it (any rate). Beside `idle_time` it ends
+    /// clients that send or take a byte now and then.
+    pub min_rate: Option<MinRate>,
     /// Requests that may be open at once (1,000). The engine's pools are sized from it; beyond it new
     /// connections wait in the listen queue.
     pub max_requests: usize,
@@ -56,6 +59,7 @@ impl Default for Limits {
             request_time: Some(Duration::from_secs(3600)),
             cpu_time: Some(Duration::from_secs(10)),
             idle_time: Some(Duration::from_secs(300)),
+            min_rate: None,
             max_requests: 1000,
             reuse: 1,
         }

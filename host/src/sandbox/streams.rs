@@ -151,7 +151,8 @@ impl OutputStream for Wfile {
             Transport::Datagram(_) => Ok(WRITE_MAX),
             Transport::Stream(stream) => {
                 let is_all_sent = stream.send_unsent().map_err(stream_error)?;
-                Ok(if is_all_sent && stream.is_writable() { WRITE_MAX } else { 0 })
+                let is_ready = is_all_sent && stream.is_writable().map_err(stream_error)?;
+                Ok(if is_ready { WRITE_MAX } else { 0 })
             }
         }
     }

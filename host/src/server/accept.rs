@@ -9,8 +9,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::admission::Admission;
+use crate::clients::{Clients, Refusal};
 use crate::error::ServeError;
 use crate::listener::{Incoming, Listener};
+use crate::log_limit::LogLimit;
 use crate::request::{Request, Waits};
 use crate::slot::Slot;
 use crate::wake::{Wake, poll_until};
@@ -18,21 +20,20 @@ use crate::wake::{Wake, poll_until};
 /// How long accepting pauses when the system has run out of something, unless a request ends before.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The same trouble is not logged again for so long.
-const LOG_EVERY: Duration = Duration::from_secs(5);
-
 /// Takes requests from a listener while there is room for them.
 #[derive(Debug)]
 pub(super) struct Acceptor<'a> {
     listener: &'a Listener,
+    clients: &'a Clients,
     admission: &'a Arc<Admission>,
     slot: &'a Slot,
     wake: &'a Arc<Wake>,
     is_stopped: &'a AtomicBool,
     waits: Waits,
+    /// Accepted, and not turned away, but there is no room for it yet.
+    newcomer: Option<Request>,
     said_full: LogLimit,
     said_exhausted: LogLimit,
-    said_too_large: LogLimit,
 }
 
 /// What came of waiting.
@@ -46,14 +47,15 @@ pub(super) enum Accepted {
 impl<'a> Acceptor<'a> {
     pub(super) fn new(
         listener: &'a Listener,
+        clients: &'a Clients,
         admission: &'a Arc<Admission>,
         slot: &'a Slot,
         wake: &'a Arc<Wake>,
         is_stopped: &'a AtomicBool,
         waits: Waits,
     ) -> Self {
-        let (said_full, said_exhausted, said_too_large) = Default::default();
-        Self { listener, admission, slot, wake, is_stopped, waits, said_full, said_exhausted, said_too_large }
+        let (newcomer, said_full, said_exhausted) = Default::default();
+        Self { listener, clients, admission, slot, wake, is_stopped, waits, newcomer, said_full, said_exhausted }
     }
 
     /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.
@@ -62,47 +64,79 @@ impl<'a> Acceptor<'a> {
             if self.is_stopped.load(SeqCst) {
                 return Ok(Accepted::Stopped);
             }
-            let Some(permit) = self.admission.admit(self.wake) else {
-                self.said_full.run(|| {
-                    let max = self.admission.max();
-                    tracing::warn!(
-                        "{max} requests are open, the most allowed: new ones wait in the listen queue"
-                    );
-                });
-                if !self.wait(false, deadline)? {
-                    return Ok(Accepted::TimedOut);
+            let permit = self.admission.admit(self.wake);
+            if permit.is_none() {
+                self.say_full();
+            }
+            // Without room only those are accepted who may be turned away at once; the first who is not stays
+            // here, and the rest in the listen queue.
+            let may_look = self.newcomer.is_none() && (permit.is_some() || self.clients.are_choosy());
+            if may_look {
+                match self.look() {
+                    Ok(Look::Newcomer(request)) => self.newcomer = Some(*request),
+                    Ok(Look::TurnedAway) if deadline.is_some_and(|at| Instant::now() >= at) => {
+                        return Ok(Accepted::TimedOut);
+                    }
+                    Ok(Look::TurnedAway) => continue,
+                    Ok(Look::Nobody) => {}
+                    Err(error) => {
+                        drop(permit);
+                        self.recover(error, deadline)?;
+                        continue;
+                    }
                 }
-                continue;
-            };
-            match self.listener.get_request() {
-                Ok(Incoming::Request(mut request)) => {
+            }
+            match (self.newcomer.take(), permit) {
+                (Some(mut request), Some(permit)) => {
                     request.permit = Some(permit);
                     request.waits = self.waits;
                     request.version = Some(self.slot.take());
                     return Ok(Accepted::Request(Arc::new(request)));
                 }
-                Ok(Incoming::Nothing) => {
-                    drop(permit);
-                    if !self.wait(true, deadline)? {
-                        return Ok(Accepted::TimedOut);
-                    }
-                }
-                Ok(Incoming::TooLarge { client_address, length }) => self.said_too_large.run(|| {
-                    tracing::warn!(client = %client_address, "dropped a datagram of {length} bytes, above max_packet_size");
-                }),
-                Err(error) => {
-                    drop(permit);
-                    self.recover(error, deadline)?;
-                }
+                (newcomer, _) => self.newcomer = newcomer,
+            }
+            if !self.wait(may_look && self.newcomer.is_none(), deadline)? {
+                return Ok(Accepted::TimedOut);
             }
         }
     }
 
+    /// Takes what the listener has and turns away who is not to be served; never blocks.
+    fn look(&self) -> io::Result<Look> {
+        // Counted before the client sees a close.
+        let refused = |refusal, client: &_| self.clients.refusals().note(&refusal, client);
+        match self.listener.get_request()? {
+            Incoming::Nothing => return Ok(Look::Nobody),
+            Incoming::Request(mut request) => match self.clients.admit(&mut request) {
+                Ok(()) => return Ok(Look::Newcomer(Box::new(request))),
+                Err(refusal) => refused(refusal, request.client_address()),
+            },
+            Incoming::TooLarge { client_address, length } => {
+                refused(Refusal::TooLarge(length), &client_address);
+            }
+            Incoming::BadProxyHeader { request, reason } => {
+                refused(Refusal::ProxyHeader(reason), request.client_address());
+            }
+        }
+        Ok(Look::TurnedAway)
+    }
+
+    fn say_full(&mut self) {
+        self.said_full.run(|_| {
+            let max = self.admission.max();
+            tracing::warn!("{max} requests are open, the most allowed: new ones wait in the listen queue");
+        });
+    }
+
     /// Waits until there is something to look at; `false` if the deadline passes first.
-    fn wait(&self, has_room: bool, deadline: Option<Instant>) -> Result<bool, ServeError> {
-        let mut fds = [PollFd::new(self.wake, PollFlags::IN), PollFd::new(self.listener, PollFlags::IN)];
-        let fds = if has_room { &mut fds[..] } else { &mut fds[..1] };
-        let is_ready = poll_until(fds, deadline).map_err(ServeError::Listener)?;
+    fn wait(&self, may_look: bool, deadline: Option<Instant>) -> Result<bool, ServeError> {
+        let listener = self.listener.ready_fd();
+        let mut fds =
+            [PollFd::new(self.wake, PollFlags::IN), PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+        let fds = if may_look { &mut fds[..] } else { &mut fds[..1] };
+        let look_at = self.listener.next_deadline().filter(|_| may_look);
+        let until = [deadline, look_at].into_iter().flatten().min();
+        let is_ready = poll_until(fds, until).map_err(ServeError::Listener)? || until != deadline;
         if fds[0].revents().contains(PollFlags::IN) {
             self.wake.clear();
         }
@@ -113,7 +147,7 @@ impl<'a> Acceptor<'a> {
     fn recover(&mut self, error: io::Error, deadline: Option<Instant>) -> Result<(), ServeError> {
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                self.said_exhausted.run(|| {
+                self.said_exhausted.run(|_| {
                     tracing::error!(
                         "cannot accept: {error}; accepting again as open requests end (raise `ulimit -n` or \
                          lower --max-requests)"
@@ -137,15 +171,18 @@ impl<'a> Acceptor<'a> {
     }
 }
 
-/// Lets a message through once in a while.
-#[derive(Debug, Default)]
-struct LogLimit(Option<Instant>);
-
-impl LogLimit {
-    fn run(&mut self, log: impl FnOnce()) {
-        if self.0.is_none_or(|last| last.elapsed() >= LOG_EVERY) {
-            self.0 = Some(Instant::now());
-            log();
+/// A newcomer that found no room is there for whoever accepts next.
+impl Drop for Acceptor<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.newcomer.take() {
+            self.listener.put_back(request);
         }
     }
+}
+
+/// What there was to look at.
+enum Look {
+    Newcomer(Box<Request>),
+    TurnedAway,
+    Nobody,
 }

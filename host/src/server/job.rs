@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Core;
 use super::open::OpenGuard;
 use crate::block_on::block_on;
+use crate::clients::Refusal;
 use crate::error::{Cause, Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::Watch;
@@ -61,8 +62,9 @@ impl Job {
         &self.taken.version
     }
 
-    /// Closes the request unserved.
+    /// Closes the request unserved, since the system has no thread or process for it.
     pub(crate) fn refuse(self, reason: &str) {
+        self.core.clients.refusals().count(&Refusal::NoThread);
         self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned())));
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NoHooks, ServerHooks};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::clients::ClientLimits;
 use crate::concurrency::Concurrency;
 use crate::listener::SocketOptions;
 
@@ -16,6 +17,8 @@ pub struct ServerOptions {
     pub name: Option<String>,
     /// Where requests are served.
     pub concurrency: Concurrency,
+    /// Whom it serves, how many of them at once, and how often.
+    pub clients: ClientLimits,
     /// How its socket is made.
     pub socket: SocketOptions,
     /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
@@ -32,6 +35,7 @@ impl Default for ServerOptions {
         Self {
             name: None,
             concurrency: Concurrency::default(),
+            clients: ClientLimits::default(),
             socket: SocketOptions::default(),
             timeout: None,
             bind_and_activate: true,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::thread;
 use std::time::Duration;
@@ -31,6 +31,14 @@ impl Client {
         }
         client.socket.connect(&sockaddr(address))?;
         Ok(client)
+    }
+
+    /// From another address of this machine's own network.
+    pub fn connect_from(source: Ipv4Addr, address: &ServeAddress) -> Self {
+        let client = Self::unbound(address).unwrap();
+        client.socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        client.socket.connect(&sockaddr(address)).unwrap();
+        client
     }
 
     /// Without a name that a Unix datagram server could answer.

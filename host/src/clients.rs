@@ -1,0 +1,137 @@
+//! Who may be a client, how many of them at once, and how often: what is asked of a newcomer right after it was
+//! accepted, before it costs a place, a thread or an instance.
+//!
+//! ```text
+//!  allow, deny ─▶ open from one source ─▶ rate of one source ─▶ rate of all ─▶ a place, kept until the request ends
+//! ```
+//!
+//! Each question costs the same however many sources there are. What is known of a source takes bounded room, so
+//! that made-up sources cannot fill the memory.
+
+mod networks;
+mod proxies;
+mod rate;
+mod recent;
+mod refused;
+mod source;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub use networks::{NetworkError, Networks};
+pub use proxies::Proxies;
+pub use rate::{Rate, RateError};
+pub use refused::Refused;
+pub(crate) use refused::{Refusal, Refusals};
+pub(crate) use source::Place;
+
+use crate::request::Request;
+use rate::{Allowance, NoneLeft};
+use recent::Recent;
+use source::{OpenBySource, Source};
+
+/// What a server asks of its clients. By default it takes any, and as many as there is room for.
+///
+/// A client that is refused sees its connection closed, or gets no reply to its datagram, and is counted in
+/// [`Server::refused`](crate::Server::refused).
+#[derive(Clone, Debug, Default)]
+pub struct ClientLimits {
+    /// How many requests of this server may be open at once. More wait in the listen queue, as beyond
+    /// [`Limits::max_requests`](crate::Limits), which is for all servers of a sandbox together.
+    pub max_connections: Option<usize>,
+    /// How many of them may come from one source: an IPv4 address, an IPv6 network of 64 bits, a user on a Unix
+    /// socket. More are refused.
+    pub max_connections_per_ip: Option<usize>,
+    /// How often a request may come, from all sources together. Those beyond are refused.
+    pub connection_rate: Option<Rate>,
+    /// How often a request may come from one source. Those beyond are refused.
+    pub connection_rate_per_ip: Option<Rate>,
+    /// If there are any, only internet clients in one of these networks are served.
+    pub allow: Networks,
+    /// Internet clients in one of these networks are refused, unless a smaller network allows them.
+    pub deny: Networks,
+    /// Stream servers: whose connections begin with a PROXY protocol header, of version 1 or 2. The client's
+    /// address is the one that it carries, also for the limits above. From anybody else a header is data.
+    pub proxy_protocol: Proxies,
+}
+
+/// Keeps a server's [`ClientLimits`].
+#[derive(Debug)]
+pub(crate) struct Clients {
+    limits: ClientLimits,
+    refusals: Arc<Refusals>,
+    open: Arc<OpenBySource>,
+    /// What times are counted from.
+    epoch: Instant,
+    rates: Mutex<Rates>,
+}
+
+/// What was used of the rates.
+#[derive(Debug)]
+struct Rates {
+    all: Allowance,
+    by_source: Recent<Source, Allowance>,
+}
+
+impl Clients {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
+        Self {
+            limits,
+            refusals: Arc::default(),
+            open: Arc::default(),
+            epoch: Instant::now(),
+            rates: Mutex::new(Rates { all: Allowance::default(), by_source: Recent::default() }),
+        }
+    }
+
+    /// Whether a newcomer may be turned away for who it is; if not, there is no sense in looking at one for which
+    /// there is no room.
+    pub(crate) fn are_choosy(&self) -> bool {
+        let limits = &self.limits;
+        limits.max_connections_per_ip.is_some()
+            || limits.connection_rate.is_some()
+            || limits.connection_rate_per_ip.is_some()
+            || !limits.allow.is_empty()
+            || !limits.deny.is_empty()
+    }
+
+    /// Whom this server has turned away.
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
+    }
+
+    /// Gives a newcomer its place, or says why it gets none. One that has its place keeps it.
+    pub(crate) fn admit(&self, request: &mut Request) -> Result<(), Refusal> {
+        if request.place.is_some() || !self.are_choosy() {
+            return Ok(());
+        }
+        let client = request.client_address();
+        if !networks::is_allowed(&self.limits.allow, &self.limits.deny, client) {
+            return Err(Refusal::Denied);
+        }
+        let source = Source::of(client, request.unix_credentials());
+        let place = match (source, self.limits.max_connections_per_ip) {
+            (Some(source), Some(max)) => {
+                Some(OpenBySource::enter(&self.open, source, max).ok_or(Refusal::OpenPerIp(max))?)
+            }
+            _ => None,
+        };
+        self.take_from_rates(source)?;
+        request.place = place;
+        Ok(())
+    }
+
+    /// One that is refused by its own rate takes nothing from that of all.
+    fn take_from_rates(&self, source: Option<Source>) -> Result<(), Refusal> {
+        let now = self.epoch.elapsed();
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(source), Some(rate)) = (source, self.limits.connection_rate_per_ip) {
+            let allowance = rates.by_source.entry(source);
+            allowance.take(rate, now).map_err(|NoneLeft| Refusal::RatePerIp(rate))?;
+        }
+        if let Some(rate) = self.limits.connection_rate {
+            rates.all.take(rate, now).map_err(|NoneLeft| Refusal::Rate(rate))?;
+        }
+        Ok(())
+    }
+}
