@@ -88,7 +88,7 @@ impl<'a> Acceptor<'a> {
             }
             match (self.newcomer.take(), permit) {
                 (Some(mut request), Some(permit)) => {
-                    request.permit = Some(permit);
+                    request.permit = Some(permit.in_use());
                     request.waits = self.waits;
                     request.version = Some(self.slot.take());
                     return Ok(Accepted::Request(Arc::new(request)));
@@ -153,7 +153,7 @@ impl<'a> Acceptor<'a> {
                          lower --max-requests)"
                     );
                 });
-                self.admission.wake_on_leave(self.wake);
+                self.admission.wake_on_end(self.wake);
                 let pause = Instant::now() + PAUSE;
                 self.wait(false, Some(deadline.map_or(pause, |at| at.min(pause))))?;
                 Ok(())
