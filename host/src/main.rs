@@ -2,6 +2,7 @@
 
 mod cli;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +11,8 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("plugsock: error: {error:#}");
+            // Whoever started it may have closed its standard error.
+            let _ = writeln!(std::io::stderr(), "plugsock: error: {error:#}");
             ExitCode::FAILURE
         }
     }
