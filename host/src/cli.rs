@@ -5,6 +5,7 @@ mod capacity;
 mod check;
 mod clients;
 mod helper_process;
+mod inherited;
 mod keys;
 mod log;
 mod options;

@@ -56,7 +56,7 @@ pub use error::{
     BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
 };
 pub use helper_process::become_helper_process_if_asked;
-pub use listener::{SocketOptions, UnixSocketOptions};
+pub use listener::{SocketOptions, UnixSocketOptions, server_type_of};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, Import, Inspection, Limits,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
 pub use unix::UnixSocketOptions;
 
-use socket2::{Domain, Type};
+use socket2::{Domain, SockRef, Type};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::clients::Proxies;
@@ -140,11 +140,11 @@ impl Listener {
         server_type: ServerType,
         options: &SocketOptions,
     ) -> Result<Self, BindError> {
-        let socket = socket2::Socket::from(socket);
-        let found = server_type_of(&socket)?;
+        let found = socket_type(&SockRef::from(&socket))?;
         if found != Some(server_type) {
             return Err(BindError::WrongSocket { wanted: server_type, found });
         }
+        let socket = socket2::Socket::from(socket);
         Ok(Self::new(server_type, socket, None, options)?)
     }
 
@@ -268,8 +268,17 @@ impl AsFd for Listener {
     }
 }
 
+/// Which server can serve a socket as it is, listening if it is a stream's; `None` if none can. For
+/// [`Server::from_socket`](crate::Server::from_socket).
+pub fn server_type_of(socket: impl AsFd) -> io::Result<Option<ServerType>> {
+    let socket = SockRef::from(&socket);
+    let server_type = socket_type(&socket)?;
+    let is_ready = server_type.is_some_and(ServerType::is_datagram) || socket.is_listener()?;
+    Ok(server_type.filter(|_| is_ready))
+}
+
 /// Which server type can use a socket; `None` if none can.
-fn server_type_of(socket: &socket2::Socket) -> io::Result<Option<ServerType>> {
+fn socket_type(socket: &socket2::Socket) -> io::Result<Option<ServerType>> {
     let is_inet = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
     let is_unix = socket.domain()? == Domain::UNIX;
     Ok(match socket.r#type()? {

@@ -171,6 +171,11 @@ impl Predecessor {
         Some(self.sockets.remove(index).1)
     }
 
+    /// The sockets that nobody has asked for by their addresses.
+    pub fn rest(&mut self) -> impl Iterator<Item = (ServeAddress, HandedSocket)> {
+        self.sockets.drain(..).filter_map(|(address, socket)| Some((address.parse().ok()?, socket)))
+    }
+
     /// The slot of this name, if there was one.
     pub fn slot(&self, name: &str) -> Option<&HandedSlot> {
         self.slots.iter().find(|slot| slot.name == name)

@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use plugsock::{ClientLimits, Refused, ServerOptions, ServerType};
 
 use crate::harness::{
     Case, Client, Host, PATIENCE, Running, STRATEGIES, for_each_strategy, guest, pattern, plugin, sandbox,
+    wait_until,
 };
 
 /// Whose limits are reached.
@@ -230,12 +231,4 @@ fn refusals_do_not_flood_the_log() {
     let lines = host.log.lines_with("refused: its network is not allowed");
     assert!((1..=5).contains(&lines.len()), "{lines:?}");
     assert!(lines[0].contains("client=127.0.0.1:"), "{lines:?}");
-}
-
-fn wait_until(is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        thread::sleep(Duration::from_millis(1));
-    }
 }

@@ -2,6 +2,7 @@
 //! matrix of server types and strategies.
 
 mod client;
+mod faults;
 mod host;
 mod matrix;
 mod process;
@@ -9,9 +10,11 @@ mod recorder;
 mod server;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use client::Client;
+pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, plugsock, run};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use process::{children, is_running, status};
@@ -50,6 +53,15 @@ fn component(directory: &str, name: &str) -> String {
 /// Bytes that show when some are lost, doubled or swapped.
 pub fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64).map(|index| (index.wrapping_mul(0x9e37_79b9) >> 8) as u8).collect()
+}
+
+/// Waits for what nothing tells of.
+pub fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        thread::yield_now();
+    }
 }
 
 /// Whether a program is there; says so if not, since the test is then skipped.

@@ -1,5 +1,5 @@
 //! Sockets that were bound before the start, by systemd or another that speaks its protocol: descriptors from 3
-//! on, as many as `LISTEN_FDS` says, meant for the process `LISTEN_PID`, named by `LISTEN_FDNAMES`.
+//! on, as many as `LISTEN_FDS` says, meant for the process `LISTEN_PID`.
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -16,8 +16,6 @@ const VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 pub struct Inherited {
     pub socket: OwnedFd,
     pub server_type: ServerType,
-    /// What whoever bound it calls it.
-    pub name: Option<String>,
 }
 
 /// Takes the sockets that were bound for this process: all, or none if one of them cannot be served.
@@ -25,28 +23,27 @@ pub struct Inherited {
 /// The variables are gone afterwards, so that no child takes them for its own. To be called before there is a
 /// second thread.
 pub fn take() -> anyhow::Result<Vec<Inherited>> {
-    let [count, pid, names] = VARIABLES.map(|name| std::env::var(name).ok());
+    let [count, pid] = ["LISTEN_FDS", "LISTEN_PID"].map(|name| std::env::var(name).ok());
     for name in VARIABLES {
         // SAFETY: no other thread reads the environment, since there is none yet.
         unsafe { std::env::remove_var(name) };
     }
     let (Some(count), Some(pid)) = (count, pid) else { return Ok(Vec::new()) };
     if pid.parse() != Ok(std::process::id()) {
-        tracing::warn!("the sockets in LISTEN_FDS are for process {pid}, not for this one: they are left alone");
+        tracing::warn!(
+            "the sockets in LISTEN_FDS are for process {pid}, not for this one: they are left alone"
+        );
         return Ok(Vec::new());
     }
-    let count: u16 = count.parse().with_context(|| format!("LISTEN_FDS is no number of sockets: '{count}'"))?;
-    let names = names.unwrap_or_default();
-    let names = names.split(':').map(Some).chain(std::iter::repeat(None));
+    let count: u16 =
+        count.parse().with_context(|| format!("LISTEN_FDS is no number of sockets: '{count}'"))?;
     let fds = FIRST..FIRST + RawFd::from(count);
     let types: Vec<ServerType> = fds.clone().map(check).collect::<Result<_, _>>()?;
-    let inherited = fds.zip(types).zip(names).map(|((fd, server_type), name)| {
+    let inherited = fds.zip(types).map(|(fd, server_type)| {
         // SAFETY: `check` found it open, it was passed to this process to own, and nobody else has been told.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        // What systemd says where there is no name.
-        let name = name.filter(|name| !["", "unknown"].contains(name)).map(str::to_owned);
-        Ok(Inherited { socket, server_type, name })
+        Ok(Inherited { socket, server_type })
     });
     inherited.collect()
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
-use plugsock::{Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError, Swapped};
+use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
+use plugsock::{
+    Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError, Swapped,
+};
 use signal_hook::consts::SIGTERM;
 
 use super::progress::spin_while;
@@ -83,6 +85,22 @@ impl Running {
         let slot = Slot::beginning_with(generation, handler, options)?;
         self.plugs.push(Plug { slot: slot.clone(), file });
         Ok(slot)
+    }
+
+    /// Serves an address, with the socket that the process before this one had for it, if there was one.
+    pub fn serve(
+        &mut self,
+        asked: ServeAddress,
+        handed: Option<HandedSocket>,
+        slot: &Slot,
+        options: ServerOptions,
+    ) -> anyhow::Result<()> {
+        let server = match handed {
+            Some(socket) => Server::take_over(socket, asked.server_type(), slot.clone(), options)?,
+            None => Server::bind(&asked, slot.clone(), options)?,
+        };
+        self.servers.push(Bound { asked, server: Arc::new(server) });
+        Ok(())
     }
 
     /// Loads every handler again.

@@ -1,5 +1,6 @@
 //! `plugsock serve`: binds addresses and serves them with a handler until a signal.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOpti
 use super::capacity;
 use super::clients::ClientArgs;
 use super::helper_process::HelperProcess;
+use super::inherited::{self, Inherited};
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
 use super::running::{Bound, Running};
 use super::signals;
 use super::swapping::SwapArgs;
-use super::targets::sort_targets;
+use super::targets::{default_address, sort_targets};
 
 /// Serve addresses with a handler
 ///
@@ -60,6 +62,8 @@ const EXAMPLES: &str = "Examples:
   plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
   plugsock serve tcp://:7 udp://:7 echo.wasm tcp://:79 finger.wasm --watch
+
+Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
 SIGHUP loads the handlers' files again; the old versions serve until the new ones are ready, and on if they are
@@ -146,6 +150,7 @@ impl Serve {
         let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
         self.log.init();
         plugsock::become_helper_process_if_asked();
+        let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
         let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
@@ -153,6 +158,13 @@ impl Serve {
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let concurrency = self.serving.concurrency(&self.log);
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
+        let options = || ServerOptions {
+            concurrency: concurrency.clone(),
+            timeout: self.serving.timeout.0,
+            clients: self.clients.limits(),
+            socket: self.socket.options(),
+            ..ServerOptions::default()
+        };
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = std::env::current_exe().context("cannot tell where this program lies")?;
         let mut running = Running { servers, plugs, shutdown_timeout, executable };
@@ -161,20 +173,20 @@ impl Serve {
             let slot =
                 running.plug(&sandbox, target.handler, self.swapping.slot_options(), predecessor.as_ref())?;
             for asked in target.addresses {
-                let options = ServerOptions {
-                    concurrency: concurrency.clone(),
-                    timeout: self.serving.timeout.0,
-                    clients: self.clients.limits(),
-                    socket: self.socket.options(),
-                    ..ServerOptions::default()
-                };
                 let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(&asked));
-                let server = match handed {
-                    Some(socket) => Server::take_over(socket, asked.server_type(), slot.clone(), options)?,
-                    None => Server::bind(&asked, slot.clone(), options)?,
-                };
-                running.servers.push(Bound { asked, server: Arc::new(server) });
+                running.serve(asked, handed, &slot, options())?;
             }
+        }
+        let slot = running.plugs[0].slot.clone();
+        for Inherited { socket, server_type } in inherited {
+            let server = Arc::new(Server::from_socket(socket, server_type, slot.clone(), options())?);
+            running.servers.push(Bound { asked: server.address(), server });
+        }
+        for (asked, socket) in predecessor.iter_mut().flat_map(Predecessor::rest) {
+            running.serve(asked, Some(socket), &slot, options())?;
+        }
+        if running.servers.is_empty() {
+            running.serve(default_address(), None, &slot, options())?;
         }
         self.privileges.drop()?;
         for Bound { server, .. } in &running.servers {
@@ -185,7 +197,11 @@ impl Serve {
         }
         for Bound { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
-            println!("ready {} {} {} {concurrency}", server.address(), handler.name(), handler.digest());
+            let (address, name, digest) = (server.address(), handler.name(), handler.digest());
+            let ready = format!("ready {address} {name} {digest} {concurrency}\n");
+            if let Err(error) = std::io::stdout().write_all(ready.as_bytes()) {
+                tracing::warn!("cannot write the ready line: {error}");
+            }
         }
         if let Some(predecessor) = predecessor {
             predecessor

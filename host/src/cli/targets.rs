@@ -15,6 +15,11 @@ pub struct Target {
     pub handler: Option<PathBuf>,
 }
 
+/// What is served where there is nothing else to serve.
+pub fn default_address() -> ServeAddress {
+    DEFAULT_ADDRESS.parse().expect("it is well-formed")
+}
+
 /// Sorts a command line's addresses and handlers: a handler serves the addresses before it, and if it is the
 /// only one those after it too.
 pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<Target>, clap::Error> {
@@ -34,14 +39,13 @@ pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<
     }
     if let [only] = &mut sorted[..] {
         only.addresses.append(&mut addresses);
-        if only.addresses.is_empty() {
-            only.addresses.push(DEFAULT_ADDRESS.parse().expect("the default address is well-formed"));
-        }
     }
     if let Some(address) = addresses.first() {
         return Err(wrong(format!("{address} has no handler: name one after it")));
     }
-    if let Some(idle) = sorted.iter().find(|target| target.addresses.is_empty()) {
+    if sorted.len() > 1
+        && let Some(idle) = sorted.iter().find(|target| target.addresses.is_empty())
+    {
         let handler = idle.handler.as_deref().unwrap_or(Path::new("echo")).display();
         return Err(wrong(format!(
             "of several handlers {handler} has no address: name what each serves before it"

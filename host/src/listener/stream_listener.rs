@@ -21,7 +21,7 @@ pub(super) struct StreamListener {
     /// What accepted sockets have for timeouts from the start, and how fast their clients must be.
     pace: OnceLock<(Option<Duration>, Option<MinRate>)>,
     /// What takes the headers off connections that begin with one, if any do.
-    proxy_headers: OnceLock<ProxyHeaders>,
+    proxy_headers: OnceLock<Box<ProxyHeaders>>,
 }
 
 impl StreamListener {
@@ -56,16 +56,16 @@ impl StreamListener {
     }
 
     pub(super) fn trust(&self, proxies: Proxies) -> io::Result<()> {
-        let _ = self.proxy_headers.set(ProxyHeaders::new(proxies, self.socket.as_fd())?);
+        let _ = self.proxy_headers.set(Box::new(ProxyHeaders::new(proxies, self.socket.as_fd())?));
         Ok(())
     }
 
     pub(super) fn ready_fd(&self) -> BorrowedFd<'_> {
-        self.proxy_headers.get().map_or(self.socket.as_fd(), ProxyHeaders::ready_fd)
+        self.proxy_headers.get().map_or(self.socket.as_fd(), |headers| headers.ready_fd())
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.proxy_headers.get().and_then(ProxyHeaders::next_deadline)
+        self.proxy_headers.get().and_then(|headers| headers.next_deadline())
     }
 
     /// The next connection, as far as it is known whose it is; never blocks.

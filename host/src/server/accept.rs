@@ -55,7 +55,18 @@ impl<'a> Acceptor<'a> {
         waits: Waits,
     ) -> Self {
         let (newcomer, said_full, said_exhausted) = Default::default();
-        Self { listener, clients, admission, slot, wake, is_stopped, waits, newcomer, said_full, said_exhausted }
+        Self {
+            listener,
+            clients,
+            admission,
+            slot,
+            wake,
+            is_stopped,
+            waits,
+            newcomer,
+            said_full,
+            said_exhausted,
+        }
     }
 
     /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.

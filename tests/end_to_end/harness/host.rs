@@ -222,14 +222,19 @@ impl Host {
     }
 
     /// Like [`serve`](Self::serve) with a `plugsock` command that was prepared in some way.
-    pub fn serve_by<S: AsRef<str>>(mut command: Command, args: &[S]) -> Self {
+    pub fn serve_by<S: AsRef<str>>(command: Command, args: &[S]) -> Self {
         let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
+        let addresses = args.iter().filter(|arg| arg.contains("://")).count().max(1);
+        Self::serve_sockets(command, addresses, &args)
+    }
+
+    /// Like [`serve_by`](Self::serve_by) with as many sockets to serve, some of which the command inherits.
+    pub fn serve_sockets(mut command: Command, count: usize, args: &[&str]) -> Self {
         command.arg("serve");
         if !args.iter().any(|arg| arg.contains("-cache")) {
             command.arg("--cache-dir").arg(cache_dir());
         }
-        let process = Running::start(command.args(&args));
-        let count = args.iter().filter(|arg| arg.contains("://")).count().max(1);
+        let process = Running::start(command.args(args));
         let ready: Vec<String> = process.stdout.iter().take(count).collect();
         let addresses: Vec<_> = ready.iter().filter_map(|line| address(line)).collect();
         assert_eq!(addresses.len(), count, "not ready: {ready:?}\n{}", process.log.text());

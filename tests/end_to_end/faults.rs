@@ -1,0 +1,227 @@
+//! What befalls a host from its surroundings: it goes on serving, and says what is wrong.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Client, Fault, Faults, Host, cache_dir, for_each_strategy, is_installed, plugin, plugsock, wait_until,
+};
+
+const TCP: &str = "tcp://127.0.0.1:0";
+const DAY: i64 = 24 * 60 * 60;
+
+fn greeted(host: &Host) -> Client {
+    let client = host.connect();
+    client.send(b"a");
+    assert_eq!(client.recv_exact(1), b"a");
+    client
+}
+
+/// O13: no deadline comes early when the wall clock jumps, and none late.
+#[test]
+fn deadlines_do_not_follow_the_wall_clock() {
+    for_each_strategy(|strategy| {
+        for offset in [DAY, -DAY] {
+            let args = [TCP, "--concurrency", strategy];
+            let times = ["--request-time", "1h", "--idle-timeout", "1h", "--min-rate", "1/s:1h"];
+            let Some((faults, host)) = Faults::serve(&[&args[..], &times].concat()) else { return };
+            let client = greeted(&host);
+            faults.set(Fault::ClockOffset, offset);
+            assert_eq!(client.exchange(b"not early"), b"not early");
+            let Some((faults, host)) = Faults::serve(&[&args[..], &["--idle-timeout", "500ms"]].concat())
+            else {
+                return;
+            };
+            let client = greeted(&host);
+            faults.set(Fault::ClockOffset, offset);
+            assert!(client.is_closed());
+            // The clock did jump, as far as the host can see.
+            let line = host.log.wait_for("client went or fell silent");
+            let is_today = |line: &str| line.starts_with(&today());
+            assert!(!is_today(&line), "{line}");
+        }
+    });
+}
+
+/// The date, as the log begins with it.
+fn today() -> String {
+    let printed = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().unwrap();
+    String::from_utf8(printed.stdout).unwrap().trim_end().to_owned()
+}
+
+/// A request for which there is no thread or process is closed, and those that are open go on.
+#[test]
+fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
+    for (strategy, fault, said) in
+        [("threading", Fault::NoThreads, "no thread for it"), ("forking", Fault::NoForks, "cannot fork")]
+    {
+        let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", strategy]) else { return };
+        let open = greeted(&host);
+        faults.set(fault, 1);
+        for _ in 0..5 {
+            assert!(host.connect().is_closed(), "{strategy}");
+        }
+        host.log.wait_for_count(said, 5);
+        faults.set(fault, 0);
+        assert_eq!(host.ask(b"hello"), b"hello");
+        assert_eq!(open.exchange(b"b"), b"b");
+    }
+}
+
+/// C10: the whole system has no more files. The host asks a few times a second, and goes on by itself.
+#[test]
+fn without_files_in_the_system_the_host_waits() {
+    for_each_strategy(|strategy| {
+        let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", strategy]) else { return };
+        assert_eq!(host.ask(b"hello"), b"hello");
+        faults.set(Fault::NoFiles, 1);
+        let waiting = host.connect();
+        waiting.send(b"later");
+        host.log.wait_for("cannot accept: ");
+        let (since, asked, spent) = (Instant::now(), faults.get(Fault::Accepts), cpu_time(&host));
+        // Nothing tells of what does not happen: only some time without it.
+        std::thread::sleep(Duration::from_secs(1));
+        let (asked, spent) = (faults.get(Fault::Accepts) - asked, cpu_time(&host) - spent);
+        let seconds = since.elapsed().as_secs_f64();
+        assert!((asked as f64) < 20.0 * seconds, "asked {asked} times in {seconds} s");
+        assert!(spent.as_secs_f64() < 0.05 * seconds + 0.02, "used {spent:?} in {seconds} s");
+        faults.set(Fault::NoFiles, 0);
+        assert_eq!(waiting.exchange(b""), b"later");
+    });
+}
+
+/// User and system time of all threads of a host.
+fn cpu_time(host: &Host) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", host.pid().as_raw_nonzero())).unwrap();
+    // `PID (NAME) STATE …`, and a name may have spaces. The clock has 100 ticks a second.
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(10 * ticks)
+}
+
+/// A host whose log and ready line go where nothing can be written.
+#[test]
+fn a_full_disk_for_the_log_ends_nothing() {
+    for_each_strategy(|strategy| {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let mut command = plugsock();
+        command
+            .args(["serve", &format!("unix://{}", socket.display()), "--concurrency", strategy])
+            .args(["--log-level", "debug", "--cache-dir"])
+            .arg(cache_dir())
+            .stdout(full())
+            .stderr(full());
+        let mut host = command.spawn().unwrap();
+        let _killed = KillOnDrop(rustix::process::Pid::from_child(&host));
+        let address = format!("unix://{}", socket.display()).parse().unwrap();
+        wait_until(|| Client::try_connect(&address).is_ok());
+        for _ in 0..3 {
+            assert_eq!(Client::ask(&address, b"hello"), b"hello");
+            Client::connect(&address).reset();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&host), Signal::TERM).unwrap();
+        assert!(host.wait().unwrap().success());
+    });
+}
+
+struct KillOnDrop(rustix::process::Pid);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = rustix::process::kill_process(self.0, Signal::KILL);
+        }
+    }
+}
+
+/// O12: a handler that cannot be kept is served, and nothing half-written stays.
+#[test]
+fn a_full_disk_for_the_cache_costs_the_cache_alone() {
+    if !is_installed("unshare") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let small = |command: &mut Command| {
+        let path = directory.path().display();
+        let mount = format!("mount -t tmpfs -o size=64k none {path} && exec \"$0\" \"$@\"");
+        let user = if rustix::process::geteuid().is_root() { &[][..] } else { &["--map-root-user"] };
+        command.args(user).args(["--mount", "sh", "-c", &mount]);
+    };
+    let mut tried = Command::new("unshare");
+    small(&mut tried);
+    if !tried.arg("true").status().unwrap().success() {
+        eprintln!("skipped: this process may not mount");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    small(&mut command);
+    command.arg(plugsock().get_program());
+    let cache = directory.path().join("cache");
+    let host = Host::serve_by(command, &[TCP, &plugin("echo"), "--cache-dir", &cache.display().to_string()]);
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert!(host.log.wait_for("cannot keep the compiled handler").contains("No space left"));
+    // In the host's own view of the file system.
+    let seen = format!("/proc/{}/root{}", host.pid().as_raw_nonzero(), cache.display());
+    assert_eq!(std::fs::read_dir(seen).unwrap().count(), 0);
+}
+
+/// A cache that others write to at the same time, and badly.
+#[test]
+fn a_cache_that_is_spoilt_while_hosts_start_harms_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("cache");
+    let args = [TCP, &plugin("echo"), "--cache-dir", &cache.display().to_string()];
+    Host::serve(&args);
+    std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| (0..3).for_each(|_| assert_eq!(Host::serve(&args).ask(b"hello"), b"hello")))
+            })
+            .collect();
+        while starting.iter().any(|host| !host.is_finished()) {
+            entries(&cache).for_each(|entry| spoil(&entry));
+        }
+    });
+}
+
+fn entries(cache: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+    std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path())
+}
+
+/// Turns one byte of a file around, if it is still there.
+fn spoil(entry: &Path) {
+    use std::os::unix::fs::FileExt;
+    let Ok(file) = File::options().read(true).write(true).open(entry) else { return };
+    let at = file.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    if file.read_exact_at(&mut byte, at).is_ok() {
+        let _ = file.write_all_at(&[!byte[0]], at);
+    }
+}
+
+/// A host that was stopped goes on where it was; who waited meanwhile is served.
+#[test]
+fn a_stopped_host_goes_on() {
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&[TCP, "--concurrency", strategy]);
+        let open = greeted(&host);
+        host.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", host.pid().as_raw_nonzero());
+        wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+        open.send(b"b");
+        let waiting = host.connect();
+        waiting.send(b"later");
+        if strategy != "forking" {
+            assert!(open.has_nothing());
+        }
+        host.signal(Signal::CONT);
+        assert_eq!(open.exchange(b"c"), b"bc");
+        assert_eq!(waiting.exchange(b""), b"later");
+    });
+}

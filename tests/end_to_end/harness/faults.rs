@@ -1,0 +1,75 @@
+//! A host to which things happen that a test cannot do to a machine: its wall clock jumps, the system runs out of
+//! threads, processes or files.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::NamedTempFile;
+
+use super::{Host, plugsock};
+
+/// What can happen, in the order of `struct faults` in `preload/faults.c`.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    /// Seconds that the wall clock is ahead.
+    ClockOffset,
+    NoThreads,
+    NoForks,
+    NoFiles,
+    /// Not a fault: how often a connection was asked for while there were no files.
+    Accepts,
+}
+
+/// What happens to a host.
+pub struct Faults(NamedTempFile);
+
+impl Faults {
+    /// Serves with nothing wrong yet; `None` where there is no C compiler to make it so.
+    pub fn serve(args: &[&str]) -> Option<(Self, Host)> {
+        let library = library()?;
+        let control = NamedTempFile::new().unwrap();
+        control.as_file().set_len(4096).unwrap();
+        let mut command = plugsock();
+        command.env("LD_PRELOAD", library).env("PLUGSOCK_TEST_FAULTS", control.path());
+        Some((Self(control), Host::serve_by(command, args)))
+    }
+
+    pub fn set(&self, fault: Fault, value: i64) {
+        self.file().write_all_at(&value.to_ne_bytes(), 8 * fault as u64).unwrap();
+    }
+
+    pub fn get(&self, fault: Fault) -> i64 {
+        let mut bytes = [0; 8];
+        self.file().read_exact_at(&mut bytes, 8 * fault as u64).unwrap();
+        i64::from_ne_bytes(bytes)
+    }
+
+    fn file(&self) -> &File {
+        self.0.as_file()
+    }
+}
+
+/// The library to preload, compiled once.
+fn library() -> Option<&'static Path> {
+    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    LIBRARY.get_or_init(compile).as_deref()
+}
+
+fn compile() -> Option<PathBuf> {
+    if !super::is_installed("cc") {
+        return None;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("preload/faults.c");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Whole or not at all, since another run of the tests may be at it.
+    let partial = NamedTempFile::new_in(directory).unwrap().into_temp_path();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&partial).arg(source);
+    assert!(compiler.status().unwrap().success(), "the library to preload does not compile");
+    let library = directory.join("libfaults.so");
+    partial.persist(&library).unwrap();
+    Some(library)
+}
