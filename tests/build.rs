@@ -1,5 +1,5 @@
-//! Builds all that the tests serve: the plugins, the guests that misbehave, and components that no compiler
-//! makes.
+//! Builds all that the tests serve: the plugins, the guests that misbehave, tools by others, and components
+//! that no compiler makes.
 
 use std::error::Error;
 use std::fs;
@@ -20,9 +20,13 @@ const PLUGINS: [&str; 12] = [
     "upper",
 ];
 
+/// Command-line tools by others, which `tests/programs` depends on.
+const PROGRAMS: [&str; 2] = ["jsonxf", "pulldown-cmark"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-env=PLUGINS={}", plugsock_build::packages(&PLUGINS)?.display());
     println!("cargo::rustc-env=GUESTS={}", plugsock_build::examples("guests")?.display());
+    println!("cargo::rustc-env=PROGRAMS={}", plugsock_build::programs("programs", &PROGRAMS)?.display());
     println!("cargo::rustc-env=WRITTEN={}", written(Path::new("components"))?.display());
     Ok(())
 }

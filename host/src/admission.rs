@@ -52,6 +52,11 @@ impl Admission {
         self.parent.as_ref().map_or(self.max, |parent| self.max.min(parent.max()))
     }
 
+    /// Room for one, if there is some.
+    pub(crate) fn try_admit(self: &Arc<Self>) -> Option<Permit> {
+        self.try_enter().then(|| Permit { admission: self.clone(), is_used: false })
+    }
+
     /// Room for one request, or a promise to wake `wake` when there is some.
     pub(crate) fn admit(self: &Arc<Self>, wake: &Arc<Wake>) -> Option<Permit> {
         if !self.try_enter() {

@@ -110,6 +110,7 @@ impl ForkServer {
             .map_err(|error| error.to_string())?;
         let handler =
             sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
+        handler.warm_to_fork();
         Ok(Loaded { handler, datagram_socket, drain })
     }
 

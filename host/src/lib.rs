@@ -59,9 +59,9 @@ pub use helper_process::become_helper_process_if_asked;
 pub use listener::{SocketOptions, UnixSocketOptions, server_type_of};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
-    CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, Import, Inspection, Limits,
-    NetGrant, NetGrantError, NetHost, PublicKey, PublicKeyError, Sandbox, SandboxOptions, SignatureError,
-    Trust, signature_path,
+    CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, HandlerKind, Import,
+    Inspection, Limits, NetGrant, NetGrantError, NetHost, PublicKey, PublicKeyError, Sandbox, SandboxOptions,
+    SignatureError, Trust, signature_path,
 };
 pub use server::{
     NoHooks, Server, ServerHooks, ServerInfo, ServerOptions, TcpServer, UdpServer, UnixDatagramServer,

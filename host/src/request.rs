@@ -110,6 +110,15 @@ impl Request {
         &self.client_address
     }
 
+    /// Where it arrived, of the addresses that the server's, `bound`, may stand for.
+    pub(crate) fn local_address(&self, bound: &SocketAddress) -> SocketAddress {
+        let exact = match &self.transport {
+            Transport::Stream(stream) => stream.socket().local_addr().ok().and_then(|addr| addr.as_socket()),
+            Transport::Datagram(datagram) => datagram.local_address(bound),
+        };
+        exact.map_or_else(|| bound.clone(), SocketAddress::Inet)
+    }
+
     /// The client's process and user, on a Unix socket.
     pub fn unix_credentials(&self) -> Option<UnixCredentials> {
         self.credentials

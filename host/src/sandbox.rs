@@ -4,21 +4,26 @@
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
 mod cache;
+mod command;
 mod compiler;
 mod component;
 mod contract;
 mod digest;
 mod engine;
+mod guest;
 mod handler;
 mod hooks;
 mod limits;
 mod net_grant;
 mod network;
+mod preview1;
 mod request;
 mod sealed_file;
 mod state;
 mod streams;
 mod trust;
+mod ucspi;
+mod warm;
 mod wasi;
 
 use std::os::fd::OwnedFd;
@@ -31,7 +36,7 @@ use wasmtime::component::{HasSelf, Linker};
 pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
-pub use component::{Import, Inspection};
+pub use component::{HandlerKind, Import, Inspection};
 pub use digest::{Digest, DigestError};
 pub use handler::Handler;
 pub use limits::Limits;
@@ -88,6 +93,8 @@ struct Inner {
     options: SandboxOptions,
     cache: Option<Cache>,
     admission: Arc<Admission>,
+    /// Places for instances that are made ahead of requests.
+    ahead: Arc<Admission>,
 }
 
 impl Sandbox {
@@ -122,7 +129,8 @@ impl Sandbox {
             Cache::open(cache).inspect_err(warn).ok()
         });
         let admission = Admission::new(options.limits.max_requests, None);
-        Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission })))
+        let ahead = Admission::new(engine::warm(&options.limits), None);
+        Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission, ahead })))
     }
 
     /// Has every running guest looked at; due once a [`TICK`].
@@ -140,7 +148,7 @@ impl Sandbox {
         Handler::from_precompiled(self, name, digest, code)
     }
 
-    /// Loads a component from a file, from the cache if it was compiled before.
+    /// Loads a component, or a program for WASI preview 1, from a file; from the cache if it was compiled before.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Handler, HandlerError> {
         self.load_file(path.as_ref(), self.0.options.trust.digest)
     }
@@ -151,7 +159,7 @@ impl Sandbox {
         self.load_file(path.as_ref(), Some(digest))
     }
 
-    /// Loads a component from memory; `name` stands for it in the log.
+    /// Loads the same from memory; `name` stands for it in the log.
     pub fn load_bytes(&self, name: impl Into<String>, component: &[u8]) -> Result<Handler, HandlerError> {
         self.load_candidate(name.into(), Candidate::from_memory(component), self.0.options.trust.digest)
     }

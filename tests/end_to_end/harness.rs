@@ -39,6 +39,11 @@ pub fn plugin(name: &str) -> String {
     component(env!("PLUGINS"), &name.replace('-', "_"))
 }
 
+/// A command-line tool that is published as a crate.
+pub fn program(name: &str) -> String {
+    component(env!("PROGRAMS"), name)
+}
+
 /// A component that is written as text in `tests/components`.
 pub fn written(name: &str) -> String {
     component(env!("WRITTEN"), name)

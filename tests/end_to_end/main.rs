@@ -4,6 +4,7 @@ mod cache;
 mod call;
 mod cli;
 mod clients;
+mod commands;
 mod compiling;
 mod datagrams;
 mod descriptors;

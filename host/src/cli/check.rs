@@ -17,7 +17,7 @@ use super::progress::spin_while;
     after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not."
 )]
 pub struct Check {
-    /// The component to look at
+    /// The component, or program for WASI preview 1, to look at
     handler: PathBuf,
 
     #[command(flatten)]
@@ -36,6 +36,9 @@ impl Check {
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);
         println!("digest   {}", inspection.digest);
+        if let Some(kind) = inspection.kind {
+            println!("kind     {kind}");
+        }
         print_all(
             "imports",
             inspection.imports.iter().map(|import| match import.denied {

@@ -71,6 +71,11 @@ struct LimitArgs {
     /// read and change what those before it left in the instance's memory
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = parse_count)]
     reuse: usize,
+
+    /// Have so many instances ready ahead of requests, for handlers that are slow to instantiate; each still serves
+    /// one request. With forking it is one, of which every process has its own copy
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    warm: usize,
 }
 
 #[derive(Args, Debug)]
@@ -156,7 +161,8 @@ impl SandboxArgs {
 
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
     pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
-        let LimitArgs { memory, table_elements, instances, resources, max_requests, reuse, .. } = self.limits;
+        let LimitArgs { memory, table_elements, instances, resources, max_requests, reuse, warm, .. } =
+            self.limits;
         let limits = Limits {
             memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
             table_elements,
@@ -168,6 +174,7 @@ impl SandboxArgs {
             min_rate: self.limits.min_rate,
             max_requests,
             reuse,
+            warm,
             ..Limits::default()
         };
         let GrantArgs { env, dir: dirs, allow_net: net, allow_send_to: send_to, arguments } = self.grants;

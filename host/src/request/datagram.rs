@@ -1,6 +1,7 @@
 //! A packet, and the way back to who sent it.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::wait::Patience;
@@ -42,6 +43,16 @@ impl Datagram {
     /// What another process needs to serve it.
     pub(crate) fn parts(&self) -> (&[u8], Option<LocalAddress>) {
         (&self.packet, self.local_address)
+    }
+
+    /// The address that the packet was sent to, if the socket, bound to `bound`, has several.
+    pub(super) fn local_address(&self, bound: &SocketAddress) -> Option<SocketAddr> {
+        let SocketAddress::Inet(bound) = bound else { return None };
+        let ip = match self.local_address? {
+            LocalAddress::V4(v4) => IpAddr::from(v4),
+            LocalAddress::V6(v6, _) => IpAddr::from(v6),
+        };
+        Some(SocketAddr::new(ip, bound.port()))
     }
 
     pub(crate) fn recv(&self, max: usize) -> Vec<u8> {

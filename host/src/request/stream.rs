@@ -187,13 +187,14 @@ impl Stream {
         }
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.ready(Interest::READABLE).await
+    /// Waits in tokio until there is something to read, if only the end.
+    pub(crate) async fn readable(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.ready(Interest::READABLE, deadline).await.map_err(|error| self.noted(error))
     }
 
     /// Ends as if there were something when the client has been waited for too long: the operation says so.
-    async fn ready(&self, interest: Interest) -> io::Result<()> {
-        let ready = self.socket.ready(interest);
+    async fn ready(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
+        let ready = self.socket.ready(interest, deadline);
         match self.pace.as_deref().map(Pace::wait) {
             None => ready.await,
             Some(waiting) => match waiting.deadline() {
@@ -211,8 +212,15 @@ impl Stream {
         }
     }
 
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.ready(Interest::WRITABLE).await
+    /// Waits in tokio until all that was kept is sent and there is room for more.
+    pub(crate) async fn writable(&self, deadline: Option<Instant>) -> io::Result<()> {
+        loop {
+            let ready = self.ready(Interest::WRITABLE, deadline).await;
+            ready.map_err(|error| self.noted(error))?;
+            if self.send_unsent()? {
+                return Ok(());
+            }
+        }
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {

@@ -84,13 +84,7 @@ impl<S: AsFd> Waitable<S> {
         match patience.waits {
             Waits::Thread => self.until_done_on_thread(interest, patience.deadline, operation),
             Waits::Task => {
-                let done = self.until_done_in_task(interest, operation, is_drained);
-                match patience.deadline {
-                    None => done.await,
-                    Some(at) => tokio::time::timeout_at(at.into(), done)
-                        .await
-                        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-                }
+                within(patience.deadline, self.until_done_in_task(interest, operation, is_drained)).await
             }
         }
     }
@@ -172,14 +166,18 @@ impl<S: AsFd> Waitable<S> {
     }
 
     /// Waits in tokio, whatever the strategy, so that a guest can poll the socket together with a timer.
-    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<()> {
-        while !self.is_ready(interest) {
-            let mut guard = self.registered()?.ready(interest).await?;
-            if !self.is_ready(interest) {
-                guard.clear_ready();
+    /// `TimedOut` if the deadline passes first.
+    pub(crate) async fn ready(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
+        let ready = async {
+            while !self.is_ready(interest) {
+                let mut guard = self.registered()?.ready(interest).await?;
+                if !self.is_ready(interest) {
+                    guard.clear_ready();
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        within(deadline, ready).await
     }
 
     fn registered(&self) -> io::Result<&AsyncFd<RawFd>> {
@@ -190,6 +188,19 @@ impl<S: AsFd> Waitable<S> {
             let _ = self.registered.set(registered);
         }
         Ok(self.registered.get().expect("it was set above"))
+    }
+}
+
+/// What comes of `operation`, which waits in tokio; `TimedOut` if the deadline passes first.
+async fn within<T>(
+    deadline: Option<Instant>,
+    operation: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match deadline {
+        None => operation.await,
+        Some(at) => tokio::time::timeout_at(at.into(), operation)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
     }
 }
 

@@ -7,6 +7,7 @@
 //!  waits, at most so long  ◀──code (memfd)── says how it went, exits
 //! ```
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 
 use super::sealed_file::{memfd, read_sealed, sealed_file};
-use super::{Sandbox, engine};
+use super::{Sandbox, engine, preview1};
 use crate::error::{excerpt, one_line};
 use crate::helper_process::{self, Channel, Role, confine};
 use crate::sandbox::Limits;
@@ -69,8 +70,12 @@ pub(super) fn compile(sandbox: &Sandbox, component: &[u8]) -> Result<Vec<u8>, St
     compiled.map_err(|error| format!("it cannot be compiled: {error}")).flatten()
 }
 
-fn precompile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, String> {
-    engine.precompile_component(component).map_err(|error| format!("it is not a valid component: {error:#}"))
+fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let component = match preview1::is_core_module(bytes) {
+        true => Cow::Owned(preview1::to_component(bytes)?),
+        false => Cow::Borrowed(bytes),
+    };
+    engine.precompile_component(&component).map_err(|error| format!("it is not a valid component: {error:#}"))
 }
 
 /// A running compiler; gone when this is dropped.

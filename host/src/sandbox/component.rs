@@ -1,5 +1,6 @@
 //! From bytes to a compiled component: what they are, and in words why they cannot be served.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,11 +10,32 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
 use super::sealed_file::{read_sealed, sealed_file};
-use super::{Digest, Handler, Sandbox, compiler};
+use super::{Digest, Handler, Sandbox, compiler, preview1};
 use crate::error::HandlerError;
 
 /// The interface that every handler exports.
 pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.0";
+
+/// How a handler is served, which its file decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandlerKind {
+    /// A component with the contract's `setup`, `handle` and `finish`.
+    Contract,
+    /// A component that is an ordinary program, with `wasi:cli/run`.
+    Command,
+    /// An ordinary program for WASI preview 1: a core module with `_start`.
+    Preview1Command,
+}
+
+impl fmt::Display for HandlerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Contract => "contract handler",
+            Self::Command => "command",
+            Self::Preview1Command => "preview 1 command",
+        })
+    }
+}
 
 /// What a file is and whether this host can serve it.
 #[derive(Debug)]
@@ -22,6 +44,8 @@ pub struct Inspection {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: usize,
+    /// How it would be served; `None` if it cannot be.
+    pub kind: Option<HandlerKind>,
     /// The interfaces and functions that it asks for.
     pub imports: Vec<Import>,
     /// The interfaces and functions that it offers.
@@ -47,6 +71,7 @@ impl Sandbox {
         let (bytes, digest) = (&candidate.bytes, candidate.digest);
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
         let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
+        let mut kind = None;
         if verdict.is_ok() {
             let served = compile(self, bytes, digest).and_then(|component| {
                 let names = names(component.component_type().imports(component.engine()));
@@ -55,9 +80,14 @@ impl Sandbox {
                 exports = self::names(component.component_type().exports(component.engine()));
                 Handler::link(self, &name, digest.to_string(), &component)
             });
+            kind = served.as_ref().ok().map(|handler| match handler.is_command() {
+                true if preview1::is_core_module(bytes) => HandlerKind::Preview1Command,
+                true => HandlerKind::Command,
+                false => HandlerKind::Contract,
+            });
             verdict = served.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
         }
-        Ok(Inspection { digest, size: bytes.len(), imports, exports, verdict })
+        Ok(Inspection { digest, size: bytes.len(), kind, imports, exports, verdict })
     }
 }
 
@@ -73,20 +103,13 @@ pub(super) fn from_sealed_file(engine: &Engine, file: OwnedFd) -> Result<Compone
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
-/// Compiles a component, or takes it from the cache; says in words what else the bytes are.
+/// Compiles a component or a core module that becomes one, or takes it from the cache; says in words what else
+/// the bytes are.
 pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result<Component, String> {
-    // A wasm file's version field: components and core modules differ in its upper half, the layer.
+    // A wasm file's version field; in its upper half a component says that it is no core module.
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
-    }
-    if bytes.starts_with(CORE_MODULE) {
-        return Err(
-            "it is a core WebAssembly module, not a component; build it for wasm32-wasip2, or turn it \
-                    into a component with `wasm-tools component new`"
-                .to_owned(),
-        );
     }
     if bytes.starts_with(b"\x7fELF") {
         return Err("it is native code, perhaps a precompiled component, which is never loaded; give the \
@@ -96,7 +119,7 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
     if !bytes.starts_with(b"\0asm") {
         return Err("it is not WebAssembly; build a component for wasm32-wasip2".to_owned());
     }
-    if !bytes.starts_with(COMPONENT) {
+    if !bytes.starts_with(COMPONENT) && !preview1::is_core_module(bytes) {
         return Err("it is truncated, or a WebAssembly format that this host does not know".to_owned());
     }
     let engine = &sandbox.0.engine;
@@ -144,6 +167,10 @@ pub(super) fn hint(error: &wasmtime::Error) -> &'static str {
         "; wasi:http is not offered: a handler speaks HTTP over its own connection"
     } else if text.contains("wasi:") && text.contains("@0.3") {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
+    } else if text.contains("wasi:sockets") {
+        "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
+    } else if text.contains("`wasi:") {
+        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2"
     } else {
         ""
     }

@@ -13,6 +13,10 @@ const TABLES_A_REQUEST: u32 = 6;
 /// Places beyond the open requests: for hooks and for trying out a handler before it serves.
 const SPARE: u32 = 16;
 
+/// Versions of handlers that may have their instances ready at the same time: the one that serves, those before
+/// and after it, and other servers'.
+const WARM_HANDLERS: usize = 4;
+
 /// What a linear memory reserves by default, guard included: so much that compiled code need not check bounds.
 const RESERVATION: u64 = (4 << 30) + (32 << 20);
 
@@ -53,7 +57,13 @@ pub(super) fn on_demand(limits: &Limits) -> wasmtime::Result<Engine> {
 
 /// Places in the pools.
 fn requests(limits: &Limits) -> u32 {
-    u32::try_from(limits.max_requests).unwrap_or(u32::MAX).saturating_add(SPARE)
+    let requests = limits.max_requests.saturating_add(warm(limits));
+    u32::try_from(requests).unwrap_or(u32::MAX).saturating_add(SPARE)
+}
+
+/// Places for instances that wait for their requests.
+pub(super) fn warm(limits: &Limits) -> usize {
+    limits.warm.saturating_mul(WARM_HANDLERS)
 }
 
 /// What compiled code depends on.

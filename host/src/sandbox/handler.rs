@@ -14,15 +14,17 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::contract::{request_handler, server_hooks};
+use super::guest::{Export, Guest};
 use super::limits::Watch;
 use super::request::RequestResource;
 use super::state::State;
-use super::{Digest, Sandbox, component};
+use super::warm::Warm;
+use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
 use crate::listener::DatagramSocket;
-use crate::request::{Datagram, Request, Stream, Transport, Waits};
+use crate::request::{Datagram, Request, Stream, Transport};
 use crate::server::ServerInfo;
 use crate::slot::VersionInfo;
 
@@ -32,22 +34,24 @@ pub struct Handler(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) sandbox: Sandbox,
-    name: String,
+    name: Arc<str>,
     /// Where it was loaded from.
     file: Option<PathBuf>,
     digest: Arc<str>,
     pub(super) instance: InstancePre<State>,
-    request_handler: request_handler::GuestIndices,
+    export: Export,
     pub(super) server_hooks: Option<server_hooks::GuestIndices>,
     /// Instances that may serve another request; empty unless the operator allows reuse.
     idle: Mutex<Vec<Live>>,
+    /// Instances that have not served yet.
+    pub(super) warm: Warm,
 }
 
 /// An instance, and how many requests it has served.
-struct Live {
+pub(super) struct Live {
     store: Store<State>,
     /// `None` until it is instantiated.
-    guest: Option<request_handler::Guest>,
+    guest: Option<Guest>,
     served: usize,
 }
 
@@ -95,22 +99,18 @@ impl Handler {
             let hint = component::hint(&error);
             format!("it asks for what this host does not have: {error:#}{hint}")
         })?;
-        let request_handler = request_handler::GuestIndices::new(&instance).map_err(|_| {
-            let exports = component::names(component.component_type().exports(component.engine()));
-            let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-            let contract = component::CONTRACT;
-            format!("it does not export {contract}, as every handler does; it exports {exports}")
-        })?;
+        let export = Export::of(&instance)?;
         let server_hooks = server_hooks::GuestIndices::new(&instance).ok();
         let handler = Self(Arc::new(Inner {
             sandbox: sandbox.clone(),
-            name: name.to_owned(),
+            name: name.into(),
             file: None,
             digest: digest.into(),
             instance,
-            request_handler,
+            export,
             server_hooks,
             idle: Mutex::default(),
+            warm: Warm::default(),
         }));
         handler.try_out()?;
         Ok(handler)
@@ -119,26 +119,29 @@ impl Handler {
     /// Makes one instance and drops it, so that exports of wrong types and a too large beginning show now.
     #[doc(hidden)]
     pub fn try_out(&self) -> Result<(), String> {
-        let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), Waits::Thread));
+        self.instantiate_ahead().map(drop).map_err(|reason| format!("it cannot be instantiated: {reason}"))
+    }
+
+    /// An instance for a request to come.
+    pub(super) fn instantiate_ahead(&self) -> Result<Live, String> {
+        let watch = Arc::new(Watch::for_start(self.0.sandbox.limits()));
         let mut store = self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), None, &watch);
-        let try_out = async {
+        let instantiate = async {
             let instance = self.0.instance.instantiate_async(&mut store).await?;
-            self.0.request_handler.load(&mut store, &instance)?;
             if let Some(hooks) = &self.0.server_hooks {
                 hooks.load(&mut store, &instance)?;
             }
-            Ok::<(), wasmtime::Error>(())
+            self.0.export.load(&mut store, &instance)
         };
-        let tried = block_on(watch.over(try_out));
-        let reason = match tried {
-            Ok(Ok(())) => return Ok(()),
+        let reason = match block_on(watch.over(instantiate)) {
+            Ok(Ok(guest)) => return Ok(Live { store, guest: Some(guest), served: 0 }),
             Ok(Err(error)) => match store.data().meter.refused {
                 Some(limit) => limit.to_string(),
                 None => format!("{error:#}"),
             },
             Err(cause) => cause.to_string(),
         };
-        Err(format!("it cannot be instantiated: {reason}"))
+        Err(reason)
     }
 
     /// What the handler is called: its file's name.
@@ -164,6 +167,11 @@ impl Handler {
         &self.0.digest
     }
 
+    /// Whether it is an ordinary program.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.0.export, Export::Command(_))
+    }
+
     pub(crate) fn sandbox(&self) -> &Sandbox {
         &self.0.sandbox
     }
@@ -176,7 +184,8 @@ impl Handler {
         watch: &Arc<Watch>,
     ) -> Store<State> {
         let sandbox = &self.0.sandbox;
-        let state = State::new(sandbox, server, &self.0.digest, version, request, watch);
+        let mut state = State::new(sandbox, server, &self.0.digest, version, request, watch);
+        state.program = self.is_command().then(|| self.0.name.clone());
         let mut store = Store::new(&sandbox.0.engine, state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(sandbox.limits().call_bytes);
@@ -185,7 +194,8 @@ impl Handler {
         store
     }
 
-    /// Serves one request in a fresh instance: `setup`, `handle`, `finish`, in `socketserver`'s order.
+    /// Serves one request in a fresh instance: `setup`, `handle`, `finish`, in `socketserver`'s order, or an
+    /// ordinary program's `run`.
     pub(crate) async fn serve(
         &self,
         server: &Arc<ServerInfo>,
@@ -193,9 +203,9 @@ impl Handler {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
-        let mut live = match self.idle().pop() {
+        let mut live = match self.idle().pop().or_else(|| self.0.warm.take()) {
             Some(mut live) => {
-                live.store.data_mut().renew(request, watch);
+                live.store.data_mut().renew(server, version, request, watch);
                 live
             }
             None => {
@@ -203,10 +213,12 @@ impl Handler {
                 Live { store, guest: None, served: 0 }
             }
         };
-        let served = watch.over(self.run_phases(&mut live)).await.flatten();
+        let served = watch.over(self.run(&mut live)).await.flatten();
         live.served += 1;
-        // After a trap or a cut its store must not be entered again; after an error nobody knows its state.
-        if served.is_ok() && live.served < self.0.sandbox.limits().reuse {
+        // After a trap or a cut its store must not be entered again; after an error nobody knows its state; and
+        // a program is run once.
+        let may_serve_again = served.is_ok() && !self.is_command();
+        if may_serve_again && live.served < self.0.sandbox.limits().reuse {
             live.store.data_mut().request = None;
             self.idle().push(live);
         }
@@ -291,9 +303,8 @@ impl Handler {
     }
 
     /// Leaves the watch in the phase that failed.
-    async fn run_phases(&self, live: &mut Live) -> Result<(), Cause> {
+    async fn run(&self, live: &mut Live) -> Result<(), Cause> {
         let store = &mut live.store;
-        let watch = store.data().watch.clone();
         let guest = match &live.guest {
             Some(guest) => guest,
             None => {
@@ -301,26 +312,22 @@ impl Handler {
                 live.guest.insert(guest.map_err(|error| cause(store, &error))?)
             }
         };
-        watch.enter(Phase::Setup);
-        ended(guest.call_setup(&mut *store, RequestResource::borrowed()).await, store)??;
-        watch.enter(Phase::Handle);
-        let handled = ended(guest.call_handle(&mut *store, RequestResource::borrowed()).await, store)?;
-        // As in `socketserver`, an error from `handle` does not keep `finish` from running.
-        watch.enter(Phase::Finish);
-        let finished = ended(guest.call_finish(&mut *store, RequestResource::borrowed()).await, store)?;
-        let deadline = store.data().deadlines.next();
-        let flushed = store.data().request_handle().flush(deadline).await;
-        if handled.is_err() {
-            watch.enter(Phase::Handle);
-            return handled;
+        match guest {
+            Guest::Contract(handler) => run_phases(handler, store).await,
+            Guest::Command(program) => command::run(program, store).await,
         }
-        finished?;
-        flushed.map_err(|error| Cause::Client(error.to_string()))
     }
 
-    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<request_handler::Guest> {
+    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
         let instance = self.0.instance.instantiate_async(&mut *store).await?;
-        self.0.request_handler.load(&mut *store, &instance)
+        self.0.export.load(store, &instance)
+    }
+}
+
+impl Live {
+    /// Whether the guest may know its environment, the time or random numbers by now.
+    pub(super) fn has_used_wasi(&self) -> bool {
+        self.store.data().has_used_wasi()
     }
 }
 
@@ -328,6 +335,26 @@ impl std::fmt::Debug for Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Handler({}, {})", self.name(), self.digest())
     }
+}
+
+/// `setup`, `handle`, `finish`.
+async fn run_phases(handler: &request_handler::Guest, store: &mut Store<State>) -> Result<(), Cause> {
+    let watch = store.data().watch.clone();
+    watch.enter(Phase::Setup);
+    ended(handler.call_setup(&mut *store, RequestResource::borrowed()).await, store)??;
+    watch.enter(Phase::Handle);
+    let handled = ended(handler.call_handle(&mut *store, RequestResource::borrowed()).await, store)?;
+    // As in `socketserver`, an error from `handle` does not keep `finish` from running.
+    watch.enter(Phase::Finish);
+    let finished = ended(handler.call_finish(&mut *store, RequestResource::borrowed()).await, store)?;
+    let deadline = store.data().deadlines.next();
+    let flushed = store.data().request_handle().flush(deadline).await;
+    if handled.is_err() {
+        watch.enter(Phase::Handle);
+        return handled;
+    }
+    finished?;
+    flushed.map_err(|error| Cause::Client(error.to_string()))
 }
 
 /// A phase's end: the outer error is a trap, after which the instance is gone; the inner one is the handler's.

@@ -46,6 +46,9 @@ pub struct Limits {
     /// Requests that one instance may serve, one after the other (1). More is faster and gives isolation up: a
     /// request may then read and change what those before it left in the instance's memory.
     pub reuse: usize,
+    /// Instances that each handler has ready ahead of its requests (0), so that none waits for one to be made. With
+    /// forking it is one, of which every child has its own copy.
+    pub warm: usize,
 }
 
 impl Default for Limits {
@@ -62,6 +65,7 @@ impl Default for Limits {
             min_rate: None,
             max_requests: 1000,
             reuse: 1,
+            warm: 0,
         }
     }
 }
@@ -93,6 +97,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// How long a hook may hold up the accept loop.
 const HOOK_TIME: Duration = Duration::from_secs(1);
+
+/// How long a handler may take to be instantiated when no request waits for it.
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// Counts what one store has grown to and refuses what goes beyond.
 pub(super) struct Meter {
@@ -186,6 +193,11 @@ impl Watch {
     /// Starts the clock of one call of a hook, which holds up the accept loop.
     pub(super) fn for_hook(limits: &Limits, waits: Waits) -> Self {
         Self::at_most(HOOK_TIME, limits, waits)
+    }
+
+    /// Starts the clock of an instance that is made without a request.
+    pub(super) fn for_start(limits: &Limits) -> Self {
+        Self::at_most(START_TIME, limits, Waits::Thread)
     }
 
     /// Starts the clock of one request that gets no more than `time`.

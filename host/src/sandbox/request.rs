@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, subscribe}
 use super::contract::types::{self, Address, Error, Host, HostRequest, ServerInfo, ShutdownHow};
 use super::contract::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::state::State;
-use super::streams::{DrainWatch, Rfile, Wfile};
+use super::streams::{Connection, DrainWatch, Rfile, Wfile};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::request::{Request, Transport};
 
@@ -147,7 +147,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         crate::runtime::enter();
-        let rfile = Rfile::new(&self.request_handle(), &self.watch, self.deadlines);
+        let rfile = Rfile::new(Connection::of(self));
         Ok(Ok(self.table.push(Box::new(rfile) as DynInputStream)?))
     }
 
@@ -156,7 +156,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         crate::runtime::enter();
-        let wfile = Wfile::new(&self.request_handle(), self.deadlines);
+        let wfile = Wfile::new(Connection::of(self));
         Ok(Ok(self.table.push(Box::new(wfile) as DynOutputStream)?))
     }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::Sandbox;
+use super::command::Stdio;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
+use super::streams::Connection;
 use super::wasi::GuestLog;
+use super::{Sandbox, ucspi};
 use crate::request::Request;
 use crate::server::ServerInfo;
 use crate::slot::VersionInfo;
@@ -20,6 +22,8 @@ pub(super) struct State {
     pub(super) version: VersionInfo,
     /// `None` in a hook that is not about a request.
     pub(super) request: Option<Arc<Request>>,
+    /// The name of the ordinary program that the guest is; the request is its standard input and output.
+    pub(super) program: Option<Arc<str>>,
     /// A hook looks at the request before it is served: its connection must not be read or written yet.
     pub(super) is_verifying: bool,
     pub(super) deadlines: Deadlines,
@@ -50,6 +54,7 @@ impl State {
             digest: digest.clone(),
             version: version.clone(),
             request: request.cloned(),
+            program: None,
             is_verifying: false,
             deadlines: Deadlines::new(limits, watch),
             watch: watch.clone(),
@@ -63,21 +68,55 @@ impl State {
 }
 
 impl State {
-    /// Makes an instance that has served ready for another request.
-    pub(super) fn renew(&mut self, request: &Arc<Request>, watch: &Arc<Watch>) {
+    /// Gives an instance that was there before its request the request to serve.
+    pub(super) fn renew(
+        &mut self,
+        server: &Arc<ServerInfo>,
+        version: &VersionInfo,
+        request: &Arc<Request>,
+        watch: &Arc<Watch>,
+    ) {
+        if self.has_used_wasi() {
+            crate::runtime::enter();
+        }
+        self.server = server.clone();
+        self.version = version.clone();
         self.request = Some(request.clone());
         self.watch = watch.clone();
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
         self.log.set_request(request.id());
     }
+
+    /// Whether the guest has called WASI.
+    pub(super) fn has_used_wasi(&self) -> bool {
+        self.wasi.is_some()
+    }
+
+    fn wasi_ctx(&self) -> WasiCtx {
+        let grants = self.sandbox.grants();
+        match (&self.program, &self.request) {
+            (Some(program), Some(request)) if !self.is_verifying => {
+                let stdio = Stdio::new(Connection::of(self));
+                let mut wasi =
+                    grants.wasi(&self.log, &self.reachable, &ucspi::environment(&self.server, request));
+                if grants.args.is_empty() {
+                    // Programs rely on a name of their own.
+                    wasi.arg(program);
+                }
+                wasi.stdin(stdio.clone()).stdout(stdio).build()
+            }
+            // The contract's handlers and hooks, and what is instantiated without a request.
+            _ => grants.wasi(&self.log, &self.reachable, &[]).build(),
+        }
+    }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| {
+        if self.wasi.is_none() {
             crate::runtime::enter();
-            self.sandbox.grants().wasi_ctx(&self.log, &self.reachable)
-        });
-        WasiCtxView { ctx, table: &mut self.table }
+            self.wasi = Some(self.wasi_ctx());
+        }
+        WasiCtxView { ctx: self.wasi.as_mut().expect("it was made above"), table: &mut self.table }
     }
 }

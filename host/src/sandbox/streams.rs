@@ -1,5 +1,5 @@
-//! What a guest can poll together with others: the request as the WASI streams `rfile` and `wfile`, and the
-//! drain of its version.
+//! What a guest can poll together with others: the request as the WASI streams `rfile` and `wfile`, which an
+//! ordinary program has as its standard input and output, and the drain of its version.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::limits::{Deadlines, Watch};
+use super::state::State;
 use crate::request::{Request, Transport};
 use crate::slot::Drain;
 
@@ -17,17 +18,43 @@ const WRITE_MAX: usize = 64 * 1024;
 /// No datagram is larger.
 const PACKET_MAX: usize = 65_535;
 
-pub(super) struct Rfile {
+/// What streams are made of: the request, and how long it may take.
+#[derive(Clone)]
+pub(super) struct Connection {
     /// Not kept alive by a guest that keeps its stream beyond the request.
     request: Weak<Request>,
     watch: Arc<Watch>,
     deadlines: Deadlines,
 }
 
-pub(super) struct Wfile {
-    /// Not kept alive by a guest that keeps its stream beyond the request.
-    request: Weak<Request>,
-    deadlines: Deadlines,
+impl Connection {
+    /// The connection of the request that is served now; its timeout is the one that is set now.
+    pub(super) fn of(state: &State) -> Self {
+        let request = Arc::downgrade(&state.request_handle());
+        Self { request, watch: state.watch.clone(), deadlines: state.deadlines }
+    }
+
+    fn open(&self) -> StreamResult<Arc<Request>> {
+        self.request.upgrade().ok_or(StreamError::Closed)
+    }
+
+    /// A failed operation as the guest sees it; a trap if the request's time is over.
+    fn error(&self, error: io::Error) -> StreamError {
+        match (self.watch.reached(), error.kind()) {
+            (Some(limit), _) => StreamError::Trap(limit.into()),
+            (None, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => StreamError::Closed,
+            (None, _) => StreamError::LastOperationFailed(error.into()),
+        }
+    }
+
+    /// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
+    fn data_or_closed(&self, data: Vec<u8>, asked: usize) -> StreamResult<Bytes> {
+        if !data.is_empty() || asked == 0 {
+            return Ok(data.into());
+        }
+        // What a cut makes of the connection must not pass for the client's end of it.
+        Err(self.watch.cut_off().map_or(StreamError::Closed, |cut| StreamError::Trap(cut.into())))
+    }
 }
 
 /// Ready when the version that serves the request drains; without a signal for it, never.
@@ -44,46 +71,39 @@ impl Pollable for DrainWatch {
     }
 }
 
-impl Rfile {
-    pub(super) fn new(request: &Arc<Request>, watch: &Arc<Watch>, deadlines: Deadlines) -> Self {
-        Self { request: Arc::downgrade(request), watch: watch.clone(), deadlines }
-    }
+pub(super) struct Rfile {
+    connection: Connection,
+    /// What a wait met with; the next read says it.
+    failed: Option<io::Error>,
+}
 
-    /// An empty read means "nothing yet" to a stream's reader; the end of it is said apart.
-    fn data_or_closed(&self, data: Vec<u8>, asked: usize) -> StreamResult<Bytes> {
-        if !data.is_empty() || asked == 0 {
-            return Ok(data.into());
-        }
-        // What a cut makes of the connection must not pass for the client's end of it.
-        Err(self.watch.cut_off().map_or(StreamError::Closed, |cut| StreamError::Trap(cut.into())))
+pub(super) struct Wfile {
+    connection: Connection,
+    /// What a wait met with; the next look for room says it.
+    failed: Option<io::Error>,
+    /// What `write` may take until the guest asks again.
+    room: usize,
+}
+
+impl Rfile {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, failed: None }
     }
 }
 
 impl Wfile {
-    pub(super) fn new(request: &Arc<Request>, deadlines: Deadlines) -> Self {
-        Self { request: Arc::downgrade(request), deadlines }
-    }
-}
-
-fn open(request: &Weak<Request>) -> StreamResult<Arc<Request>> {
-    request.upgrade().ok_or(StreamError::Closed)
-}
-
-fn stream_error(error: io::Error) -> StreamError {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => StreamError::Closed,
-        _ => StreamError::LastOperationFailed(error.into()),
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, failed: None, room: 0 }
     }
 }
 
 #[async_trait::async_trait]
 impl Pollable for Rfile {
     async fn ready(&mut self) {
-        if let Ok(request) = open(&self.request)
+        if let Ok(request) = self.connection.open()
             && let Transport::Stream(stream) = &request.transport
         {
-            // Whatever is wrong with the socket, the next read says so.
-            let _ = stream.readable().await;
+            self.failed = stream.readable(self.connection.deadlines.next()).await.err();
         }
     }
 }
@@ -91,30 +111,34 @@ impl Pollable for Rfile {
 #[async_trait::async_trait]
 impl InputStream for Rfile {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        match &open(&self.request)?.transport {
-            Transport::Datagram(datagram) => self.data_or_closed(datagram.recv(size), size),
+        let Self { connection, failed } = self;
+        if let Some(error) = failed.take() {
+            return Err(connection.error(error));
+        }
+        match &connection.open()?.transport {
+            Transport::Datagram(datagram) => connection.data_or_closed(datagram.recv(size), size),
             Transport::Stream(stream) => match stream.try_recv(size) {
-                Ok(data) => self.data_or_closed(data, size),
+                Ok(data) => connection.data_or_closed(data, size),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
-                Err(error) => Err(stream_error(error)),
+                Err(error) => Err(connection.error(error)),
             },
         }
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        let request = open(&self.request)?;
-        let received = request.recv(size, self.deadlines.next()).await.map_err(stream_error)?;
-        self.data_or_closed(received, size)
+        let connection = &self.connection;
+        let received = connection.open()?.recv(size, connection.deadlines.next()).await;
+        connection.data_or_closed(received.map_err(|error| connection.error(error))?, size)
     }
 }
 
 #[async_trait::async_trait]
 impl Pollable for Wfile {
     async fn ready(&mut self) {
-        if let Ok(request) = open(&self.request)
+        if let Ok(request) = self.connection.open()
             && let Transport::Stream(stream) = &request.transport
         {
-            while stream.writable().await.is_ok() && !stream.send_unsent().unwrap_or(true) {}
+            self.failed = stream.writable(self.connection.deadlines.next()).await.err();
         }
     }
 }
@@ -122,46 +146,61 @@ impl Pollable for Wfile {
 #[async_trait::async_trait]
 impl OutputStream for Wfile {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        match &open(&self.request)?.transport {
+        let Some(room) = self.room.checked_sub(bytes.len()) else {
+            return Err(StreamError::trap("a write beyond what check-write allowed"));
+        };
+        self.room = room;
+        match &self.connection.open()?.transport {
             Transport::Datagram(datagram) => {
                 let mut reply = datagram.reply();
                 if reply.data.len() + bytes.len() > PACKET_MAX {
-                    return Err(stream_error(rustix::io::Errno::MSGSIZE.into()));
+                    return Err(self.connection.error(rustix::io::Errno::MSGSIZE.into()));
                 }
                 reply.data.extend_from_slice(&bytes);
                 reply.is_wanted = true;
                 Ok(())
             }
-            Transport::Stream(stream) => stream.send_or_keep(&bytes).map_err(stream_error),
+            Transport::Stream(stream) => {
+                stream.send_or_keep(&bytes).map_err(|error| self.connection.error(error))
+            }
         }
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        match &open(&self.request)?.transport {
+        match &self.connection.open()?.transport {
             Transport::Datagram(datagram) => datagram.reply().is_wanted = true,
             Transport::Stream(stream) => {
-                stream.send_unsent().map_err(stream_error)?;
+                stream.send_unsent().map_err(|error| self.connection.error(error))?;
             }
         }
         Ok(())
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match &open(&self.request)?.transport {
-            Transport::Datagram(_) => Ok(WRITE_MAX),
-            Transport::Stream(stream) => {
-                let is_all_sent = stream.send_unsent().map_err(stream_error)?;
-                let is_ready = is_all_sent && stream.is_writable().map_err(stream_error)?;
-                Ok(if is_ready { WRITE_MAX } else { 0 })
-            }
+        if let Some(error) = self.failed.take() {
+            return Err(self.connection.error(error));
         }
+        self.room = match &self.connection.open()?.transport {
+            Transport::Datagram(_) => WRITE_MAX,
+            Transport::Stream(stream) => {
+                let has_room = match stream.send_unsent() {
+                    Ok(true) => stream.is_writable(),
+                    other => other,
+                };
+                if has_room.map_err(|error| self.connection.error(error))? { WRITE_MAX } else { 0 }
+            }
+        };
+        Ok(self.room)
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let request = open(&self.request)?;
+        let connection = &self.connection;
+        let request = connection.open()?;
         if let Transport::Datagram(_) = &request.transport {
+            self.room = bytes.len();
             return self.write(bytes);
         }
-        request.send(&bytes, self.deadlines.next()).await.map_err(stream_error)
+        let sent = request.send(&bytes, connection.deadlines.next()).await;
+        sent.map_err(|error| connection.error(error))
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::net_grant::NetGrant;
 use super::network::Reachable;
@@ -69,18 +69,29 @@ impl Grants {
         }
     }
 
-    pub(super) fn wasi_ctx(&self, log: &GuestLog, reachable: &Reachable) -> WasiCtx {
+    /// A guest's WASI with what is granted; `environment` is the host's own word and goes before grants.
+    pub(super) fn wasi(
+        &self,
+        log: &GuestLog,
+        reachable: &Reachable,
+        environment: &[(&str, String)],
+    ) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         reachable.grant(&mut builder);
         builder.stdout(log.stream("stdout")).stderr(log.stream("stderr"));
-        builder.envs(&self.env).args(&self.args);
+        builder.envs(environment).args(&self.args);
+        for (name, value) in &self.env {
+            if environment.iter().all(|(own, _)| own != name) {
+                builder.env(name, value);
+            }
+        }
         for DirGrant { host, guest, read_only } in &self.dirs {
             let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             if let Err(error) = builder.preopened_dir(host, guest, perms) {
                 tracing::warn!("directory {} cannot be granted any more: {error:#}", host.display());
             }
         }
-        builder.build()
+        builder
     }
 }
 

@@ -22,7 +22,13 @@ impl Follower for Following {
     }
 
     fn prepare(&self, version: &Version) -> io::Result<()> {
-        self.forking.as_ref().map_or(Ok(()), |forking| forking.prepare(version))
+        match &self.forking {
+            Some(forking) => forking.prepare(version),
+            None => {
+                version.handler.keep_warm();
+                Ok(())
+            }
+        }
     }
 
     fn cut(&self, version: &Version) -> usize {

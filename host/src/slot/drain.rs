@@ -28,7 +28,7 @@ impl Drain {
 
     /// Waits for the drain to begin.
     pub(crate) async fn begun(&self) -> io::Result<()> {
-        self.0.ready(Interest::READABLE).await
+        self.0.ready(Interest::READABLE, None).await
     }
 }
 

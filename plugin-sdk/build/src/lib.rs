@@ -30,13 +30,20 @@ const PROFILE: &str = "plugin";
 
 /// Builds these packages and returns the directory in which each is a `.wasm` file named after its library.
 pub fn packages(names: &[&str]) -> Result<PathBuf, Error> {
-    let selection: Vec<&str> = names.iter().flat_map(|name| ["--package", name]).collect();
-    let directory = build(&selection)?;
+    let directory = build(&select(names))?;
     for name in names {
         let artifact = name.replace('-', "_");
         rerun::when_sources_change(&directory.join(artifact).with_extension("d"))?;
     }
     Ok(directory)
+}
+
+/// Builds programs that others published: packages that the package in `folder`, which is a workspace of its own,
+/// depends on. Returns the directory in which each program is a `.wasm` file.
+pub fn programs(folder: &str, packages: &[&str]) -> Result<PathBuf, Error> {
+    let manifest = Path::new(folder).join("Cargo.toml").display().to_string();
+    rerun::when_changed(Path::new(&manifest));
+    build(&[&["--manifest-path", &manifest], &select(packages)[..]].concat())
 }
 
 /// Builds all examples of a package and returns the directory in which each is a `.wasm` file.
@@ -46,6 +53,10 @@ pub fn examples(package: &str) -> Result<PathBuf, Error> {
         rerun::when_sources_change(&artifact)?;
     }
     Ok(directory)
+}
+
+fn select<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    packages.iter().flat_map(|name| ["--package", name]).collect()
 }
 
 /// Builds what `selection` selects and returns the directory that cargo puts it into.

@@ -28,7 +28,8 @@ pub(crate) fn when_workspace_changes() -> Result<(), Error> {
     Ok(())
 }
 
-fn when_changed(path: &Path) {
+/// Runs the build script again when a file changes.
+pub(crate) fn when_changed(path: &Path) {
     println!("cargo::rerun-if-changed={}", path.display());
 }
 

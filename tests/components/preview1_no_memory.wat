@@ -1,0 +1,3 @@
+;; A program for WASI preview 1 without a memory.
+(module
+  (func (export "_start")))

@@ -1,0 +1,1 @@
+//! Nothing of its own: a package is what can depend on others.
