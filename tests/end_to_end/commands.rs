@@ -141,7 +141,7 @@ fn it_learns_whom_it_serves_from_the_variables_of_ucspi() {
                 format!("UNIXREMOTEPID={}", std::process::id()),
             ],
         };
-        assert_eq!(answer, format!("\n{}\n", variables.join("\n")));
+        assert_eq!(answer, format!("command_environment.wasm\n{}\n", variables.join("\n")));
     });
 }
 

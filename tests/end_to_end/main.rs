@@ -28,3 +28,4 @@ mod streams;
 mod trust;
 mod unix_sockets;
 mod upgrade;
+mod warm;

@@ -195,9 +195,9 @@ impl Watch {
         Self::at_most(HOOK_TIME, limits, waits)
     }
 
-    /// Starts the clock of an instance that is made without a request.
+    /// Starts the clock of an instance that is made without a request, whose CPU time it does not use.
     pub(super) fn for_start(limits: &Limits) -> Self {
-        Self::at_most(START_TIME, limits, Waits::Thread)
+        Self::at_most(START_TIME, &Limits { cpu_time: None, ..limits.clone() }, Waits::Thread)
     }
 
     /// Starts the clock of one request that gets no more than `time`.

@@ -77,8 +77,8 @@ impl Handler {
         self.0.warm.wanted.store(self.sandbox().limits().warm.min(1), Relaxed);
         self.warm_one();
         if self.0.warm.ready().pop_if(|ready| ready.live.has_used_wasi()).is_some() {
-            // Random numbers that are known to others are none.
-            self.not_ahead("its children would begin with the same random numbers");
+            // With a copy of what it was told, all children would share their random numbers.
+            self.not_ahead();
         }
     }
 
@@ -92,9 +92,8 @@ impl Handler {
         let Some(place) = self.sandbox().0.ahead.try_admit() else { return false };
         match self.instantiate_ahead() {
             Ok(live) if self.is_command() && live.has_used_wasi() => {
-                self.not_ahead(
-                    "it looks at its environment when it is instantiated, before there is a request",
-                );
+                // It may have looked at its environment, which was not yet a request's.
+                self.not_ahead();
                 false
             }
             Ok(live) => {
@@ -108,8 +107,35 @@ impl Handler {
         }
     }
 
-    fn not_ahead(&self, reason: &str) {
+    fn not_ahead(&self) {
         self.0.warm.wanted.store(0, Relaxed);
-        tracing::warn!("instances of {} are not made ahead: {reason}", self.name());
+        let name = self.name();
+        tracing::warn!("instances of {name} are not made ahead: it calls WASI before there is a request");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::sandbox::{Limits, Sandbox, SandboxOptions};
+
+    use super::*;
+
+    #[test]
+    fn they_go_with_their_handler() {
+        let limits = Limits { warm: 3, max_requests: 1, ..Limits::default() };
+        let sandbox = Sandbox::new(SandboxOptions { limits, ..SandboxOptions::default() }).unwrap();
+        let handler = sandbox.echo().unwrap();
+        handler.keep_warm();
+        assert_eq!(handler.warm_instances(), 3);
+        assert!(handler.0.warm.take().is_some());
+        let inner = Arc::downgrade(&handler.0);
+        drop(handler);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while inner.strong_count() > 0 {
+            assert!(Instant::now() < deadline, "its thread keeps it alive");
+            thread::yield_now();
+        }
     }
 }
