@@ -150,6 +150,17 @@ struct State {
     reaper: Option<Reaper>,
 }
 
+impl State {
+    fn check_not_refused(&self, handler: &Handler) -> Result<(), SwapError> {
+        match self.refused.get(handler.digest()) {
+            Some(reason) => {
+                Err(SwapError::Refused { digest: handler.digest().to_owned(), reason: reason.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// A server that serves a slot.
 pub(crate) trait Follower: Send + Sync + std::fmt::Debug {
     /// What it is.
@@ -230,16 +241,19 @@ impl Slot {
             return Err(SwapError::Superseded);
         }
         let handler = self.load(source.into())?;
-        let published = self.0.published.load();
-        let (stable, canary) = (&published.stable, &published.canary);
-        if canary.is_none() && stable.handler.digest() == handler.digest() {
-            let (generation, digest) = (stable.info.generation, handler.digest().to_owned());
+        if let Some(generation) = self.serves_already(&handler) {
+            let digest = handler.digest().to_owned();
             tracing::info!(slot = self.name(), generation, "not swapped: {digest} serves already");
             return Ok(Swapped::Unchanged { generation, digest });
         }
-        self.check_not_refused(&handler, options.force)?;
+        if options.force {
+            self.state().refused.remove(handler.digest());
+        }
+        self.state().check_not_refused(&handler)?;
         self.probe(&handler)?;
         let mut state = self.state();
+        // It may have been rolled back meanwhile.
+        state.check_not_refused(&handler)?;
         match options.canary {
             Some(share) => self.publish_canary(&mut state, handler, share),
             None => self.publish(&mut state, handler, VersionState::Replaced),
@@ -341,8 +355,10 @@ impl Slot {
             };
             match done {
                 Ok(_) => {
-                    // To put it back takes more than another rollback.
-                    state.previous = None;
+                    if !is_canary {
+                        // To put it back takes more than another rollback.
+                        state.previous = None;
+                    }
                     state.refused.insert(failing.handler.digest().to_owned(), reason.clone());
                     let (generation, digest) = (failing.info.generation, failing.handler.digest());
                     tracing::warn!(slot = slot.name(), generation, "rolled back {digest}: {reason}");
@@ -367,17 +383,12 @@ impl Slot {
         }
     }
 
-    fn check_not_refused(&self, handler: &Handler, force: bool) -> Result<(), SwapError> {
-        let mut state = self.state();
-        if force {
-            state.refused.remove(handler.digest());
-        }
-        match state.refused.get(handler.digest()) {
-            Some(reason) => {
-                Err(SwapError::Refused { digest: handler.digest().to_owned(), reason: reason.clone() })
-            }
-            None => Ok(()),
-        }
+    /// The generation in which this handler gets all new requests, if it does.
+    fn serves_already(&self, handler: &Handler) -> Option<u64> {
+        let published = self.0.published.load();
+        let stable = &published.stable;
+        let serves = published.canary.is_none() && stable.handler.digest() == handler.digest();
+        serves.then_some(stable.info.generation)
     }
 
     /// Probes a handler as each server of the slot would have it serve.

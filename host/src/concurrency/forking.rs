@@ -60,7 +60,10 @@ impl Forking {
         let mut started = self.started();
         started.retain(|other| other.strong_count() > 0);
         started.push(Arc::downgrade(&fork_server));
-        version.fork_servers().push(fork_server);
+        let mut fork_servers = version.fork_servers();
+        // Those of servers that are gone.
+        fork_servers.retain(|other| !other.is_closed());
+        fork_servers.push(fork_server);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,12 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A fork server that has lived so long did not die of its start.
 const SOUND_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a fork server may take until it can serve.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// What becomes of a request that no fork server will take any more.
+const CLOSED: &str = "its server has been dropped";
 
 /// What a fork server is started with.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ struct Shared {
 struct State {
     /// The living fork server; `None` while there is none.
     link: Option<Arc<Link>>,
+    /// Those of fork servers that died, whose children go on.
+    former: Vec<Weak<Link>>,
     /// Jobs that wait for a fork server.
     waiting: Vec<Job>,
     is_closed: bool,
@@ -91,7 +99,7 @@ impl ForkServer {
                 "this program must call plugsock::become_helper_process_if_asked() first in its main",
             ));
         }
-        let state = State { link: None, waiting: Vec::new(), is_closed: false };
+        let state = State { link: None, former: Vec::new(), waiting: Vec::new(), is_closed: false };
         let shared = Arc::new(Shared { fork_setup, arguments, state: Mutex::new(state) });
         let process = shared.start_fork_server()?;
         let supervisor = shared.clone();
@@ -109,10 +117,21 @@ impl ForkServer {
         self.shared.give(job);
     }
 
-    /// Kills the children that still serve.
+    /// Kills the children that still serve, and ends what was cut off before it had one.
     pub(super) fn cut_all(&self) {
-        if let Some(link) = &self.shared.state().link {
+        let mut state = self.shared.state();
+        if let Some(link) = &state.link {
             let _ = link.channel.send(&ToServer::KillAll, &[]);
+        }
+        // The children of a fork server that died end when they find their channel closed.
+        state.former.iter().filter_map(Weak::upgrade).for_each(|link| link.close());
+        let cut: Vec<_> = state.waiting.extract_if(.., |job| job.is_cut_off()).collect();
+        drop(state);
+        for job in cut {
+            job.end_elsewhere(Err(RequestError::host(
+                Phase::Instantiate,
+                "no fork server took it".to_owned(),
+            )));
         }
     }
 
@@ -120,9 +139,18 @@ impl ForkServer {
     pub(super) fn close(&self) {
         let mut state = self.shared.state();
         state.is_closed = true;
-        if let Some(link) = state.link.take() {
+        let link = state.link.take();
+        let waiting = std::mem::take(&mut state.waiting);
+        // A job that ends may be the last that holds this fork server.
+        drop(state);
+        if let Some(link) = link {
             link.close();
         }
+        waiting.into_iter().for_each(|job| job.refuse(CLOSED));
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.state().is_closed
     }
 }
 
@@ -139,6 +167,10 @@ impl Shared {
 
     fn give(&self, job: Job) {
         let mut state = self.state();
+        if state.is_closed {
+            drop(state);
+            return job.refuse(CLOSED);
+        }
         let Some(link) = state.link.clone() else { return state.waiting.push(job) };
         let request = job.request().clone();
         let id = request.id();
@@ -154,8 +186,27 @@ impl Shared {
         }
     }
 
+    /// Starts the process and gives it what waits. A closed one ends again at once.
     fn start_fork_server(self: &Arc<Self>) -> io::Result<Child> {
-        let (channel, process) = helper_process::start(Role::ForkServer, &self.arguments)?;
+        let (channel, mut process) = helper_process::start(Role::ForkServer, &self.arguments)?;
+        let link = self.set_up(channel).inspect_err(|_| {
+            let _ = process.kill();
+            let _ = process.wait();
+        })?;
+        let mut state = self.state();
+        if state.is_closed {
+            link.close();
+            return Ok(process);
+        }
+        state.link = Some(link);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(|job| self.give(job));
+        Ok(process)
+    }
+
+    /// Tells a new fork server what to serve, and waits until it can.
+    fn set_up(&self, channel: Channel) -> io::Result<Arc<Link>> {
         let ForkSetup { setup, code, datagram_socket, drain } = &self.fork_setup;
         let fds = [
             Some(code.as_fd()),
@@ -164,6 +215,10 @@ impl Shared {
         ];
         let fds: Vec<_> = fds.into_iter().flatten().collect();
         channel.send(&ToServer::Setup(Box::new(setup.clone())), &fds)?;
+        let mut fds = [PollFd::new(&channel, PollFlags::IN)];
+        if !poll_until(&mut fds, Some(Instant::now() + START_TIME))? {
+            return Err(io::Error::other(format!("the fork server was not ready in {START_TIME:?}")));
+        }
         match channel.recv()? {
             Some((FromServer::Ready(Ok(())), _)) => {}
             Some((FromServer::Ready(Err(reason)), _)) => return Err(io::Error::other(reason)),
@@ -172,12 +227,7 @@ impl Shared {
         let link = Arc::new(Link { channel, jobs: Mutex::default() });
         let follower = link.clone();
         thread::Builder::new().name("fork-link".to_owned()).spawn(move || follower.follow())?;
-        let mut state = self.state();
-        state.link = Some(link);
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        waiting.into_iter().for_each(|job| self.give(job));
-        Ok(process)
+        Ok(link)
     }
 
     /// Starts the fork server again whenever it dies, until the strategy is dropped.
@@ -186,13 +236,17 @@ impl Shared {
         loop {
             let started = Instant::now();
             let status = process.wait();
+            let link = self.state().link.take();
+            // Not under the lock: what has ended may have been the last that held this fork server.
+            let untaken = link.as_ref().map(|link| link.take_untaken()).unwrap_or_default();
             let mut state = self.state();
             if state.is_closed {
-                return;
+                drop(state);
+                return untaken.into_iter().for_each(|job| job.refuse(CLOSED));
             }
-            if let Some(link) = state.link.take() {
-                state.waiting.extend(link.take_untaken());
-            }
+            state.waiting.extend(untaken);
+            state.former.retain(|link| link.strong_count() > 0);
+            state.former.extend(link.as_ref().map(Arc::downgrade));
             drop(state);
             match status {
                 Ok(status) => tracing::error!("the fork server died ({status}); starting another"),

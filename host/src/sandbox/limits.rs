@@ -206,15 +206,17 @@ impl Watch {
         Self::new(&Limits { request_time: Some(request_time), ..limits.clone() }, waits)
     }
 
-    /// Ends the request at its next look at the clock or wake-up, for one of `Limit::CUTS`.
-    pub(crate) fn cut(&self, reason: Limit) {
+    /// Ends the request at its next look at the clock or wake-up, for one of `Limit::CUTS`; whether it was not
+    /// cut off before.
+    pub(crate) fn cut(&self, reason: Limit) -> bool {
         let number =
             Limit::CUTS.iter().position(|cut| *cut == reason).expect("it is no limit of the guest's");
         // The first reason stays.
-        let _ = self.cut.compare_exchange(0, number as u8 + 1, SeqCst, SeqCst);
+        let is_first = self.cut.compare_exchange(0, number as u8 + 1, SeqCst, SeqCst).is_ok();
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
+        is_first
     }
 
     pub(super) fn enter(&self, phase: Phase) {

@@ -47,11 +47,12 @@ impl Job {
     /// Closes a request that another process has served and shut down.
     pub(crate) fn end_elsewhere(self, served: Result<(), RequestError>) {
         let served = match (served, self.watch.cut_off()) {
-            // Its process was killed for it.
+            // Its process was killed for it, or none was begun.
             (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
             (served, _) => served,
         };
-        self.end(served);
+        block_on(self.report(served));
+        self.close();
     }
 
     pub(crate) fn request(&self) -> &Arc<Request> {
@@ -62,15 +63,15 @@ impl Job {
         &self.taken.version
     }
 
+    /// Whether it was cut off and has only to end.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.watch.cut_off().is_some()
+    }
+
     /// Closes the request unserved, since the system has no thread or process for it.
     pub(crate) fn refuse(self, reason: &str) {
         self.core.clients.refusals().count(&Refusal::NoThread);
-        self.end(Err(RequestError::host(Phase::Instantiate, reason.to_owned())));
-    }
-
-    fn end(&self, served: Result<(), RequestError>) {
-        block_on(self.report(served));
-        self.close();
+        self.end_elsewhere(Err(RequestError::host(Phase::Instantiate, reason.to_owned())));
     }
 
     async fn report(&self, served: Result<(), RequestError>) {

@@ -53,17 +53,18 @@ impl OpenRequests {
         true
     }
 
-    /// Cuts off those of the open requests that are `due`, and says how many. Where another process serves them
+    /// Cuts off those of the open requests that are `due`, and says how many were not yet. Where another process serves them
     /// it is killed for it, and their connections are left alone, lest it take the end of one for the client's.
     pub(super) fn cut(&self, reason: Limit, is_served_here: bool, due: impl Fn(&Request) -> bool) -> usize {
         let open: Vec<_> = self.table().values().filter(|(request, _)| due(request)).cloned().collect();
+        let mut count = 0;
         for (request, watch) in &open {
-            watch.cut(reason);
+            count += usize::from(watch.cut(reason));
             if is_served_here {
                 request.cut();
             }
         }
-        open.len()
+        count
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -1,10 +1,9 @@
 //! Cuts off requests whose version was replaced for longer than `max_drain`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
@@ -31,26 +30,31 @@ impl Reaper {
     }
 }
 
+/// When a version is looked at again whose requests were cut off: one that was still being verified then was
+/// not among them, and one that waited for a fork server could not be killed.
+const AGAIN: Duration = Duration::from_secs(1);
+
 fn reap(slot: &Weak<Inner>, replaced: &Receiver<Due>) {
-    // In the order of their times, since all get the same.
-    let mut draining: VecDeque<Due> = VecDeque::new();
+    let mut draining: Vec<Due> = Vec::new();
     loop {
-        let next = match draining.front() {
-            Some((_, until)) => replaced.recv_deadline(*until),
+        let next = match draining.iter().map(|(_, until)| *until).min() {
+            Some(until) => replaced.recv_deadline(until),
             None => replaced.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
-            Ok(due) => {
-                draining.retain(|(version, _)| version.strong_count() > 0);
-                draining.push_back(due);
-            }
+            Ok(due) => draining.push(due),
             Err(RecvTimeoutError::Timeout) => {
-                let late = draining.pop_front().and_then(|(version, _)| version.upgrade());
-                if let (Some(slot), Some(version)) = (slot.upgrade(), late) {
-                    slot.cut(&version);
+                let Some(slot) = slot.upgrade() else { return };
+                let now = Instant::now();
+                for (version, until) in draining.iter_mut().filter(|(_, until)| *until <= now) {
+                    if let Some(version) = version.upgrade() {
+                        slot.cut(&version);
+                    }
+                    *until = now + AGAIN;
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        draining.retain(|(version, _)| version.strong_count() > 0);
     }
 }
