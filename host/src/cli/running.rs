@@ -14,7 +14,7 @@ use signal_hook::consts::SIGTERM;
 
 use super::progress::spin_while;
 use super::signals::Signals;
-use super::watch::watch;
+use super::watch::{Identity, watch};
 
 pub struct Running {
     pub servers: Vec<Bound>,
@@ -36,6 +36,8 @@ pub struct Plug {
     pub slot: Slot,
     /// `None` for the built-in echo.
     file: Option<PathBuf>,
+    /// What the file was when it was first loaded.
+    loaded: Option<Identity>,
 }
 
 impl Plug {
@@ -76,6 +78,7 @@ impl Running {
         // What was swapped in since the start serves on.
         let current = handed.map_or(file.as_deref(), |slot| slot.file.as_deref());
         let title = current.unwrap_or(Path::new("echo")).display();
+        let loaded = file.as_deref().and_then(Identity::of);
         let handler = spin_while(&format!("compiling {title}"), || match current {
             Some(path) => sandbox.load(path),
             None => sandbox.echo(),
@@ -83,7 +86,7 @@ impl Running {
         let generation = handed.map_or(1, |slot| slot.generation + 1);
         let options = SlotOptions { name: Some(name), ..options };
         let slot = Slot::beginning_with(generation, handler, options)?;
-        self.plugs.push(Plug { slot: slot.clone(), file });
+        self.plugs.push(Plug { slot: slot.clone(), file, loaded });
         Ok(slot)
     }
 
@@ -119,7 +122,7 @@ impl Running {
         for plug in &self.plugs {
             if let Some(file) = &plug.file {
                 let plug = plug.clone();
-                watch(file, move || plug.reload())?;
+                watch(file, plug.loaded.clone(), move || plug.reload())?;
             }
         }
         Ok(())

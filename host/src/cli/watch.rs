@@ -5,19 +5,28 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, recommended_watcher};
 
+use super::lease::has_writer;
+
 /// A file is loaded when nothing has changed for so long.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Runs `changed` whenever the file is another than before, as long as the process lives.
-pub fn watch(file: &Path, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+/// Runs `changed` whenever the file is another than before, as long as the process lives; `loaded` is what it
+/// was when it was loaded.
+pub fn watch(
+    file: &Path,
+    loaded: Option<Identity>,
+    changed: impl Fn() + Send + 'static,
+) -> anyhow::Result<()> {
     let file = std::path::absolute(file)?;
     let (events, noticed) = unbounded();
+    // It may have changed since it was loaded.
+    let _ = events.send(());
     let mut watcher = recommended_watcher(move |event: notify::Result<Event>| {
         // To read the file is an event too.
         if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
@@ -27,7 +36,7 @@ pub fn watch(file: &Path, changed: impl Fn() + Send + 'static) -> anyhow::Result
     .context("cannot watch files")?;
     let mut watched = BTreeSet::new();
     follow(&mut watcher, &mut watched, &file);
-    let mut last = Identity::of(&file);
+    let mut last = loaded;
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         while noticed.recv().is_ok() {
             // A link in the path may lead elsewhere now.
@@ -42,12 +51,12 @@ pub fn watch(file: &Path, changed: impl Fn() + Send + 'static) -> anyhow::Result
     Ok(())
 }
 
-/// What the file is when it has stopped changing; `None` while there is none.
+/// What the file is when it has stopped changing and nobody is writing it; `None` while there is none.
 fn settled(file: &Path, noticed: &Receiver<()>) -> Option<Identity> {
     let mut before = Identity::of(file);
     while let Ok(()) | Err(RecvTimeoutError::Timeout) = noticed.recv_timeout(QUIET) {
         let now = Identity::of(file);
-        if now == before {
+        if now == before && !has_writer(file) {
             break;
         }
         before = now;
@@ -86,21 +95,23 @@ fn directories(path: &Path, found: &mut BTreeSet<PathBuf>, links: usize) {
 }
 
 /// What tells a file from what was there before.
-#[derive(PartialEq)]
-struct Identity {
+#[derive(Clone, PartialEq)]
+pub struct Identity {
     device: u64,
     inode: u64,
     length: u64,
-    modified: Option<SystemTime>,
+    /// When its status changed, in seconds and nanoseconds: that cannot be set, as the time of its last change
+    /// can.
+    changed: (i64, i64),
 }
 
 impl Identity {
-    fn of(file: &Path) -> Option<Self> {
+    pub fn of(file: &Path) -> Option<Self> {
         std::fs::metadata(file).ok().filter(Metadata::is_file).map(|metadata| Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             length: metadata.len(),
-            modified: metadata.modified().ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
