@@ -10,7 +10,9 @@ const CORE_INSTANCES_A_REQUEST: u32 = 16;
 const MEMORIES_A_REQUEST: u32 = 2;
 const TABLES_A_REQUEST: u32 = 6;
 
-/// Places beyond the open requests: for hooks and for trying out a handler before it serves.
+/// Places beyond the open requests: for hooks and for trying out a handler before it serves. So many places that
+/// another handler has used are left to it, too: were it more, each new version would have places of its own,
+/// and memory would grow with every swap.
 const SPARE: u32 = 16;
 
 /// Versions of handlers that may have their instances ready at the same time: the one that serves, those before
@@ -43,7 +45,7 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         .table_elements(limits.table_elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
-        .max_unused_warm_slots(requests)
+        .max_unused_warm_slots(SPARE)
         // It skips pages that were swapped out, so the next instance could read them.
         .pagemap_scan(Enabled::No);
     Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
