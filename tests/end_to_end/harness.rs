@@ -4,10 +4,12 @@
 mod client;
 mod faults;
 mod host;
+mod load;
 mod matrix;
 mod process;
 mod recorder;
 mod server;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -16,10 +18,12 @@ use std::time::{Duration, Instant};
 pub use client::Client;
 pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, plugsock, run};
+pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use process::{children, is_running, status};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
+pub use versions::{Deployed, padded, relabelled, replace, version, versioned, who};
 
 /// No wait in a test is longer: a hang fails, and does not stall the rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);

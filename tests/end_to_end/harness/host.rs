@@ -105,10 +105,10 @@ impl Drop for Running {
 }
 
 /// A process's standard output as it comes.
-struct Lines(Receiver<String>);
+pub(super) struct Lines(Receiver<String>);
 
 impl Lines {
-    fn read(pipe: impl Read + Send + 'static) -> Self {
+    pub(super) fn read(pipe: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -119,7 +119,7 @@ impl Lines {
     }
 
     /// The next line; `None` at the end.
-    fn next(&self) -> Option<String> {
+    pub(super) fn next(&self) -> Option<String> {
         match self.0.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -127,7 +127,7 @@ impl Lines {
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = String> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = String> {
         std::iter::from_fn(|| self.next())
     }
 }

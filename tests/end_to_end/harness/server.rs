@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use plugsock::{
     CacheOptions, Handler, Sandbox, SandboxOptions, ServeAddress, ServeError, Server, ServerOptions,
-    ServerType,
+    ServerType, Slot,
 };
 use tempfile::TempDir;
 
@@ -41,27 +41,27 @@ pub struct Running {
 
 impl Running {
     /// Serves a case of the matrix on a free address.
-    pub fn start(case: Case, handler: Handler) -> Self {
-        Self::start_with(case, handler, ServerOptions::default())
+    pub fn start(case: Case, slot: impl Into<Slot>) -> Self {
+        Self::start_with(case, slot, ServerOptions::default())
     }
 
-    pub fn start_with(case: Case, handler: Handler, options: ServerOptions) -> Self {
+    pub fn start_with(case: Case, slot: impl Into<Slot>, options: ServerOptions) -> Self {
         let directory = TempDir::new().unwrap();
         let address = match case.server_type {
             ServerType::Tcp | ServerType::Udp => "127.0.0.1:0".to_owned(),
             _ => directory.path().join("socket").display().to_string(),
         };
         let options = ServerOptions { concurrency: case.concurrency(), ..options };
-        Self::bind(&format!("{}://{address}", case.server_type.scheme()), handler, options, directory)
+        Self::bind(&format!("{}://{address}", case.server_type.scheme()), slot, options, directory)
     }
 
     /// Serves an address of the test's choice.
-    pub fn at(address: &str, handler: Handler, options: ServerOptions) -> Self {
-        Self::bind(address, handler, options, TempDir::new().unwrap())
+    pub fn at(address: &str, slot: impl Into<Slot>, options: ServerOptions) -> Self {
+        Self::bind(address, slot, options, TempDir::new().unwrap())
     }
 
-    fn bind(address: &str, handler: Handler, options: ServerOptions, directory: TempDir) -> Self {
-        let server = Arc::new(Server::bind(&address.parse().unwrap(), handler, options).unwrap());
+    fn bind(address: &str, slot: impl Into<Slot>, options: ServerOptions, directory: TempDir) -> Self {
+        let server = Arc::new(Server::bind(&address.parse().unwrap(), slot, options).unwrap());
         let serving = server.clone();
         let thread = Some(thread::spawn(move || serving.serve_forever()));
         Self { address: server.address(), server, thread, _directory: directory }
