@@ -7,6 +7,7 @@ mod clients;
 mod helper_process;
 mod inherited;
 mod keys;
+mod lease;
 mod log;
 mod options;
 mod privileges;

@@ -8,6 +8,8 @@ mod drain;
 mod policy;
 mod probe;
 mod reaper;
+#[cfg(test)]
+mod stress;
 mod version;
 
 use std::collections::{HashMap, VecDeque};
