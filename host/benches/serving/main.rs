@@ -19,6 +19,7 @@ mod peers;
 mod plan;
 mod process;
 mod report;
+mod swap;
 mod trial;
 mod usage;
 

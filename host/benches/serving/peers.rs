@@ -7,6 +7,7 @@ mod inetd;
 mod native;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -57,6 +58,23 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a contender and waits until it is ready.
+    pub fn start(command: Command, name: impl fmt::Display) -> Result<Self, Failure> {
+        let mut process = Process::start(command)?;
+        match process.line(PATIENCE) {
+            Ok(line) => Ok(Self { address: address(&line)?, process }),
+            Err(Silence::Ended { status, words }) if status.code() == Some(USAGE_ERROR) => {
+                Err(Failure::Unavailable(words.lines().next().unwrap_or_default().to_owned()))
+            }
+            Err(silence) => Err(Failure::Broken(anyhow!(silence).context(format!("{name} is not ready")))),
+        }
+    }
+
+    /// What it said on standard error.
+    pub fn words(&mut self) -> String {
+        self.process.words()
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -68,14 +86,7 @@ const REQUEST_QUEUE_SIZE: i32 = 1024;
 impl Contender {
     /// Starts it and waits until it is ready for that many connections at once.
     pub fn launch(self, is_datagram: bool, connections: usize) -> Result<Running, Failure> {
-        let mut process = Process::start(self.command(is_datagram, connections)?)?;
-        match process.line(PATIENCE) {
-            Ok(line) => Ok(Running { address: address(&line)?, process }),
-            Err(Silence::Ended { status, words }) if status.code() == Some(USAGE_ERROR) => {
-                Err(Failure::Unavailable(words.lines().next().unwrap_or_default().to_owned()))
-            }
-            Err(silence) => Err(Failure::Broken(anyhow!(silence).context(format!("{self} is not ready")))),
-        }
+        Running::start(self.command(is_datagram, connections)?, self)
     }
 
     fn command(self, is_datagram: bool, connections: usize) -> Result<Command, Failure> {
@@ -86,10 +97,8 @@ impl Contender {
                 command
             }
             Plugsock(strategy) => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_plugsock"));
                 let address = if is_datagram { "udp://127.0.0.1:0" } else { "tcp://127.0.0.1:0" };
-                command.args(["serve", address, "--concurrency", strategy]);
-                command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+                let mut command = serve(address, strategy)?;
                 if connections > 1000 {
                     command.args(["--max-requests", &connections.to_string()]);
                 }
@@ -107,6 +116,14 @@ impl Contender {
             InetdCat => inetd(&["cat"])?,
         })
     }
+}
+
+/// `plugsock serve` with the benchmark's cache.
+pub fn serve(address: &str, strategy: &str) -> io::Result<Command> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugsock"));
+    command.args(["serve", address, "--concurrency", strategy]);
+    command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+    Ok(command)
 }
 
 /// What a program exits with when it does not know an option, such as a strategy.

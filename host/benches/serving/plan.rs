@@ -18,6 +18,8 @@ pub struct Scale {
     growth: &'static [usize],
     /// Process starts in one trial.
     pub starts: usize,
+    /// Swaps in one trial.
+    pub swaps: usize,
 }
 
 impl Scale {
@@ -29,6 +31,7 @@ impl Scale {
             rounds_of_many: 1,
             growth: &[1, 16, 256],
             starts: 3,
+            swaps: 5,
         }
     }
 
@@ -40,6 +43,7 @@ impl Scale {
             rounds_of_many: 3,
             growth: &[1, 4, 16, 64, 256],
             starts: 5,
+            swaps: 20,
         }
     }
 }
@@ -69,6 +73,7 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
         Group { figures: datagram(), rounds: scale.rounds },
         Group { figures: vec![instantiate()], rounds: scale.rounds },
         Group { figures: start(), rounds: scale.rounds },
+        Group { figures: swap(), rounds: scale.rounds },
     ];
     for clients in scale.growth {
         groups.push(Group { figures: growth(*clients), rounds: scale.rounds });
@@ -147,6 +152,21 @@ fn start() -> Vec<Figure> {
     };
     let with_python = [(Plugsock("threading"), PythonThreading)];
     OURS.into_iter().chain(with_python).map(figure).collect()
+}
+
+/// Not against a peer: how long a swap takes against what it may take, and what is served in the second of a swap
+/// against another second.
+fn swap() -> Vec<Figure> {
+    let time = |strategy| {
+        let name = format!("swap-time/{strategy}/20-ms");
+        Figure::new(name, Trial::SwapTime(strategy), Trial::Wanted(20)).target(1.0)
+    };
+    let throughput = |strategy| {
+        let trial = |is_swapped| Trial::Swap { strategy, clients: CLIENTS, is_swapped };
+        Figure::new(format!("swap-connect/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
+    };
+    let strategies = ["threading", "pool", "async", "sync", "forking"];
+    strategies.map(time).into_iter().chain(strategies.map(throughput)).collect()
 }
 
 fn idle(connections: usize) -> Vec<Figure> {

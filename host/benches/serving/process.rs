@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// What it said on standard error.
-    fn words(&mut self) -> String {
+    pub fn words(&mut self) -> String {
         let mut words = String::new();
         let _ = self.stderr.rewind().and_then(|()| self.stderr.read_to_string(&mut words));
         words.trim().to_owned()

@@ -12,7 +12,7 @@ use crate::load::{LoadReport, Work};
 use crate::peers::{Contender, Running};
 use crate::plan::{ACTIVE, Scale};
 use crate::process::{Process, answer, too_many_descriptors};
-use crate::{MESSAGE, PATIENCE, report, usage};
+use crate::{MESSAGE, PATIENCE, report, swap, usage};
 
 /// What is measured, and of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,12 @@ pub enum Trial {
     Latency { idle: usize, quantile: Quantile, contender: Contender },
     /// From the start of the process to its first answer.
     Start(Contender),
+    /// Like `Load` of `Work::Connect`; whether the handler is swapped meanwhile.
+    Swap { strategy: &'static str, clients: usize, is_swapped: bool },
+    /// From the command to swap to the first answer of the new version.
+    SwapTime(&'static str),
+    /// Nothing is measured: so many milliseconds are what is wanted.
+    Wanted(u32),
     /// A fresh instance and its drop.
     Instantiate,
     /// A native thread, spawned and joined.
@@ -87,10 +93,10 @@ impl Trial {
     pub fn unit(self) -> Unit {
         let (name, more_is_better) = match self {
             Self::Load { work: Work::Bulk, .. } => ("MiB/s", true),
-            Self::Load { .. } => ("/s", true),
+            Self::Load { .. } | Self::Swap { .. } => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
             Self::Latency { .. } | Self::Instantiate | Self::SpawnThread => ("µs", false),
-            Self::Start(_) => ("ms", false),
+            Self::Start(_) | Self::SwapTime(_) | Self::Wanted(_) => ("ms", false),
         };
         Unit { name, more_is_better }
     }
@@ -117,6 +123,15 @@ impl Trial {
                 }))
             }
             Self::Start(contender) => start(contender, scale.starts),
+            Self::Swap { strategy, clients, is_swapped } => {
+                let load = swap::load(strategy, clients, is_swapped, scale)?;
+                Ok(load.sample(load.operations / load.seconds))
+            }
+            Self::SwapTime(strategy) => {
+                let value = swap::time(strategy, scale.swaps)?;
+                Ok(Sample { value, detail: Detail::None {} })
+            }
+            Self::Wanted(milliseconds) => Ok(Sample { value: milliseconds.into(), detail: Detail::None {} }),
             Self::Instantiate => {
                 let mut command = Process::role("instantiate")?;
                 command.arg("--cache-dir").arg(report::directory()?.join("cache"));
@@ -196,7 +211,7 @@ fn exchange(address: SocketAddr) -> anyhow::Result<()> {
 
 impl Work {
     /// Has a process of its own put load on a contender.
-    fn put_on(self, running: &Running, clients: usize, scale: &Scale) -> anyhow::Result<LoadReport> {
+    pub fn put_on(self, running: &Running, clients: usize, scale: &Scale) -> anyhow::Result<LoadReport> {
         let mut command = Process::role("load")?;
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         command
