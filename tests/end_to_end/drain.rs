@@ -88,6 +88,29 @@ fn a_handler_may_end_when_it_is_told_that_it_was_replaced() {
     });
 }
 
+/// O4: a swap while others drain: each goes on with its own version, and ends with its last request.
+#[test]
+fn several_versions_drain_at_once() {
+    for_each_strategy(|strategy| {
+        if strategy == "sync" {
+            return;
+        }
+        let (slot, server, _) = start(strategy, version("one"), SlotOptions::default());
+        let mut clients = vec![answered(&server, b"1\n", b"one 1\n")];
+        for name in ["two", "six"] {
+            slot.swap(version(name)).unwrap();
+            clients.push(answered(&server, b"1\n", format!("{name} 1\n").as_bytes()));
+        }
+        let open = || slot.versions().iter().map(|version| version.open).collect::<Vec<_>>();
+        assert_eq!(open(), [1, 1, 1]);
+        for (name, left) in [("two", [1, 0, 1]), ("one", [1, 0, 0]), ("six", [0, 0, 0])] {
+            let client = clients.remove(if clients.len() == 3 { 1 } else { 0 });
+            assert_eq!(client.exchange(b"2\n"), format!("{name} 2\n").as_bytes());
+            wait_until(|| open() == left);
+        }
+    });
+}
+
 #[test]
 fn nobody_is_told_without_the_signal() {
     for_each_strategy(|strategy| {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use plugsock::ServeAddress;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Client, Host, PATIENCE, children, pattern, status};
+use crate::harness::{Client, Deployed, Host, PATIENCE, children, pattern, status, versioned};
 
 fn forking(args: &[&str]) -> Host {
     Host::serve(&[&["tcp://127.0.0.1:0", "--concurrency", "forking"], args].concat())
@@ -113,6 +113,23 @@ fn the_fork_server_may_die_under_load() {
     for client in clients {
         assert_eq!(client.exchange(b"b"), b"b");
     }
+}
+
+/// Its version was replaced, and nobody is left who could kill it.
+#[test]
+fn a_child_that_outlived_its_fork_server_is_cut_off_like_any_other() {
+    let deployed = Deployed::new(&versioned("one"));
+    let host = forking(&[&deployed.path(), "--max-drain", "50ms"]);
+    let client = host.connect();
+    client.send(b"1\n");
+    assert_eq!(client.recv_exact(6), b"one 1\n");
+    kill_process(fork_server(&host), Signal::KILL).unwrap();
+    host.log.wait_for("the fork server died");
+    deployed.replace(&versioned("two"));
+    host.signal(Signal::HUP);
+    assert!(client.is_closed());
+    host.log.wait_for("cut off 1 requests of a replaced version");
+    assert_eq!(host.ask(b"2\n"), b"two 2\n");
 }
 
 /// O8: every child is waited for.

@@ -54,10 +54,17 @@ pub fn watch(
 /// What the file is when it has stopped changing and nobody is writing it; `None` while there is none.
 fn settled(file: &Path, noticed: &Receiver<()>) -> Option<Identity> {
     let mut before = Identity::of(file);
+    let mut is_said = false;
     while let Ok(()) | Err(RecvTimeoutError::Timeout) = noticed.recv_timeout(QUIET) {
         let now = Identity::of(file);
-        if now == before && !has_writer(file) {
-            break;
+        if now == before {
+            if !has_writer(file) {
+                break;
+            }
+            if !is_said {
+                tracing::info!("{} is being written: it is loaded when that is over", file.display());
+                is_said = true;
+            }
         }
         before = now;
     }
