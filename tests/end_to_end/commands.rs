@@ -185,9 +185,9 @@ fn the_exit_status_is_the_outcome() {
     for_each_case(|case| {
         for (handler, request, answer, outcome) in [
             (exit(), "0\n", "exiting with 0\n", None),
-            // The call that these have to exit with tells success from failure and no more.
+            // The call that this one has to exit with tells success from failure and no more.
             (exit(), "3\n", "exiting with 3\n", Some("it exited with status 1")),
-            (preview1("exit3"), "", "three", Some("it exited with status 1")),
+            (preview1("exit3"), "", "three", Some("it exited with status 3")),
             (sandbox().load(written("exit_with_code")).unwrap(), "", "", Some("it exited with status 42")),
         ] {
             let (server, recorder) = start(case, handler);

@@ -19,6 +19,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::digest::{Digest, hex};
+use super::preview1;
 
 /// The first bytes of an entry; the digit counts this file's own formats.
 const MAGIC: &[u8; 8] = b"plugsok1";
@@ -184,6 +185,7 @@ impl Cache {
         }
         let mut hasher = Sha(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        preview1::REVISION.hash(&mut hasher);
         let (component, engine) = (component.hex(), hex(&hasher.0.finalize()));
         self.0.directory.join(format!("{component}-{}.cwasm", &engine[..16]))
     }

@@ -1,12 +1,19 @@
 //! From a core module to a component: a program for WASI preview 1 gets the adapter that speaks WASI 0.2 for
 //! it, and a module that carries a component's type gets the canonical form.
 
+mod exit;
+
+use std::borrow::Cow;
+
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
+
+/// Counts the ways in which components were made of modules: what was compiled of another is not used.
+pub(super) const REVISION: u8 = 1;
 
 /// What decides how a module becomes a component.
 #[derive(Default)]
@@ -32,11 +39,22 @@ pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    ComponentEncoder::default()
-        .module(bytes)
-        .and_then(|encoder| encoder.adapter(PREVIEW1, adapter))
-        .and_then(|mut encoder| encoder.encode())
+    let mut adapters = vec![(PREVIEW1, Cow::Borrowed(adapter))];
+    let mut program = Cow::Borrowed(bytes);
+    if module.imports.contains(&exit::PROC_EXIT) {
+        program = Cow::Owned(exit::redirect(bytes, &module.imports));
+        adapters.push((exit::MODULE, Cow::Owned(exit::adapter()?)));
+    }
+    encode(&program, &adapters)
         .map_err(|error| format!("it is a core module of which no component can be made: {error:#}"))
+}
+
+fn encode(module: &[u8], adapters: &[(&str, Cow<[u8]>)]) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = ComponentEncoder::default().module(module)?;
+    for (name, adapter) in adapters {
+        encoder = encoder.adapter(name, adapter)?;
+    }
+    encoder.encode()
 }
 
 impl<'a> Module<'a> {
