@@ -57,6 +57,11 @@ impl Admission {
         self.try_enter().then(|| Permit { admission: self.clone(), is_used: false })
     }
 
+    /// How many requests have room.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(SeqCst)
+    }
+
     /// Room for one request, or a promise to wake `wake` when there is some.
     pub(crate) fn admit(self: &Arc<Self>, wake: &Arc<Wake>) -> Option<Permit> {
         if !self.try_enter() {

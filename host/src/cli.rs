@@ -4,6 +4,8 @@ mod call;
 mod capacity;
 mod check;
 mod clients;
+mod control;
+mod ctl;
 mod helper_process;
 mod inherited;
 mod keys;
@@ -23,6 +25,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use plugsock::control::ControlError;
 
 /// Socket servers whose request handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -35,6 +38,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Ctl(ctl::Ctl),
     Call(Box<call::Call>),
     Check(Box<check::Check>),
     Keygen(keys::Keygen),
@@ -48,6 +52,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(serve) => serve.run(),
+            Command::Ctl(ctl) => ctl.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
             Command::Keygen(keygen) => keygen.run(),
@@ -55,5 +60,13 @@ impl Cli {
             Command::Verify(verify) => verify.run(),
             Command::HelperProcess(helper) => helper.run(),
         }
+    }
+}
+
+/// What a command ends with that failed.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref() {
+        Some(ControlError::NoServer(_) | ControlError::SeveralServers(_)) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
     }
 }

@@ -27,6 +27,7 @@
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves, and how another takes its place.
 //! - `upgrade`: how another process takes over.
+//! - [`control`]: a socket to look at servers and to change them while they serve.
 
 #[doc = include_str!("../SOCKETSERVER.md")]
 pub mod socketserver {}
@@ -36,6 +37,7 @@ mod admission;
 mod block_on;
 mod clients;
 mod concurrency;
+pub mod control;
 mod error;
 mod fork_server;
 mod helper_process;

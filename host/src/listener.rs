@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
 pub use unix::UnixSocketOptions;
+pub(crate) use unix::{SocketFile, bind as bind_unix, peer_credentials, remove_stale_socket};
 
 use socket2::{Domain, SockRef, Type};
 
@@ -25,7 +26,6 @@ use crate::request::{MinRate, Request};
 use crate::upgrade::HandedSocket;
 use datagram_socket::Received;
 use stream_listener::StreamListener;
-use unix::SocketFile;
 
 /// How a socket is made; the names are `socketserver`'s.
 #[derive(Clone, Debug)]

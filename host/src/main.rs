@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Whoever started it may have closed its standard error.
             let _ = writeln!(std::io::stderr(), "plugsock: error: {error:#}");
-            ExitCode::FAILURE
+            cli::exit_code(&error)
         }
     }
 }

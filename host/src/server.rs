@@ -9,6 +9,7 @@ mod hooks;
 mod job;
 mod open;
 mod options;
+mod orders;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -31,10 +32,10 @@ use crate::request::Request;
 use crate::sandbox::Limits;
 use crate::slot::{Follower, Slot, Version};
 use crate::upgrade::HandedSocket;
-use crate::wake::Wake;
 use accept::{Accepted, Acceptor};
 use follow::Following;
 use open::OpenRequests;
+use orders::Orders;
 
 /// A bound socket and the handler that serves it: `socketserver.BaseServer`.
 ///
@@ -56,8 +57,7 @@ pub struct Server {
     /// Started with the first request.
     started: OnceLock<Started>,
     timeout: Option<Duration>,
-    wake: Arc<Wake>,
-    is_stopped: AtomicBool,
+    orders: Orders,
     is_serving: Mutex<bool>,
     not_serving: Condvar,
 }
@@ -165,8 +165,7 @@ impl Server {
             concurrency: options.concurrency,
             started: OnceLock::new(),
             timeout,
-            wake: Arc::new(Wake::new()?),
-            is_stopped: AtomicBool::new(false),
+            orders: Orders::new()?,
             is_serving: Mutex::new(false),
             not_serving: Condvar::new(),
         };
@@ -217,6 +216,26 @@ impl Server {
     /// How many clients were turned away so far, and why.
     pub fn refused(&self) -> Refused {
         self.core.clients.refusals().so_far()
+    }
+
+    /// Stops accepting; open requests go on, and new clients wait in the listen queue.
+    pub fn pause(&self) {
+        self.orders.pause();
+    }
+
+    /// Accepts again.
+    pub fn resume(&self) {
+        self.orders.resume();
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.orders.is_paused()
+    }
+
+    /// Whether it is paused and every request that it had accepted has ended.
+    pub fn is_drained(&self) -> bool {
+        self.is_paused() && self.admission.open() == 0
     }
 
     /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
@@ -309,8 +328,7 @@ impl Server {
 
     /// Like [`shutdown`](Self::shutdown) without the wait: also for the serving thread itself.
     pub fn request_shutdown(&self) {
-        self.is_stopped.store(true, SeqCst);
-        self.wake.wake();
+        self.orders.stop();
     }
 
     /// Closes the listening socket and, where the strategy is asked to (`block_on_close`), waits for open
@@ -347,9 +365,8 @@ impl Server {
     }
 
     fn acceptor<'a>(&'a self, listener: &'a Listener) -> Acceptor<'a> {
-        let Self { core, admission, wake, is_stopped, .. } = self;
-        let waits = self.concurrency.waits();
-        Acceptor::new(listener, &core.clients, admission, &core.slot, wake, is_stopped, waits)
+        let Self { core, admission, orders, .. } = self;
+        Acceptor::new(listener, &core.clients, admission, &core.slot, orders, self.concurrency.waits())
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {
@@ -424,7 +441,7 @@ impl Drop for Serving<'_> {
         let mut is_serving = self.0.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
         *is_serving = false;
         // What was asked for has been done; a later call serves again.
-        self.0.is_stopped.store(false, SeqCst);
+        self.0.orders.has_stopped();
         self.0.not_serving.notify_all();
     }
 }

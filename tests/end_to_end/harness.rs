@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use client::Client;
 pub use faults::{Fault, Faults};
-pub use host::{Ended, Host, plugsock, run};
+pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use process::{children, is_running, status};

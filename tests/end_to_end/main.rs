@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod commands;
 mod compiling;
+mod control;
 mod datagrams;
 mod descriptors;
 mod drain;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
@@ -31,13 +31,23 @@ impl LogOptions {
         ["--log-format", format.get_name(), "--log-level", &self.log_level].map(OsString::from).into()
     }
 
-    /// Starts logging.
-    pub fn init(&self) {
+    /// Starts logging; what this returns changes the filter.
+    pub fn init(&self) -> LogFilter {
         let filter = EnvFilter::new(&self.log_level);
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lossy);
         match self.log_format {
-            LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-            LogFormat::Json => log.json().flatten_event(true).init(),
+            LogFormat::Text => {
+                let log = log.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+                let filter = LogFilter::new(log.reload_handle());
+                log.init();
+                filter
+            }
+            LogFormat::Json => {
+                let log = log.json().flatten_event(true).with_filter_reloading();
+                let filter = LogFilter::new(log.reload_handle());
+                log.init();
+                filter
+            }
         }
     }
 }
@@ -57,7 +67,21 @@ impl Write for Lossy {
     }
 }
 
-fn parse_filter(filter: &str) -> Result<String, String> {
+/// What is logged, to be changed while the process runs.
+pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogFilter {
+    fn new<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> Self {
+        Self(Box::new(move |filter| handle.reload(filter)))
+    }
+
+    pub fn set(&self, filter: &str) -> Result<(), String> {
+        let filter = EnvFilter::new(parse_filter(filter)?);
+        (self.0)(filter).map_err(|error| error.to_string())
+    }
+}
+
+pub fn parse_filter(filter: &str) -> Result<String, String> {
     match EnvFilter::try_new(filter) {
         Ok(_) => Ok(filter.to_owned()),
         Err(error) => Err(format!("{error}; use a level, or TARGET=LEVEL pairs separated by commas")),

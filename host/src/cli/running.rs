@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
 use plugsock::{
     Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError, Swapped,
 };
 use signal_hook::consts::SIGTERM;
 
+use super::log::LogFilter;
 use super::progress::spin_while;
 use super::signals::Signals;
 use super::watch::{Identity, watch};
@@ -22,6 +24,7 @@ pub struct Running {
     pub shutdown_timeout: Duration,
     /// What an upgrade starts: where this program lay at its start.
     pub executable: PathBuf,
+    pub log_filter: LogFilter,
 }
 
 /// A server, and the address that it was asked to bind.
@@ -149,8 +152,14 @@ impl Running {
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
-    pub fn serve_until_signal(self, signals: Signals) -> anyhow::Result<ExitCode> {
+    pub fn serve_until_signal(
+        self,
+        signals: Signals,
+        control: Option<ControlSocket>,
+    ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
+        // Until all has ended: whoever waits for that looks here.
+        let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
         let handle = signals.handle();
         let signalled = running.clone();
         let follower =

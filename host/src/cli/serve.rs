@@ -13,6 +13,7 @@ use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOpti
 
 use super::capacity;
 use super::clients::ClientArgs;
+use super::control::ControlArgs;
 use super::helper_process::HelperProcess;
 use super::inherited::{self, Inherited};
 use super::log::LogOptions;
@@ -48,6 +49,8 @@ pub struct Serve {
     socket: SocketArgs,
     #[command(flatten)]
     swapping: SwapArgs,
+    #[command(flatten)]
+    control: ControlArgs,
     #[command(flatten)]
     privileges: PrivilegeArgs,
     #[command(flatten)]
@@ -148,7 +151,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 impl Serve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
-        self.log.init();
+        let log_filter = self.log.init();
         plugsock::become_helper_process_if_asked();
         let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
@@ -167,7 +170,7 @@ impl Serve {
         };
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = std::env::current_exe().context("cannot tell where this program lies")?;
-        let mut running = Running { servers, plugs, shutdown_timeout, executable };
+        let mut running = Running { servers, plugs, shutdown_timeout, executable, log_filter };
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         for target in targets {
             let slot =
@@ -195,6 +198,7 @@ impl Serve {
         for plug in &running.plugs {
             plug.slot.probe_current()?;
         }
+        let control = self.control.bind()?;
         for Bound { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             let (address, name, digest) = (server.address(), handler.name(), handler.digest());
@@ -211,7 +215,7 @@ impl Serve {
         if self.swapping.watch {
             running.watch()?;
         }
-        running.serve_until_signal(signals)
+        running.serve_until_signal(signals, control)
     }
 }
 

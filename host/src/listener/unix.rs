@@ -29,7 +29,7 @@ pub struct UnixSocketOptions {
 
 /// A socket's file, which goes when the server closes.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     lock: Lock,
 }
@@ -78,7 +78,7 @@ impl Drop for Lock {
 }
 
 /// Binds a Unix socket of type `kind`, replacing a file that a dead server left behind.
-pub(super) fn bind(
+pub(crate) fn bind(
     name: &UnixAddress,
     kind: Type,
     options: &UnixSocketOptions,
@@ -142,6 +142,12 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     }
 }
 
+/// Removes the file that a dead server left behind; fails if it lives.
+pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let _lock = lock(path)?;
+    remove_stale(path, Type::STREAM)
+}
+
 /// Removes the file of a socket that nothing listens on. Any other file stays.
 fn remove_stale(path: &Path, kind: Type) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
@@ -164,7 +170,7 @@ fn remove_stale(path: &Path, kind: Type) -> io::Result<()> {
 }
 
 /// Who connected: `SO_PEERCRED`, which the kernel fills in and a client cannot forge.
-pub(super) fn peer_credentials(socket: SockRef<'_>) -> Option<UnixCredentials> {
+pub(crate) fn peer_credentials(socket: SockRef<'_>) -> Option<UnixCredentials> {
     let credentials = rustix::net::sockopt::socket_peercred(&*socket).ok()?;
     Some(UnixCredentials {
         pid: u32::try_from(credentials.pid.as_raw_nonzero().get()).ok(),

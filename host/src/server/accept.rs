@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use super::orders::Orders;
 use crate::admission::Admission;
 use crate::clients::{Clients, Refusal};
 use crate::error::ServeError;
@@ -15,7 +15,8 @@ use crate::listener::{Incoming, Listener};
 use crate::log_limit::LogLimit;
 use crate::request::{Request, Waits};
 use crate::slot::Slot;
-use crate::wake::{Wake, poll_until};
+
+use crate::wake::poll_until;
 
 /// How long accepting pauses when the system has run out of something, unless a request ends before.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,8 +28,7 @@ pub(super) struct Acceptor<'a> {
     clients: &'a Clients,
     admission: &'a Arc<Admission>,
     slot: &'a Slot,
-    wake: &'a Arc<Wake>,
-    is_stopped: &'a AtomicBool,
+    orders: &'a Orders,
     waits: Waits,
     /// Accepted, and not turned away, but there is no room for it yet.
     newcomer: Option<Request>,
@@ -50,32 +50,28 @@ impl<'a> Acceptor<'a> {
         clients: &'a Clients,
         admission: &'a Arc<Admission>,
         slot: &'a Slot,
-        wake: &'a Arc<Wake>,
-        is_stopped: &'a AtomicBool,
+        orders: &'a Orders,
         waits: Waits,
     ) -> Self {
         let (newcomer, said_full, said_exhausted) = Default::default();
-        Self {
-            listener,
-            clients,
-            admission,
-            slot,
-            wake,
-            is_stopped,
-            waits,
-            newcomer,
-            said_full,
-            said_exhausted,
-        }
+        Self { listener, clients, admission, slot, orders, waits, newcomer, said_full, said_exhausted }
     }
 
     /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.
     pub(super) fn get_request(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
         loop {
-            if self.is_stopped.load(SeqCst) {
+            if self.orders.is_stopped() {
                 return Ok(Accepted::Stopped);
             }
-            let permit = self.admission.admit(self.wake);
+            let permit = self.admission.admit(&self.orders.wake);
+            // Asked when it has the permit: what is accepted all the same is counted as open by then.
+            if self.orders.is_paused() {
+                drop(permit);
+                if !self.wait(false, deadline)? {
+                    return Ok(Accepted::TimedOut);
+                }
+                continue;
+            }
             if permit.is_none() {
                 self.say_full();
             }
@@ -143,13 +139,13 @@ impl<'a> Acceptor<'a> {
     fn wait(&self, may_look: bool, deadline: Option<Instant>) -> Result<bool, ServeError> {
         let listener = self.listener.ready_fd();
         let mut fds =
-            [PollFd::new(self.wake, PollFlags::IN), PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+            [PollFd::new(&*self.orders.wake, PollFlags::IN), PollFd::from_borrowed_fd(listener, PollFlags::IN)];
         let fds = if may_look { &mut fds[..] } else { &mut fds[..1] };
         let look_at = self.listener.next_deadline().filter(|_| may_look);
         let until = [deadline, look_at].into_iter().flatten().min();
         let is_ready = poll_until(fds, until).map_err(ServeError::Listener)? || until != deadline;
         if fds[0].revents().contains(PollFlags::IN) {
-            self.wake.clear();
+            self.orders.wake.clear();
         }
         Ok(is_ready)
     }
@@ -164,7 +160,7 @@ impl<'a> Acceptor<'a> {
                          lower --max-requests)"
                     );
                 });
-                self.admission.wake_on_end(self.wake);
+                self.admission.wake_on_end(&self.orders.wake);
                 let pause = Instant::now() + PAUSE;
                 self.wait(false, Some(deadline.map_or(pause, |at| at.min(pause))))?;
                 Ok(())

@@ -12,6 +12,7 @@ use std::time::Instant;
 use plugsock::ServeAddress;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use tempfile::TempDir;
 
 use super::{Client, PATIENCE, cache_dir};
 
@@ -57,21 +58,30 @@ pub fn run(command: &mut Command) -> Ended {
     Ended { code, stdout, stderr: running.log.text() }
 }
 
+/// What names the user's runtime directory.
+pub const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
 /// A process that is gone when this is dropped.
 struct Running {
     child: Child,
     stdout: Lines,
     log: Log,
+    /// Where it puts its control socket.
+    runtime: TempDir,
 }
 
 impl Running {
     fn start(command: &mut Command) -> Self {
+        let runtime = TempDir::new().unwrap();
+        if !command.get_envs().any(|(name, _)| name == RUNTIME_DIR) {
+            command.env(RUNTIME_DIR, runtime.path());
+        }
         let command =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
         let stdout = Lines::read(child.stdout.take().unwrap());
         let log = Log::read(child.stderr.take().unwrap());
-        Self { child, stdout, log }
+        Self { child, stdout, log, runtime }
     }
 
     fn pid(&self) -> Pid {
@@ -105,7 +115,7 @@ impl Drop for Running {
 }
 
 /// A process's standard output as it comes.
-pub(super) struct Lines(Receiver<String>);
+pub(super) struct Lines(Mutex<Receiver<String>>);
 
 impl Lines {
     pub(super) fn read(pipe: impl Read + Send + 'static) -> Self {
@@ -115,12 +125,12 @@ impl Lines {
                 let _ = sender.send(line + "\n");
             }
         });
-        Self(lines)
+        Self(Mutex::new(lines))
     }
 
     /// The next line; `None` at the end.
     pub(super) fn next(&self) -> Option<String> {
-        match self.0.recv_timeout(PATIENCE) {
+        match self.0.lock().unwrap().recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("the host writes nothing"),
@@ -261,6 +271,17 @@ impl Host {
 
     pub fn pid(&self) -> Pid {
         self.process.pid()
+    }
+
+    /// Runs `plugsock ctl` so that it finds this host by itself.
+    pub fn ctl(&self, args: &[&str]) -> Ended {
+        run(plugsock().arg("ctl").args(args).env(RUNTIME_DIR, self.process.runtime.path()))
+    }
+
+    /// Where its control socket is, unless it was told otherwise.
+    pub fn control_socket(&self) -> PathBuf {
+        let pid = self.pid().as_raw_pid();
+        self.process.runtime.path().join("plugsock").join(format!("{pid}.sock"))
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -1,0 +1,62 @@
+//! The control socket of `plugsock serve`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use plugsock::control::{ControlSocket, Controlled};
+use plugsock::{Server, Slot};
+use signal_hook::consts::SIGTERM;
+
+use super::running::Running;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Control")]
+pub struct ControlArgs {
+    /// Where `plugsock ctl` and `plugsock top` connect; by default in the user's runtime directory, where they
+    /// look by themselves
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+
+    /// Make no control socket
+    #[arg(long, conflicts_with = "control")]
+    no_control: bool,
+}
+
+impl ControlArgs {
+    /// The socket that was asked for, or the default one if it can be had.
+    pub fn bind(&self) -> anyhow::Result<Option<ControlSocket>> {
+        let bound = match &self.control {
+            _ if self.no_control => return Ok(None),
+            Some(path) => Some(ControlSocket::bind(path).context("cannot make the control socket")?),
+            None => ControlSocket::bind_default()
+                .inspect_err(|error| {
+                    tracing::warn!("no control socket, so `plugsock ctl` cannot help: {error}")
+                })
+                .ok(),
+        };
+        if let Some(socket) = &bound {
+            tracing::info!("control socket {}", socket.path().display());
+        }
+        Ok(bound)
+    }
+}
+
+impl Controlled for Running {
+    fn servers(&self) -> Vec<Arc<Server>> {
+        self.servers.iter().map(|bound| bound.server.clone()).collect()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        self.plugs.iter().map(|plug| plug.slot.clone()).collect()
+    }
+
+    fn shutdown(&self) {
+        let _ = signal_hook::low_level::raise(SIGTERM);
+    }
+
+    fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        self.log_filter.set(filter)
+    }
+}

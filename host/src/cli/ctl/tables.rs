@@ -1,0 +1,116 @@
+//! What is known of servers, as text in columns.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use plugsock::control::{ServerStatus, SlotStatus, Status, VersionStatus, VersionStatusState};
+use serde::Serialize;
+
+pub const SERVER_COLUMNS: [&str; 6] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN"];
+
+pub const VERSION_COLUMNS: [&str; 13] = [
+    "SLOT", "GEN", "STATE", "HANDLER", "DIGEST", "OPEN", "TOTAL", "FAILED", "BROKEN", "CUT", "P50", "P90",
+    "P99",
+];
+
+/// As much of a digest as tells versions apart.
+const DIGEST_LENGTH: usize = "sha256:".len() + 12;
+
+pub fn status(status: &Status) -> String {
+    let servers: Vec<_> = status.servers.iter().map(server_row).collect();
+    format!("{}\n\n{}\n{}", headline(status), table(&SERVER_COLUMNS, &servers), versions(&status.slots))
+}
+
+pub fn headline(status: &Status) -> String {
+    let uptime = Duration::from_secs(status.uptime_seconds as u64);
+    let (version, pid) = (&status.version, status.pid);
+    format!("plugsock {version}, process {pid}, up {}", humantime::format_duration(uptime))
+}
+
+pub fn versions(slots: &[SlotStatus]) -> String {
+    let rows: Vec<_> = slots
+        .iter()
+        .flat_map(|slot| slot.versions.iter().map(|version| version_row(slot, version)))
+        .collect();
+    let mut text = table(&VERSION_COLUMNS, &rows);
+    for slot in slots {
+        for version in &slot.versions {
+            let name = format!("{} {}", slot.name, version.generation);
+            if !version.limits.is_empty() {
+                let limits: Vec<_> =
+                    version.limits.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
+                let _ = writeln!(text, "{name} hit limits: {}", limits.join(", "));
+            }
+            if let Some(reason) = &version.reason {
+                let _ = writeln!(text, "{name} was rolled back: {reason}");
+            }
+        }
+    }
+    text
+}
+
+pub fn server_row(server: &ServerStatus) -> [String; 6] {
+    [
+        server.address.clone(),
+        server.server_type.clone(),
+        server.concurrency.clone(),
+        server.slot.clone(),
+        name(&server.state),
+        server.open.to_string(),
+    ]
+}
+
+pub fn version_row(slot: &SlotStatus, version: &VersionStatus) -> [String; 13] {
+    let state = match (&version.state, &version.share) {
+        (VersionStatusState::Canary, Some(share)) => format!("canary {share}"),
+        (state, _) => name(state),
+    };
+    let latency = version.latency_seconds;
+    [
+        slot.name.clone(),
+        version.generation.to_string(),
+        state,
+        version.handler.clone(),
+        version.digest.chars().take(DIGEST_LENGTH).collect(),
+        version.open.to_string(),
+        version.total.to_string(),
+        version.failed.to_string(),
+        version.broken_off.to_string(),
+        version.cut.to_string(),
+        time(latency.p50),
+        time(latency.p90),
+        time(latency.p99),
+    ]
+}
+
+/// A state's name, as the protocol has it.
+fn name(state: &impl Serialize) -> String {
+    serde_json::to_value(state).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Seconds with as many digits as matter.
+fn time(seconds: f64) -> String {
+    match seconds {
+        zero if zero <= 0.0 => "-".to_owned(),
+        short if short < 0.001 => format!("{:.0}us", short * 1e6),
+        short if short < 1.0 => format!("{:.1}ms", short * 1e3),
+        long => format!("{long:.1}s"),
+    }
+}
+
+/// Rows below their columns' names, as wide as needed.
+fn table<const N: usize>(columns: &[&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([columns[column].len()]).max().unwrap_or_default()
+    };
+    let mut text = String::new();
+    let mut line = |cells: [&str; N]| {
+        let cells = cells.iter().enumerate();
+        let cells = cells.map(|(column, cell)| format!("{cell:width$}", width = width(column)));
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(*columns);
+    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
+    text
+}

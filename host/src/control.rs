@@ -1,0 +1,69 @@
+//! The control socket: how a program's servers are looked at and changed while they serve.
+//!
+//! A Unix socket that its user alone may connect to takes [`Command`]s and gives an [`Answer`] to each; a
+//! [`ControlClient`] talks to it, which is what `plugsock ctl` and `plugsock top` do. The program itself is
+//! what implements [`Controlled`].
+#![doc = include_str!("../CONTROL.md")]
+
+mod client;
+mod directory;
+mod execute;
+mod lines;
+mod protocol;
+mod session;
+mod socket;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use client::{ControlClient, find_control_socket};
+pub use protocol::{Answer, Command, Published, Refusal, RefusalKind};
+pub use socket::{ControlServer, ControlSocket};
+pub use status::{Latency, ServerState, ServerStatus, SlotStatus, Status, VersionStatus, VersionStatusState};
+
+use crate::server::Server;
+use crate::slot::Slot;
+
+/// What a control socket acts on: a program's servers, and what the program alone can do.
+pub trait Controlled: Send + Sync {
+    /// All that it serves.
+    fn servers(&self) -> Vec<Arc<Server>>;
+
+    /// What can be swapped, each under a name of its own.
+    fn slots(&self) -> Vec<Slot>;
+
+    /// Has the program end as at its first signal; returns at once.
+    fn shutdown(&self);
+
+    /// Changes what is logged; why not, in words.
+    fn set_log_filter(&self, filter: &str) -> Result<(), String>;
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is nobody to ask.
+    #[error("no server to control: {0}")]
+    NoServer(String),
+    /// It is unclear whom to ask: the sockets, and who listens there.
+    #[error("several servers run, name one with --control: {}", listed(.0))]
+    SeveralServers(Vec<(PathBuf, String)>),
+    /// The server did not do it.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The conversation broke off.
+    #[error("the server at {path} {reason}")]
+    Lost {
+        /// Its socket.
+        path: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+fn listed(servers: &[(PathBuf, String)]) -> String {
+    let words: Vec<String> =
+        servers.iter().map(|(path, what)| format!("{} ({what})", path.display())).collect();
+    words.join(", ")
+}

@@ -1,0 +1,131 @@
+//! The connecting end: finds a server, and asks it.
+
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::lines::{Lines, NoLine};
+use super::protocol::{Answer, Command, line};
+use super::{ControlError, directory};
+
+/// The longest answer that is read.
+const ANSWER_MAX: usize = 16 << 20;
+
+/// How long a server that only has to look something up may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection to a control socket.
+#[derive(Debug)]
+pub struct ControlClient {
+    path: PathBuf,
+    stream: UnixStream,
+    answers: Lines,
+}
+
+impl ControlClient {
+    /// Connects to a control socket.
+    pub fn connect(path: &Path) -> Result<Self, ControlError> {
+        let connect = || {
+            let stream = UnixStream::connect(path)?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let answers = Lines::new(stream.try_clone()?, ANSWER_MAX);
+            Ok(Self { path: path.to_owned(), stream, answers })
+        };
+        connect().map_err(|error: io::Error| {
+            let path = path.display();
+            let reason = match error.kind() {
+                io::ErrorKind::NotFound => format!("there is no control socket {path}"),
+                io::ErrorKind::ConnectionRefused => format!("the server of {path} has ended"),
+                io::ErrorKind::PermissionDenied => {
+                    format!("{path} is for its user and root alone: ask as one of them")
+                }
+                _ => format!("cannot connect to {path}: {error}"),
+            };
+            ControlError::NoServer(reason)
+        })
+    }
+
+    /// Where it is connected to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Sends a command and waits for its answer; one that refuses is an error. A swap may take as long as it
+    /// takes to compile.
+    pub fn ask(&mut self, command: &Command) -> Result<Answer, ControlError> {
+        let is_quick = !matches!(command, Command::Swap { .. });
+        let deadline = is_quick.then(|| Instant::now() + PATIENCE);
+        let request = line(command).map_err(|error| self.lost(format!("cannot be asked that: {error}")))?;
+        // Whoever is turned away finds the reason in the answer, even if nobody reads the request.
+        let sent = self.stream.write_all(&request);
+        let answer = match (self.answers.next(deadline), sent) {
+            (Ok(line), _) => line,
+            (Err(NoLine::TimedOut), _) => return Err(self.lost(format!("did not answer for {PATIENCE:?}"))),
+            (Err(NoLine::Broken(error)), _) | (Err(_), Err(error)) => {
+                return Err(self.lost(format!("broke off: {error}")));
+            }
+            (Err(_), Ok(())) => return Err(self.lost("ended before it answered")),
+        };
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Error(refusal)) => Err(ControlError::Refused(refusal)),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.lost(format!("answers in another language: {error}"))),
+        }
+    }
+
+    fn lost(&self, reason: impl Into<String>) -> ControlError {
+        ControlError::Lost { path: self.path.display().to_string(), reason: reason.into() }
+    }
+}
+
+/// Where the control socket of a process is, or of the only server that this user runs.
+pub fn find_control_socket(pid: Option<u32>) -> Result<PathBuf, ControlError> {
+    match pid {
+        Some(pid) => of_process(pid),
+        None => the_only_one(),
+    }
+}
+
+fn of_process(pid: u32) -> Result<PathBuf, ControlError> {
+    let process = std::fs::metadata(format!("/proc/{pid}"))
+        .map_err(|_| ControlError::NoServer(format!("there is no process {pid}")))?;
+    let places = directory::of_user(process.uid());
+    let mut sockets = places.iter().map(|place| directory::socket_in(place, pid));
+    sockets.find(|socket| socket.exists()).ok_or_else(|| {
+        ControlError::NoServer(format!(
+            "process {pid} has no control socket where they are by default; give its path"
+        ))
+    })
+}
+
+fn the_only_one() -> Result<PathBuf, ControlError> {
+    let place = directory::own();
+    directory::remove_stale(&place);
+    let mut sockets = directory::sockets_in(&place);
+    match sockets.len() {
+        0 => Err(ControlError::NoServer(format!(
+            "none runs whose control socket is in {}; is it another user's, or was it started with --control or \
+             --no-control?",
+            place.display()
+        ))),
+        1 => Ok(sockets.remove(0)),
+        _ => Err(ControlError::SeveralServers(
+            sockets.into_iter().map(|socket| (socket.clone(), describe(&socket))).collect(),
+        )),
+    }
+}
+
+/// What a server serves, in a few words.
+fn describe(socket: &Path) -> String {
+    let asked = ControlClient::connect(socket).and_then(|mut client| client.ask(&Command::Status {}));
+    match asked {
+        Ok(Answer::Status(status)) => {
+            let addresses: Vec<_> = status.servers.into_iter().map(|server| server.address).collect();
+            addresses.join(" ")
+        }
+        Ok(_) => "it answers something else".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Where control sockets are: in a directory that belongs to one user alone, named for their processes.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::BindError;
+use crate::listener::remove_stale_socket;
+
+/// What the name of a control socket ends with, after the process's id.
+const SUFFIX: &str = ".sock";
+
+/// This user's own directory, whether it is there or not.
+pub(super) fn own() -> PathBuf {
+    let uid = rustix::process::geteuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match runtime.filter(|runtime| check(runtime, uid).is_ok()) {
+        Some(runtime) => runtime.join("plugsock"),
+        None => below_temp(uid),
+    }
+}
+
+/// Makes this user's own directory, if need be.
+pub(super) fn make_own() -> Result<PathBuf, BindError> {
+    let directory = own();
+    let made = match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        // Somebody else may have been there first, with a directory of theirs or a link.
+        _ => check(&directory, rustix::process::geteuid().as_raw()),
+    };
+    made.map_err(|error| BindError::Refused {
+        address: directory.display().to_string(),
+        reason: format!("{error}; remove it, or choose another path with --control"),
+    })?;
+    Ok(directory)
+}
+
+/// The directories of a user that are there and to be trusted.
+pub(super) fn of_user(uid: u32) -> Vec<PathBuf> {
+    let by_login = PathBuf::from(format!("/run/user/{uid}/plugsock"));
+    let own = (uid == rustix::process::geteuid().as_raw()).then(own);
+    let mut directories: Vec<_> = own.into_iter().chain([by_login, below_temp(uid)]).collect();
+    directories.retain(|directory| check(directory, uid).is_ok());
+    directories
+}
+
+fn below_temp(uid: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("plugsock-{uid}"))
+}
+
+/// Whether nobody but its user can put anything there.
+fn check(directory: &Path, uid: u32) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(directory)?;
+    let wrong = if !metadata.is_dir() {
+        "it is not a directory"
+    } else if metadata.uid() != uid {
+        "it belongs to another user"
+    } else if metadata.mode() & 0o022 != 0 {
+        "others may write there"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::other(wrong))
+}
+
+/// Where a process has its control socket.
+pub(super) fn socket_in(directory: &Path, pid: u32) -> PathBuf {
+    directory.join(format!("{pid}{SUFFIX}"))
+}
+
+/// The control sockets in this user's directory, also those of servers that died.
+pub(super) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
+    if check(directory, rustix::process::geteuid().as_raw()).is_err() {
+        return Vec::new();
+    }
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut sockets: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX)))
+        .collect();
+    sockets.sort();
+    sockets
+}
+
+/// Removes what servers left that were killed.
+pub(super) fn remove_stale(directory: &Path) {
+    for socket in sockets_in(directory) {
+        // One that lives, or that cannot be removed, does no harm.
+        let _ = remove_stale_socket(&socket);
+    }
+}

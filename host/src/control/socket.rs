@@ -1,0 +1,171 @@
+//! The listening end: who may connect, and how many at once.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Socket, Type};
+
+use super::protocol::{Refusal, RefusalKind};
+use super::{Controlled, directory, session};
+use crate::address::{ServeAddress, ServerType, UnixAddress};
+use crate::error::BindError;
+use crate::listener::{SocketFile, UnixSocketOptions, bind_unix};
+use crate::wake::{Wake, poll_until};
+
+/// As many clients may be connected at once.
+const CLIENTS_MAX: usize = 16;
+
+/// How long accepting pauses when it failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A control socket that is bound, and not served yet: clients wait.
+#[derive(Debug)]
+pub struct ControlSocket {
+    path: PathBuf,
+    socket: Socket,
+    /// Removes the socket when it is dropped.
+    _file: SocketFile,
+}
+
+impl ControlSocket {
+    /// Binds a path; the file of a server that died is replaced. Its user alone may connect.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let path = std::path::absolute(path)?;
+        let name = UnixAddress::Path(path.clone());
+        let bind = || {
+            let options = UnixSocketOptions { mode: Some(0o600), ..UnixSocketOptions::default() };
+            let (socket, file) = bind_unix(&name, Type::STREAM, &options)?;
+            socket.set_nonblocking(true)?;
+            socket.listen(CLIENTS_MAX as i32)?;
+            Ok((socket, file.expect("a path has a file")))
+        };
+        let (socket, file) = bind().map_err(|error| {
+            BindError::new(&ServeAddress::with_bound(ServerType::UnixStream, &name.clone().into()), error)
+        })?;
+        Ok(Self { path, socket, _file: file })
+    }
+
+    /// Binds the path where [`find_control_socket`](super::find_control_socket) finds this process by itself.
+    pub fn bind_default() -> Result<Self, BindError> {
+        let directory = directory::make_own()?;
+        directory::remove_stale(&directory);
+        Self::bind(&directory::socket_in(&directory, std::process::id()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Does what clients ask for, on threads of its own, until what this returns is dropped.
+    pub fn serve(self, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
+        let wake = Arc::new(Wake::new()?);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let accepting = Accepting {
+            socket: self,
+            wake: wake.clone(),
+            is_closed: is_closed.clone(),
+            host,
+            since: Instant::now(),
+            clients: Arc::default(),
+        };
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || accepting.run())?;
+        Ok(ControlServer { wake, is_closed, thread: Some(thread) })
+    }
+}
+
+/// A control socket that is served. Dropping it removes the socket; a command under way goes on.
+#[derive(Debug)]
+pub struct ControlServer {
+    wake: Arc<Wake>,
+    is_closed: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.is_closed.store(true, SeqCst);
+        self.wake.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Accepting {
+    socket: ControlSocket,
+    wake: Arc<Wake>,
+    is_closed: Arc<AtomicBool>,
+    host: Arc<dyn Controlled>,
+    since: Instant,
+    clients: Arc<AtomicUsize>,
+}
+
+impl Accepting {
+    fn run(&self) {
+        while !self.is_closed.load(SeqCst) {
+            let accepted = match self.socket.socket.accept() {
+                Ok((connection, _)) => self.greet(connection),
+                Err(error) => Err(error),
+            };
+            match accepted {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(true, None),
+                Err(error) => {
+                    tracing::warn!("cannot take on a client of the control socket: {error}");
+                    self.wait(false, Some(Instant::now() + PAUSE));
+                }
+            }
+        }
+    }
+
+    fn wait(&self, is_accepting: bool, deadline: Option<Instant>) {
+        let mut fds =
+            [PollFd::new(&*self.wake, PollFlags::IN), PollFd::new(&self.socket.socket, PollFlags::IN)];
+        let fds = if is_accepting { &mut fds[..] } else { &mut fds[..1] };
+        let _ = poll_until(fds, deadline);
+    }
+
+    fn greet(&self, connection: Socket) -> io::Result<()> {
+        connection.set_nonblocking(false)?;
+        let stream = UnixStream::from(OwnedFd::from(connection));
+        let client = Client::enter(&self.clients);
+        if client.number > CLIENTS_MAX {
+            let reason = format!("{CLIENTS_MAX} clients are connected, the most allowed: try again later");
+            session::refuse(&stream, Refusal::new(RefusalKind::Busy, reason));
+            return Ok(());
+        }
+        let (host, since) = (self.host.clone(), self.since);
+        let converse = move || {
+            let _client = client;
+            session::converse(stream, &*host, since);
+        };
+        thread::Builder::new().name("control-client".to_owned()).spawn(converse).map(|_| ())
+    }
+}
+
+/// Counts a client until it is dropped.
+struct Client {
+    clients: Arc<AtomicUsize>,
+    /// How many there are with it.
+    number: usize,
+}
+
+impl Client {
+    fn enter(clients: &Arc<AtomicUsize>) -> Self {
+        Self { clients: clients.clone(), number: clients.fetch_add(1, SeqCst) + 1 }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.clients.fetch_sub(1, SeqCst);
+    }
+}
