@@ -20,6 +20,7 @@ mod sign;
 mod signals;
 mod swapping;
 mod targets;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ pub struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Ctl(ctl::Ctl),
+    Top(top::Top),
     Call(Box<call::Call>),
     Check(Box<check::Check>),
     Keygen(keys::Keygen),
@@ -53,6 +55,7 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run(),
             Command::Ctl(ctl) => ctl.run(),
+            Command::Top(top) => top.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
             Command::Keygen(keygen) => keygen.run(),

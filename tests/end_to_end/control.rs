@@ -5,12 +5,14 @@ mod drain;
 mod finding;
 mod refused;
 mod swap;
+mod top;
 
 use std::path::Path;
+use std::time::Instant;
 
 use plugsock::control::{ServerState, Status, VersionStatusState};
 
-use crate::harness::{Ended, Host, guest, plugin};
+use crate::harness::{Ended, Host, PATIENCE, guest, plugin};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -35,6 +37,14 @@ fn is_error(ended: &Ended, code: i32, words: &[&str]) {
     }
 }
 
+/// Nothing tells when a server gets there, so this looks until it has.
+fn wait_until(is_there: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "the server does not get there");
+    }
+}
+
 fn status(host: &Host) -> Status {
     serde_json::from_str(&done(host.ctl(&["status", "--json"]))).unwrap()
 }
@@ -46,7 +56,7 @@ fn status_says_what_serves_where_and_how() {
     let host = Host::serve(&args);
     assert_eq!(host.ask(b"hello"), b"hello");
     // The answer is there before the request has ended.
-    while status(&host).slots[0].versions[0].open > 0 {}
+    wait_until(|| status(&host).slots[0].versions[0].open == 0);
     let status = status(&host);
     assert_eq!(status.pid, host.pid().as_raw_pid() as u32);
     let servers: Vec<_> = status.servers.iter().collect();

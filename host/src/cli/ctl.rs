@@ -206,6 +206,6 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unexpected<T>(answer: &Answer) -> anyhow::Result<T> {
+pub fn unexpected<T>(answer: &Answer) -> anyhow::Result<T> {
     anyhow::bail!("the server answers something else than was asked: {answer:?}")
 }

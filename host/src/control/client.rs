@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::lines::{Lines, NoLine};
 use super::protocol::{Answer, Command, line};
+use super::status::{ServerState, Status};
 use super::{ControlError, directory};
 
 /// The longest answer that is read.
@@ -104,28 +105,32 @@ fn the_only_one() -> Result<PathBuf, ControlError> {
     let place = directory::own();
     directory::remove_stale(&place);
     let mut sockets = directory::sockets_in(&place);
-    match sockets.len() {
+    if sockets.len() == 1 {
+        return Ok(sockets.remove(0));
+    }
+    let mut serving: Vec<_> =
+        sockets.into_iter().filter_map(|socket| Some((socket.clone(), describe(&socket)?))).collect();
+    match serving.len() {
         0 => Err(ControlError::NoServer(format!(
             "none runs whose control socket is in {}; is it another user's, or was it started with --control or \
              --no-control?",
             place.display()
         ))),
-        1 => Ok(sockets.remove(0)),
-        _ => Err(ControlError::SeveralServers(
-            sockets.into_iter().map(|socket| (socket.clone(), describe(&socket))).collect(),
-        )),
+        1 => Ok(serving.remove(0).0),
+        _ => Err(ControlError::SeveralServers(serving)),
     }
 }
 
-/// What a server serves, in a few words.
-fn describe(socket: &Path) -> String {
+/// What a server serves, in a few words; `None` if it only ends what it has begun.
+fn describe(socket: &Path) -> Option<String> {
     let asked = ControlClient::connect(socket).and_then(|mut client| client.ask(&Command::Status {}));
     match asked {
-        Ok(Answer::Status(status)) => {
-            let addresses: Vec<_> = status.servers.into_iter().map(|server| server.address).collect();
-            addresses.join(" ")
+        Ok(Answer::Status(Status { servers, .. })) => {
+            let is_serving = servers.iter().any(|server| server.state != ServerState::Closed);
+            let addresses: Vec<_> = servers.into_iter().map(|server| server.address).collect();
+            is_serving.then(|| addresses.join(" "))
         }
-        Ok(_) => "it answers something else".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(_) => Some("it answers something else".to_owned()),
+        Err(error) => Some(error.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use plugsock::control::ServerState;
 
-use super::{TCP, done, is_refused, status};
+use super::{TCP, done, is_refused, status, wait_until};
 use crate::harness::{Client, Host, for_each_strategy, guest};
 
 fn states(host: &Host) -> Vec<ServerState> {
@@ -94,7 +94,7 @@ fn a_drain_ends_when_the_server_is_resumed() {
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| host.ctl(&["drain"]));
         host.log.wait_for(r#"asked for {"command":"drain"}"#);
-        while states(&host) != [ServerState::Draining] {}
+        wait_until(|| states(&host) == [ServerState::Draining]);
         done(host.ctl(&["resume"]));
         is_refused(&drained.join().unwrap(), &["somebody resumed"]);
     });

@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{TCP, done, is_error};
+use super::{TCP, done, is_error, wait_until};
 use crate::harness::{Ended, Host, RUNTIME_DIR, is_installed, plugsock, run};
 
 /// Runs `plugsock ctl` with its runtime directory here.
@@ -54,6 +54,17 @@ fn one_of_several_servers_has_to_be_named() {
         assert_eq!(done(ctl_in(&runtime, &["--control", socket.to_str().unwrap(), "status"])), status);
     }
     assert_eq!(mode(&runtime.path().join("plugsock")), 0o700);
+    // One that only ends what it has begun is not meant.
+    let [mut ending, serving] = hosts;
+    let client = ending.connect();
+    client.send(b"a");
+    assert_eq!(client.recv_exact(1), b"a");
+    ending.signal(Signal::TERM);
+    ending.log.wait_for("shutting down");
+    wait_until(|| ctl_in(&runtime, &["status"]).code == Some(0));
+    assert!(done(ctl_in(&runtime, &["status"])).contains(&serving.address().to_string()));
+    drop(client);
+    ending.wait();
 }
 
 /// O10

@@ -13,6 +13,9 @@ pub const VERSION_COLUMNS: [&str; 13] = [
     "P99",
 ];
 
+/// Which of the columns is the first that counts something.
+pub const COUNTS_FROM: usize = 5;
+
 /// As much of a digest as tells versions apart.
 const DIGEST_LENGTH: usize = "sha256:".len() + 12;
 
@@ -34,19 +37,20 @@ pub fn versions(slots: &[SlotStatus]) -> String {
         .collect();
     let mut text = table(&VERSION_COLUMNS, &rows);
     for slot in slots {
-        for version in &slot.versions {
-            let name = format!("{} {}", slot.name, version.generation);
-            if !version.limits.is_empty() {
-                let limits: Vec<_> =
-                    version.limits.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
-                let _ = writeln!(text, "{name} hit limits: {}", limits.join(", "));
-            }
-            if let Some(reason) = &version.reason {
-                let _ = writeln!(text, "{name} was rolled back: {reason}");
-            }
+        for remark in slot.versions.iter().flat_map(|version| remarks(slot, version)) {
+            let _ = writeln!(text, "{remark}");
         }
     }
     text
+}
+
+/// What is to be said of a version beyond its row.
+pub fn remarks(slot: &SlotStatus, version: &VersionStatus) -> Vec<String> {
+    let name = printable(format!("{} {}", slot.name, version.generation));
+    let limits: Vec<_> = version.limits.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
+    let limits = (!limits.is_empty()).then(|| format!("{name} hit limits: {}", limits.join(", ")));
+    let reason = version.reason.as_ref().map(|reason| format!("{name} was rolled back: {reason}"));
+    limits.into_iter().chain(reason).collect()
 }
 
 pub fn server_row(server: &ServerStatus) -> [String; 6] {
@@ -58,6 +62,7 @@ pub fn server_row(server: &ServerStatus) -> [String; 6] {
         name(&server.state),
         server.open.to_string(),
     ]
+    .map(printable)
 }
 
 pub fn version_row(slot: &SlotStatus, version: &VersionStatus) -> [String; 13] {
@@ -81,6 +86,12 @@ pub fn version_row(slot: &SlotStatus, version: &VersionStatus) -> [String; 13] {
         time(latency.p90),
         time(latency.p99),
     ]
+    .map(printable)
+}
+
+/// A file's name may have anything in it.
+fn printable(text: String) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// A state's name, as the protocol has it.
