@@ -101,6 +101,19 @@ fn failures_and_limits_are_counted_by_version() {
 }
 
 #[test]
+fn clients_that_were_turned_away_are_counted() {
+    let host = Host::serve(&["udp://127.0.0.1:0", "--max-packet-size", "10"]);
+    let client = host.connect();
+    client.send(b"more than ten");
+    // Served after the other was dropped.
+    client.send(b"hello");
+    assert_eq!(client.recv_some(), b"hello");
+    assert_eq!(status(&host).servers[0].refused.too_large, 1);
+    let text = done(host.ctl(&["status"]));
+    assert!(text.contains(&format!("{} refused clients: too-large 1", host.address())), "{text}");
+}
+
+#[test]
 fn the_log_level_can_be_changed() {
     for format in ["text", "json"] {
         let host = Host::serve(&[TCP, "--log-format", format, "--log-level", "error"]);

@@ -37,7 +37,7 @@ impl ControlArgs {
                 .ok(),
         };
         if let Some(socket) = &bound {
-            tracing::info!("control socket {}", socket.path().display());
+            tracing::debug!("control socket {}", socket.path().display());
         }
         Ok(bound)
     }

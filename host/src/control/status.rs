@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Controlled;
+use crate::clients::Refused;
 use crate::server::Server;
 use crate::slot::{Slot, VersionState, VersionStats};
 
@@ -41,6 +42,8 @@ pub struct ServerStatus {
     pub state: ServerState,
     /// Requests that are open.
     pub open: usize,
+    /// Clients that were turned away.
+    pub refused: Refused,
 }
 
 /// Whether a server accepts.
@@ -156,6 +159,7 @@ impl ServerStatus {
                 Some(_) => ServerState::Accepting,
             },
             open: server.open_requests(),
+            refused: server.refused(),
         }
     }
 }

@@ -138,8 +138,10 @@ impl<'a> Acceptor<'a> {
     /// Waits until there is something to look at; `false` if the deadline passes first.
     fn wait(&self, may_look: bool, deadline: Option<Instant>) -> Result<bool, ServeError> {
         let listener = self.listener.ready_fd();
-        let mut fds =
-            [PollFd::new(&*self.orders.wake, PollFlags::IN), PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&*self.orders.wake, PollFlags::IN),
+            PollFd::from_borrowed_fd(listener, PollFlags::IN),
+        ];
         let fds = if may_look { &mut fds[..] } else { &mut fds[..1] };
         let look_at = self.listener.next_deadline().filter(|_| may_look);
         let until = [deadline, look_at].into_iter().flatten().min();

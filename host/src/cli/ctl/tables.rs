@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use plugsock::Refused;
 use plugsock::control::{ServerStatus, SlotStatus, Status, VersionStatus, VersionStatusState};
 use serde::Serialize;
 
-pub const SERVER_COLUMNS: [&str; 6] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN"];
+pub const SERVER_COLUMNS: [&str; 7] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN", "REFUSED"];
 
 pub const VERSION_COLUMNS: [&str; 13] = [
     "SLOT", "GEN", "STATE", "HANDLER", "DIGEST", "OPEN", "TOTAL", "FAILED", "BROKEN", "CUT", "P50", "P90",
@@ -20,8 +21,23 @@ pub const COUNTS_FROM: usize = 5;
 const DIGEST_LENGTH: usize = "sha256:".len() + 12;
 
 pub fn status(status: &Status) -> String {
-    let servers: Vec<_> = status.servers.iter().map(server_row).collect();
-    format!("{}\n\n{}\n{}", headline(status), table(&SERVER_COLUMNS, &servers), versions(&status.slots))
+    let rows: Vec<_> = status.servers.iter().map(server_row).collect();
+    let mut servers = table(&SERVER_COLUMNS, &rows);
+    for server in &status.servers {
+        if let Some(reasons) = refusals(&server.refused) {
+            let _ = writeln!(servers, "{} refused clients: {reasons}", server.address);
+        }
+    }
+    format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots))
+}
+
+/// How many clients were turned away for which reason, by the protocol's names.
+fn refusals(refused: &Refused) -> Option<String> {
+    let by_reason = serde_json::to_value(refused).ok()?;
+    let counts = by_reason.as_object()?.iter().filter(|(_, count)| count.as_u64() != Some(0));
+    let counts: Vec<_> =
+        counts.map(|(reason, count)| format!("{} {count}", reason.replace('_', "-"))).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 pub fn headline(status: &Status) -> String {
@@ -53,7 +69,7 @@ pub fn remarks(slot: &SlotStatus, version: &VersionStatus) -> Vec<String> {
     limits.into_iter().chain(reason).collect()
 }
 
-pub fn server_row(server: &ServerStatus) -> [String; 6] {
+pub fn server_row(server: &ServerStatus) -> [String; 7] {
     [
         server.address.clone(),
         server.server_type.clone(),
@@ -61,6 +77,7 @@ pub fn server_row(server: &ServerStatus) -> [String; 6] {
         server.slot.clone(),
         name(&server.state),
         server.open.to_string(),
+        server.refused.total().to_string(),
     ]
     .map(printable)
 }
