@@ -33,6 +33,10 @@ pub trait Controlled: Send + Sync {
     /// What can be swapped, each under a name of its own.
     fn slots(&self) -> Vec<Slot>;
 
+    /// Has another process of the program take over, as [`upgrade`](crate::upgrade) does; its id, or why none
+    /// has. This program is then asked to [`shutdown`](Self::shutdown).
+    fn upgrade(&self) -> Result<u32, String>;
+
     /// Has the program end as at its first signal; returns at once.
     fn shutdown(&self);
 

@@ -28,7 +28,7 @@ pub(crate) use version::{Taken, Version, VersionInfo};
 pub use version::{VersionState, VersionStats};
 
 use crate::error::{HandlerError, RequestError, SwapError};
-use crate::sandbox::Handler;
+use crate::sandbox::{Digest, Handler};
 use crate::server::ServerInfo;
 use reaper::Reaper;
 use version::Record;
@@ -81,6 +81,8 @@ impl From<Handler> for Source {
 /// How one swap is done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SwapOptions {
+    /// Take the component with this digest alone, also where the sandbox is told another's.
+    pub digest: Option<Digest>,
     /// Give the new version this share of new requests, until it is promoted or aborted.
     pub canary: Option<Share>,
     /// Take a component that was rolled back before.
@@ -242,7 +244,7 @@ impl Slot {
         if self.0.last_swap.load(SeqCst) != number {
             return Err(SwapError::Superseded);
         }
-        let handler = self.load(source.into())?;
+        let handler = self.load(source.into(), options.digest)?;
         if let Some(generation) = self.serves_already(&handler) {
             let digest = handler.digest().to_owned();
             tracing::info!(slot = self.name(), generation, "not swapped: {digest} serves already");
@@ -378,10 +380,14 @@ impl Slot {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self, source: Source) -> Result<Handler, HandlerError> {
-        match source {
-            Source::Handler(handler) => Ok(handler),
-            Source::File(path) => self.stable().handler.sandbox().load(path),
+    /// A handler that is loaded already has passed whatever its sandbox requires.
+    fn load(&self, source: Source, digest: Option<Digest>) -> Result<Handler, HandlerError> {
+        let stable = self.stable();
+        let sandbox = stable.handler.sandbox();
+        match (source, digest) {
+            (Source::Handler(handler), _) => Ok(handler),
+            (Source::File(path), None) => sandbox.load(path),
+            (Source::File(path), Some(digest)) => sandbox.load_pinned(path, digest),
         }
     }
 

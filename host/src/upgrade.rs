@@ -24,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
+use crate::control::ControlSocket;
 use crate::helper_process::Channel;
 use crate::server::Server;
 use crate::wake::poll_until;
@@ -60,6 +61,8 @@ enum Handed {
     Socket { address: String },
     /// The file's path is in the system's own bytes.
     Slot { name: String, file: Option<Vec<u8>>, generation: u64 },
+    /// Beside it the control socket and its lock.
+    Control,
     /// There is no more.
     End,
 }
@@ -71,19 +74,24 @@ enum Answer {
 }
 
 /// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
-/// bind, and `slots`. Returns the new process's id when it serves; the caller then closes its servers.
+/// bind, `slots`, and the control socket if it has a path of its own. Returns the new process's id when it serves; the
+/// caller then closes its servers.
 pub fn upgrade(
     executable: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     servers: &[(ServeAddress, &Server)],
     slots: Vec<HandedSlot>,
+    control: Option<&ControlSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
     let mut process =
         Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn()?;
-    match hand_over(&channel, servers, slots) {
+    // Any other is named for its process.
+    let control = control.filter(|control| control.is_named());
+    match hand_over(&channel, servers, slots, control) {
         Ok(()) => {
             servers.iter().for_each(|(_, server)| server.set_owned(false));
+            control.inspect(|control| control.set_owned(false));
             Ok(process.id())
         }
         Err(error) => Err(io::Error::new(error.kind(), format!("{error}{}", end(&mut process)))),
@@ -94,11 +102,13 @@ fn hand_over(
     channel: &Channel,
     servers: &[(ServeAddress, &Server)],
     slots: Vec<HandedSlot>,
+    control: Option<&ControlSocket>,
 ) -> io::Result<()> {
     for (address, server) in servers {
-        let HandedSocket { socket, lock } = server.hand_out()?;
-        let fds: Vec<_> = std::iter::once(&socket).chain(&lock).map(AsFd::as_fd).collect();
-        channel.send(&Handed::Socket { address: address.to_string() }, &fds)?;
+        send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
+    }
+    if let Some(control) = control {
+        send_socket(channel, &Handed::Control, &control.hand_out()?)?;
     }
     for HandedSlot { name, file, generation } in slots {
         let file = file.map(|file| file.into_os_string().into_vec());
@@ -113,6 +123,22 @@ fn hand_over(
         Some((Answer::Ready, _)) => Ok(()),
         None => Err(io::Error::other("it ended before it was ready")),
     }
+}
+
+fn send_socket(
+    channel: &Channel,
+    what: &Handed,
+    HandedSocket { socket, lock }: &HandedSocket,
+) -> io::Result<()> {
+    let fds: Vec<_> = std::iter::once(socket).chain(lock).map(AsFd::as_fd).collect();
+    channel.send(what, &fds)
+}
+
+/// The socket that came beside a message.
+fn received_socket(fds: Vec<OwnedFd>) -> io::Result<HandedSocket> {
+    let mut fds = fds.into_iter();
+    let socket = fds.next().ok_or_else(|| io::Error::other("a socket is missing"))?;
+    Ok(HandedSocket { socket, lock: fds.next() })
 }
 
 /// How long a process that has failed may take to say why and to end.
@@ -137,6 +163,7 @@ pub struct Predecessor {
     channel: Channel,
     sockets: Vec<(String, HandedSocket)>,
     slots: Vec<HandedSlot>,
+    control: Option<HandedSocket>,
 }
 
 impl Predecessor {
@@ -146,19 +173,18 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots) = (Vec::new(), Vec::new());
+        let (mut sockets, mut slots, mut control) = (Vec::new(), Vec::new(), None);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
-                    let mut fds = fds.into_iter();
-                    let socket = fds.next().ok_or_else(|| io::Error::other("a socket is missing"))?;
-                    sockets.push((address, HandedSocket { socket, lock: fds.next() }));
+                    sockets.push((address, received_socket(fds)?));
                 }
                 Some((Handed::Slot { name, file, generation }, _)) => {
                     let file = file.map(|file| OsString::from_vec(file).into());
                     slots.push(HandedSlot { name, file, generation });
                 }
-                Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots })),
+                Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
+                Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots, control })),
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
         }
@@ -176,15 +202,25 @@ impl Predecessor {
         self.sockets.drain(..).filter_map(|(address, socket)| Some((address.parse().ok()?, socket)))
     }
 
+    /// The control socket, if it had a path of its own.
+    pub fn control(&mut self) -> Option<HandedSocket> {
+        self.control.take()
+    }
+
     /// The slot of this name, if there was one.
     pub fn slot(&self, name: &str) -> Option<&HandedSlot> {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
     /// Says that this process serves with `servers`, so that the one before it may end.
-    pub fn ready<'a>(self, servers: impl IntoIterator<Item = &'a Server>) -> io::Result<()> {
+    pub fn ready<'a>(
+        self,
+        servers: impl IntoIterator<Item = &'a Server>,
+        control: Option<&ControlSocket>,
+    ) -> io::Result<()> {
         self.channel.send(&Answer::Ready, &[])?;
         servers.into_iter().for_each(|server| server.set_owned(true));
+        control.inspect(|control| control.set_owned(true));
         Ok(())
     }
 }

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
-use crate::harness::{Client, Host, for_each_strategy, guest, is_running, pattern, plugin, plugsock};
+use crate::harness::{Client, Host, PATIENCE, for_each_strategy, guest, is_running, pattern, plugin, plugsock, run};
 
 /// Asks the host to be replaced, and returns who replaced it.
 fn upgrade(host: &Host) -> Pid {
@@ -21,9 +22,11 @@ fn upgrade(host: &Host) -> Pid {
 
 /// Ends the successor, after which the log that both wrote has its end.
 fn end(mut host: Host, successor: Pid) {
+    let process = pidfd_open(successor, PidfdFlags::empty()).unwrap();
     kill_process(successor, Signal::TERM).unwrap();
     assert!(host.wait().success());
-    assert!(!is_running(successor), "{}", host.log.text());
+    let patience = PATIENCE.try_into().unwrap();
+    assert_eq!(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)), Ok(1));
 }
 
 #[test]
@@ -157,4 +160,46 @@ fn replace(executable: &Path, content: Option<&str>) {
         std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::rename(&new, executable).unwrap();
     }
+}
+
+/// The control socket is where it was, if it was told to be there, and finds the new process.
+#[test]
+fn the_control_socket_is_taken_over_too() {
+    let directory = TempDir::new().unwrap();
+    let control = directory.path().join("control").display().to_string();
+    let host = Host::serve(&["tcp://127.0.0.1:0", "--control", &control]);
+    let ctl = |args: &[&str]| {
+        let ended = run(plugsock().args(["ctl", "--control", &control]).args(args));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let mut last = host.pid();
+    for _ in 0..2 {
+        let said = ctl(&["upgrade"]);
+        let pid = said.strip_prefix("process ").and_then(|rest| rest.strip_suffix(" has taken over\n"));
+        let successor = Pid::from_raw(pid.unwrap().parse().unwrap()).unwrap();
+        assert_ne!(successor, last);
+        last = successor;
+        assert_eq!(host.ask(b"hello"), b"hello");
+        // The old process may still take a client, until it has nothing left to do.
+        host.wait_for_exit();
+        assert!(ctl(&["status", "--json"]).contains(&format!("\"pid\": {}", last.as_raw_pid())));
+    }
+    end(host, last);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left");
+}
+
+/// Whoever asked hears why nothing has changed.
+#[test]
+fn an_upgrade_that_fails_is_refused_with_its_reason() {
+    let directory = TempDir::new().unwrap();
+    let executable = directory.path().join("plugsock");
+    std::fs::copy(plugsock().get_program(), &executable).unwrap();
+    let mut host = Host::serve_by(Command::new(&executable), &["tcp://127.0.0.1:0"]);
+    replace(&executable, Some("#!/bin/sh\nexit 3\n"));
+    let ended = host.ctl(&["upgrade"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("it ended before it was ready (exit status: 3)"), "{ended:?}");
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert!(host.terminate().success());
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use plugsock::control::{ControlSocket, Controlled};
+use plugsock::upgrade::HandedSocket;
 use plugsock::{Server, Slot};
 use signal_hook::consts::SIGTERM;
 
@@ -26,10 +27,17 @@ pub struct ControlArgs {
 
 impl ControlArgs {
     /// The socket that was asked for, or the default one if it can be had.
-    pub fn bind(&self) -> anyhow::Result<Option<ControlSocket>> {
+    /// One with a path of its own may come from the process before this one.
+    pub fn bind(&self, handed: Option<HandedSocket>) -> anyhow::Result<Option<ControlSocket>> {
         let bound = match &self.control {
             _ if self.no_control => return Ok(None),
-            Some(path) => Some(ControlSocket::bind(path).context("cannot make the control socket")?),
+            Some(path) => Some(
+                match handed {
+                    Some(handed) => ControlSocket::take_over(path, handed).map_err(anyhow::Error::from),
+                    None => ControlSocket::bind(path).map_err(anyhow::Error::from),
+                }
+                .context("cannot make the control socket")?,
+            ),
             None => ControlSocket::bind_default()
                 .inspect_err(|error| {
                     tracing::warn!("no control socket, so `plugsock ctl` cannot help: {error}")
@@ -50,6 +58,10 @@ impl Controlled for Running {
 
     fn slots(&self) -> Vec<Slot> {
         self.plugs.iter().map(|plug| plug.slot.clone()).collect()
+    }
+
+    fn upgrade(&self) -> Result<u32, String> {
+        self.hand_over().map_err(|error| error.to_string())
     }
 
     fn shutdown(&self) {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use plugsock::Share;
 use plugsock::control::{Answer, Command, ControlClient, ControlError, Published, find_control_socket};
+use plugsock::{Digest, Share};
 use serde::Serialize;
 
 use super::log::parse_filter;
@@ -93,6 +93,10 @@ enum CtlCommand {
         #[arg(required = true)]
         file: PathBuf,
 
+        /// Take this component alone, also where the server was started with another's --digest
+        #[arg(long, value_name = "sha256:HEX")]
+        digest: Option<Digest>,
+
         /// Give it this share of new requests until it is promoted or aborted
         #[arg(long, value_name = "SHARE")]
         canary: Option<Share>,
@@ -124,6 +128,8 @@ enum CtlCommand {
     },
     /// Accept again
     Resume,
+    /// Have the executable on disk take over without a break, and end
+    Upgrade,
     /// Stop accepting, let open requests end, and end; as SIGTERM, without waiting for it
     Shutdown,
     /// Change what is logged
@@ -148,10 +154,11 @@ impl Ctl {
                 Answer::Versions(slots) => print!("{}", tables::versions(&slots)),
                 other => return unexpected(&other),
             },
-            CtlCommand::Swap { name, file, canary, force } => {
+            CtlCommand::Swap { name, file, digest, canary, force } => {
                 // Whatever directory the server runs in.
                 let file = std::path::absolute(file)?;
-                let published = change(&mut client, Command::Swap { slot: name, file, canary, force })?;
+                let swap = Command::Swap { slot: name, file, digest, canary, force };
+                let published = change(&mut client, swap)?;
                 let Published { slot, generation, digest, .. } = &published;
                 match canary {
                     _ if !published.is_changed => {
@@ -170,6 +177,10 @@ impl Ctl {
             CtlCommand::Abort { name } => serves(change(&mut client, Command::Abort { slot: name })?),
             CtlCommand::Drain { timeout } => drain::drain(&mut client, timeout)?,
             CtlCommand::Resume => done(&mut client, &Command::Resume {}, "accepting again")?,
+            CtlCommand::Upgrade => match client.ask(&Command::Upgrade {})? {
+                Answer::Upgraded { pid } => println!("process {pid} has taken over"),
+                other => return unexpected(&other),
+            },
             CtlCommand::Shutdown => done(&mut client, &Command::Shutdown {}, "shutting down")?,
             CtlCommand::LogLevel { filter } => {
                 let said = format!("logging {filter}");

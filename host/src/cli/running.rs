@@ -1,8 +1,9 @@
 //! What one `plugsock serve` runs: its servers, and the slots that they serve.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ pub struct Running {
     /// What an upgrade starts: where this program lay at its start.
     pub executable: PathBuf,
     pub log_filter: LogFilter,
+    /// Set as soon as it is served.
+    pub control: OnceLock<Weak<ControlSocket>>,
+    /// Held by an upgrade under way.
+    pub upgrading: Mutex<()>,
 }
 
 /// A server, and the address that it was asked to bind.
@@ -131,8 +136,26 @@ impl Running {
         Ok(())
     }
 
-    /// Has a new process of this program take over, with the executable that is on disk now.
+    /// Has a new process of this program take over, and ends this one; says in the log what came of it.
     pub fn upgrade(&self) {
+        if self.hand_over().is_ok() {
+            // From here on as if somebody had asked this process to end.
+            let _ = signal_hook::low_level::raise(SIGTERM);
+        }
+    }
+
+    /// Has the executable that is on disk now take over; the new process's id.
+    pub fn hand_over(&self) -> io::Result<u32> {
+        let Ok(_upgrading) = self.upgrading.try_lock() else {
+            return Err(io::Error::other("another upgrade is under way"));
+        };
+        tracing::info!("starting {} to take over", self.executable.display());
+        self.start_successor()
+            .inspect(|process| tracing::info!("process {process} has taken over"))
+            .inspect_err(|error| tracing::error!("nothing takes over, this process serves on: {error}"))
+    }
+
+    fn start_successor(&self) -> io::Result<u32> {
         let slots = self.plugs.iter().map(|Plug { slot, .. }| HandedSlot {
             name: slot.name().to_owned(),
             file: slot.current().file().map(Path::to_owned),
@@ -140,15 +163,9 @@ impl Running {
         });
         let servers: Vec<_> =
             self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
-        tracing::info!("starting {} to take over", self.executable.display());
-        match upgrade(&self.executable, std::env::args_os().skip(1), &servers, slots.collect()) {
-            Ok(process) => {
-                tracing::info!("process {process} has taken over");
-                // From here on as if somebody had asked this process to end.
-                let _ = signal_hook::low_level::raise(SIGTERM);
-            }
-            Err(error) => tracing::error!("nothing takes over, this process serves on: {error}"),
-        }
+        let control = self.control.get().and_then(Weak::upgrade);
+        let arguments = std::env::args_os().skip(1);
+        upgrade(&self.executable, arguments, &servers, slots.collect(), control.as_deref())
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
@@ -159,7 +176,10 @@ impl Running {
     ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
         // Until all has ended: whoever waits for that looks here.
-        let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
+        let control = control.map(|socket| socket.serve(running.clone())).transpose()?;
+        if let Some(control) = &control {
+            let _ = running.control.set(control.socket());
+        }
         let handle = signals.handle();
         let signalled = running.clone();
         let follower =

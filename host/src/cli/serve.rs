@@ -170,7 +170,9 @@ impl Serve {
         };
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = std::env::current_exe().context("cannot tell where this program lies")?;
-        let mut running = Running { servers, plugs, shutdown_timeout, executable, log_filter };
+        let (control, upgrading) = Default::default();
+        let mut running =
+            Running { servers, plugs, shutdown_timeout, executable, log_filter, control, upgrading };
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         for target in targets {
             let slot =
@@ -198,7 +200,7 @@ impl Serve {
         for plug in &running.plugs {
             plug.slot.probe_current()?;
         }
-        let control = self.control.bind()?;
+        let control = self.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
         for Bound { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             let (address, name, digest) = (server.address(), handler.name(), handler.digest());
@@ -209,7 +211,7 @@ impl Serve {
         }
         if let Some(predecessor) = predecessor {
             predecessor
-                .ready(running.servers.iter().map(|bound| &*bound.server))
+                .ready(running.servers.iter().map(|bound| &*bound.server), control.as_ref())
                 .context("cannot take over")?;
         }
         if self.swapping.watch {

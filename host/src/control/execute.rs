@@ -7,7 +7,7 @@ use super::Controlled;
 use super::protocol::{Answer, Command, Published, Refusal};
 use super::status::{SlotStatus, Status};
 use crate::error::SwapError;
-use crate::slot::{Share, Slot, SwapOptions, Swapped};
+use crate::slot::{Slot, SwapOptions, Swapped};
 
 /// Carries one command out; returns when it is done, which takes a swap as long as it compiles.
 pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command) -> Result<Answer, Refusal> {
@@ -17,7 +17,9 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
             Ok(Answer::Versions(host.slots().iter().map(SlotStatus::of).collect()))
         }
         Command::Versions { slot } => Ok(Answer::Versions(vec![SlotStatus::of(&find_slot(host, slot)?)])),
-        Command::Swap { slot, file, canary, force } => swap(&find_slot(host, slot)?, &file, canary, force),
+        Command::Swap { slot, file, digest, canary, force } => {
+            swap(&find_slot(host, slot)?, &file, SwapOptions { digest, canary, force })
+        }
         Command::Rollback { slot } => publish(&find_slot(host, slot)?, Slot::rollback),
         Command::Promote { slot } => publish(&find_slot(host, slot)?, Slot::promote),
         Command::Abort { slot } => publish(&find_slot(host, slot)?, Slot::abort),
@@ -29,6 +31,7 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
             host.servers().iter().for_each(|server| server.resume());
             Ok(Answer::Done { note: None })
         }
+        Command::Upgrade {} => Ok(Answer::Upgraded { pid: host.upgrade().map_err(Refusal::refused)? }),
         // When the answer is on its way: nobody might be left to give it otherwise.
         Command::Shutdown {} => Ok(Answer::Done { note: None }),
         Command::LogLevel { filter } => set_log_filter(host, &filter),
@@ -48,14 +51,14 @@ fn find_slot(host: &dyn Controlled, name: Option<String>) -> Result<Slot, Refusa
     }
 }
 
-fn swap(slot: &Slot, file: &Path, canary: Option<Share>, force: bool) -> Result<Answer, Refusal> {
+fn swap(slot: &Slot, file: &Path, options: SwapOptions) -> Result<Answer, Refusal> {
     if !file.is_absolute() {
         return Err(Refusal::refused(format!(
             "write the absolute path of {}: the server runs in a directory of its own",
             file.display()
         )));
     }
-    publish(slot, |slot| slot.swap_with(file, SwapOptions { canary, force }))
+    publish(slot, |slot| slot.swap_with(file, options))
 }
 
 fn publish(slot: &Slot, change: impl FnOnce(&Slot) -> Result<Swapped, SwapError>) -> Result<Answer, Refusal> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::{SlotStatus, Status};
 use crate::error::one_line;
+use crate::sandbox::Digest;
 use crate::slot::Share;
 
 /// The longest line that a client may send, in bytes.
@@ -31,8 +32,11 @@ pub enum Command {
         slot: Option<String>,
         /// The component's file, by its absolute path.
         file: PathBuf,
+        /// Take this component alone, also where the server was told another's digest.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "text")]
+        digest: Option<Digest>,
         /// Give it this share of new requests until it is promoted or aborted.
-        #[serde(default, skip_serializing_if = "Option::is_none", with = "share")]
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "text")]
         canary: Option<Share>,
         /// Take a component that was rolled back before.
         #[serde(default)]
@@ -60,6 +64,8 @@ pub enum Command {
     Drain {},
     /// Accept again: [`Answer::Done`].
     Resume {},
+    /// Have another process take over, and end as at the first signal: [`Answer::Upgraded`], when it serves.
+    Upgrade {},
     /// End as at the first signal: [`Answer::Done`], at once.
     Shutdown {},
     /// Log otherwise: [`Answer::Done`].
@@ -79,6 +85,11 @@ pub enum Answer {
     Versions(Vec<SlotStatus>),
     /// Which version is in place now.
     Swapped(Published),
+    /// Another process has taken over.
+    Upgraded {
+        /// Its id.
+        pid: u32,
+    },
     /// No new requests are accepted.
     Draining {
         /// How many are still open.
@@ -165,20 +176,28 @@ pub(super) fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A share as the text that a person would write.
-mod share {
+/// A value as the text that a person would write.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use super::Share;
-
-    pub(super) fn serialize<S: Serializer>(share: &Option<Share>, serializer: S) -> Result<S::Ok, S::Error> {
-        match share {
-            Some(share) => serializer.collect_str(share),
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Share>, D::Error> {
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse().map_err(Error::custom)).transpose()
     }
@@ -193,10 +212,11 @@ mod tests {
         vec![
             Command::Status {},
             Command::Versions { slot: None },
-            Command::Swap { slot: None, file: "/a b.wasm".into(), canary: None, force: false },
+            Command::Swap { slot: None, file: "/a b.wasm".into(), digest: None, canary: None, force: false },
             Command::Swap {
                 slot: slot(),
                 file: "/\u{e9}\n.wasm".into(),
+                digest: Some(Digest::of(b"")),
                 canary: "0.5%".parse().ok(),
                 force: true,
             },
@@ -205,6 +225,7 @@ mod tests {
             Command::Abort { slot: slot() },
             Command::Drain {},
             Command::Resume {},
+            Command::Upgrade {},
             Command::Shutdown {},
             Command::LogLevel { filter: "info,guest=off".to_owned() },
         ]

@@ -32,12 +32,12 @@ pub(super) fn converse(stream: UnixStream, host: &dyn Controlled, since: Instant
     let Ok(incoming) = stream.try_clone() else { return };
     let mut lines = Lines::new(incoming, REQUEST_MAX);
     loop {
-        let mut is_shutdown = false;
+        let mut is_end = false;
         let answer = match lines.next(Some(Instant::now() + REQUEST_TIME)) {
             Ok(line) => parse_request(&line).and_then(|command| {
                 note(&command, &peer);
-                is_shutdown = command == Command::Shutdown {};
-                execute(host, since.elapsed(), command)
+                let may_be_end = matches!(command, Command::Shutdown {} | Command::Upgrade {});
+                execute(host, since.elapsed(), command).inspect(|_| is_end = may_be_end)
             }),
             Err(NoLine::End | NoLine::Broken(_)) => return,
             Err(NoLine::Unfinished) => return refuse(&stream, malformed("it does not end with a line feed")),
@@ -50,7 +50,7 @@ pub(super) fn converse(stream: UnixStream, host: &dyn Controlled, since: Instant
             }
         };
         let sent = send(&stream, &answer.unwrap_or_else(Answer::Error));
-        if is_shutdown {
+        if is_end {
             host.shutdown();
         }
         if sent.is_err() {

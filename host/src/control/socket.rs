@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::{Controlled, directory, session};
 use crate::address::{ServeAddress, ServerType, UnixAddress};
 use crate::error::BindError;
 use crate::listener::{SocketFile, UnixSocketOptions, bind_unix};
+use crate::upgrade::HandedSocket;
 use crate::wake::{Wake, poll_until};
 
 /// As many clients may be connected at once.
@@ -31,7 +32,9 @@ pub struct ControlSocket {
     path: PathBuf,
     socket: Socket,
     /// Removes the socket when it is dropped.
-    _file: SocketFile,
+    file: SocketFile,
+    /// Whether somebody chose the path.
+    is_named: bool,
 }
 
 impl ControlSocket {
@@ -49,14 +52,38 @@ impl ControlSocket {
         let (socket, file) = bind().map_err(|error| {
             BindError::new(&ServeAddress::with_bound(ServerType::UnixStream, &name.clone().into()), error)
         })?;
-        Ok(Self { path, socket, _file: file })
+        Ok(Self { path, socket, file, is_named: true })
+    }
+
+    /// Takes over the socket that the process before this one had at a path.
+    pub fn take_over(path: &Path, handed: HandedSocket) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let lock = handed.lock.ok_or_else(|| io::Error::other("its lock is missing"))?;
+        let file = SocketFile::adopt(path.clone(), lock);
+        Ok(Self { path, socket: handed.socket.into(), file, is_named: true })
+    }
+
+    /// What another process needs to take it over.
+    pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
+        Ok(HandedSocket { socket: self.socket.try_clone()?.into(), lock: Some(self.file.lock()?) })
+    }
+
+    /// Whether it has a path of its own, which other processes may use too.
+    pub(crate) fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// Says whether its file goes with it or belongs to another process.
+    pub(crate) fn set_owned(&self, is_owned: bool) {
+        self.file.set_owned(is_owned);
     }
 
     /// Binds the path where [`find_control_socket`](super::find_control_socket) finds this process by itself.
     pub fn bind_default() -> Result<Self, BindError> {
         let directory = directory::make_own()?;
         directory::remove_stale(&directory);
-        Self::bind(&directory::socket_in(&directory, std::process::id()))
+        let socket = Self::bind(&directory::socket_in(&directory, std::process::id()))?;
+        Ok(Self { is_named: false, ..socket })
     }
 
     /// Where it is.
@@ -68,8 +95,9 @@ impl ControlSocket {
     pub fn serve(self, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
         let wake = Arc::new(Wake::new()?);
         let is_closed = Arc::new(AtomicBool::new(false));
+        let socket = Arc::new(self);
         let accepting = Accepting {
-            socket: self,
+            socket: socket.clone(),
             wake: wake.clone(),
             is_closed: is_closed.clone(),
             host,
@@ -77,16 +105,24 @@ impl ControlSocket {
             clients: Arc::default(),
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || accepting.run())?;
-        Ok(ControlServer { wake, is_closed, thread: Some(thread) })
+        Ok(ControlServer { socket, wake, is_closed, thread: Some(thread) })
     }
 }
 
 /// A control socket that is served. Dropping it removes the socket; a command under way goes on.
 #[derive(Debug)]
 pub struct ControlServer {
+    socket: Arc<ControlSocket>,
     wake: Arc<Wake>,
     is_closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl ControlServer {
+    /// Its socket, for as long as it is served.
+    pub fn socket(&self) -> Weak<ControlSocket> {
+        Arc::downgrade(&self.socket)
+    }
 }
 
 impl Drop for ControlServer {
@@ -100,7 +136,7 @@ impl Drop for ControlServer {
 }
 
 struct Accepting {
-    socket: ControlSocket,
+    socket: Arc<ControlSocket>,
     wake: Arc<Wake>,
     is_closed: Arc<AtomicBool>,
     host: Arc<dyn Controlled>,

@@ -45,18 +45,18 @@ struct Lock {
 
 impl SocketFile {
     /// The file of a socket that another process bound and locked, and owns for now.
-    pub(super) fn adopt(path: PathBuf, lock: OwnedFd) -> Self {
+    pub(crate) fn adopt(path: PathBuf, lock: OwnedFd) -> Self {
         let lock = Lock { path: lock_path(&path), file: lock.into(), is_owned: AtomicBool::new(false) };
         Self { path, lock }
     }
 
     /// The lock, for a process that is to own the file too.
-    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn lock(&self) -> io::Result<OwnedFd> {
         Ok(self.lock.file.try_clone()?.into())
     }
 
     /// Says whether the files go with this process's socket or belong to another process.
-    pub(super) fn set_owned(&self, is_owned: bool) {
+    pub(crate) fn set_owned(&self, is_owned: bool) {
         self.lock.is_owned.store(is_owned, SeqCst);
     }
 }
