@@ -94,7 +94,15 @@ pub fn upgrade(
             control.inspect(|control| control.set_owned(false));
             Ok(process.id())
         }
-        Err(error) => Err(io::Error::new(error.kind(), format!("{error}{}", end(&mut process)))),
+        Err(error) => {
+            let reason = match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                    "it ended before it was ready".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Err(io::Error::other(format!("{reason}{}", end(&mut process))))
+        }
     }
 }
 
@@ -121,7 +129,7 @@ fn hand_over(
     }
     match channel.recv()? {
         Some((Answer::Ready, _)) => Ok(()),
-        None => Err(io::Error::other("it ended before it was ready")),
+        None => Err(io::ErrorKind::BrokenPipe.into()),
     }
 }
 

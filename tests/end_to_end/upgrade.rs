@@ -10,7 +10,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
-use crate::harness::{Client, Host, PATIENCE, for_each_strategy, guest, is_running, pattern, plugin, plugsock, run};
+use crate::harness::{
+    Client, Host, PATIENCE, for_each_strategy, guest, is_running, pattern, plugin, plugsock, run,
+};
 
 /// Asks the host to be replaced, and returns who replaced it.
 fn upgrade(host: &Host) -> Pid {
