@@ -11,6 +11,7 @@ mod contract;
 mod digest;
 mod engine;
 mod guest;
+mod guest_log;
 mod handler;
 mod hooks;
 mod limits;

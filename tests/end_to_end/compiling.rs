@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,14 +61,9 @@ fn what_takes_too_long_to_compile_is_refused() {
     let sandbox = Sandbox::new(SandboxOptions { compile, ..sandbox_options() }).unwrap();
     let case = Case { server_type: ServerType::Tcp, strategy: "threading" };
     let server = Running::start(case, handler("streams_echo"));
-    let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let loading = scope.spawn(|| {
-            let loaded = sandbox.load(laborious);
-            is_over.store(true, SeqCst);
-            loaded
-        });
-        while !is_over.load(SeqCst) {
+        let loading = scope.spawn(|| sandbox.load(laborious));
+        while !loading.is_finished() {
             assert_eq!(server.ask(b"canary"), b"canary");
         }
         let error = loading.join().unwrap().unwrap_err().to_string();

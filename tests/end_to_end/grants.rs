@@ -63,6 +63,56 @@ fn a_granted_directory_is_open_and_its_surroundings_are_not() {
     }
 }
 
+/// By no kind of path, and by no link that it finds or makes.
+#[test]
+fn a_granted_directory_is_not_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = directory.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("in"), "inside").unwrap();
+    fs::write(directory.path().join("out"), "outside").unwrap();
+    for (name, target) in [
+        ("relative", "../out"),
+        ("absolute", directory.path().join("out").to_str().unwrap()),
+        ("above", ".."),
+        ("root", "/"),
+        ("process", "/proc/self"),
+    ] {
+        std::os::unix::fs::symlink(target, shared.join(name)).unwrap();
+    }
+    let grant = format!("{}::/data:rw", shared.display());
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&[TCP, &guest("file_access"), "--dir", &grant, "--concurrency", strategy]);
+        for request in [
+            "read /data/../out",
+            "read /data/./.././out",
+            "read ../out",
+            "read /data/relative",
+            "read /data/absolute",
+            "read /data/above/out",
+            "read /data/root/etc/passwd",
+            "read /data/process/environ",
+            "read /proc/self/environ",
+            "read /etc/passwd",
+            "write /data/relative changed",
+            "write /data/above/new changed",
+            "list /data/above",
+            "list /data/process/fd",
+            "link /data/../out /data/linked",
+            "link /data/relative/../../out /data/linked",
+            "link /data/in /data/../linked",
+            "rename /data/in /data/../in",
+            "rename /data/../out /data/renamed",
+        ] {
+            assert!(answer(&host, &format!("{request}\n")).starts_with("error: "), "{request}");
+        }
+        assert_eq!(answer(&host, "read /data/in\n"), "inside\n");
+    });
+    assert_eq!(fs::read_to_string(directory.path().join("out")).unwrap(), "outside");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 6);
+}
+
 #[test]
 fn a_directory_is_read_only_unless_granted_for_writing() {
     for option in ["", ":ro"] {

@@ -6,6 +6,7 @@ mod faults;
 mod host;
 mod load;
 mod matrix;
+mod panics;
 mod process;
 mod recorder;
 mod server;
@@ -20,6 +21,7 @@ pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
+pub use panics::PANIC_ON;
 pub use process::{children, is_running, status};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
@@ -27,6 +29,11 @@ pub use versions::{Deployed, padded, relabelled, replace, version, versioned, wh
 
 /// No wait in a test is longer: a hang fails, and does not stall the rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a test with a short and a long form is to run the long one: `PLUGSOCK_LONG_TESTS` is set.
+pub fn is_long_run() -> bool {
+    std::env::var_os("PLUGSOCK_LONG_TESTS").is_some()
+}
 
 /// Where compiled components are kept from run to run.
 pub fn cache_dir() -> PathBuf {

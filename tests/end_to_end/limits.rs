@@ -206,20 +206,13 @@ fn a_client_that_never_stops_sending_is_left_at_the_time_limit() {
 fn output_to_a_client_that_never_reads_takes_no_memory_and_ends() {
     for_each_strategy(|strategy| {
         let host = Host::tcp("flood_output", &["--idle-timeout", "300ms", "--concurrency", strategy]);
-        let before = peak_memory(&host);
+        let before = host.peak_memory();
         let client = host.connect();
         host.log.wait_for("request=1 ");
-        let grown = peak_memory(&host) - before;
+        let grown = host.peak_memory() - before;
         assert!(grown < 32 << 20, "grown by {grown} bytes");
         drop(client);
     });
-}
-
-/// The most memory that the host had at any time, in bytes.
-fn peak_memory(host: &Host) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid().as_raw_nonzero())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 #[test]

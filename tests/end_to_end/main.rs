@@ -17,6 +17,7 @@ mod forking;
 mod grants;
 mod harness;
 mod hooks;
+mod hostile;
 mod inherited;
 mod limits;
 mod log;

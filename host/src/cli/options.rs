@@ -63,6 +63,10 @@ struct LimitArgs {
     #[arg(long, value_name = "BYTES/s[:GRACE]")]
     min_rate: Option<MinRate>,
 
+    /// Lines a second that it may print to the log, and ten seconds' worth at once; the rest is dropped
+    #[arg(long, value_name = "LINES", default_value_t = Limits::default().log_rate)]
+    log_rate: u32,
+
     /// Requests that may be open at once; more wait in the listen queue
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
     max_requests: usize,
@@ -161,8 +165,17 @@ impl SandboxArgs {
 
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
     pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
-        let LimitArgs { memory, table_elements, instances, resources, max_requests, reuse, warm, .. } =
-            self.limits;
+        let LimitArgs {
+            memory,
+            table_elements,
+            instances,
+            resources,
+            log_rate,
+            max_requests,
+            reuse,
+            warm,
+            ..
+        } = self.limits;
         let limits = Limits {
             memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
             table_elements,
@@ -172,6 +185,7 @@ impl SandboxArgs {
             cpu_time: self.limits.cpu_time.0,
             idle_time: self.limits.idle_timeout.0,
             min_rate: self.limits.min_rate,
+            log_rate,
             max_requests,
             reuse,
             warm,

@@ -22,7 +22,7 @@ use super::warm::Warm;
 use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
-use crate::error::{Cause, HandlerError, Limit, Phase, RequestError};
+use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt};
 use crate::listener::DatagramSocket;
 use crate::request::{Datagram, Request, Stream, Transport};
 use crate::server::ServerInfo;
@@ -365,9 +365,9 @@ fn ended(
     match result {
         Ok(Ok(())) => Ok(Ok(())),
         Ok(Err(message)) if store.data().request_handle().is_client_at_fault() => {
-            Ok(Err(Cause::Client(message)))
+            Ok(Err(Cause::Client(excerpt(&message))))
         }
-        Ok(Err(message)) => Ok(Err(Cause::Error(message))),
+        Ok(Err(message)) => Ok(Err(Cause::Error(excerpt(&message)))),
         Err(error) => Err(cause(store, &error)),
     }
 }
@@ -388,5 +388,5 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
         None => error.root_cause().to_string(),
     };
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string).unwrap_or_default();
-    Cause::Trap { message, backtrace }
+    Cause::Trap { message: excerpt(&message), backtrace: excerpt(&backtrace) }
 }

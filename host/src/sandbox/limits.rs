@@ -40,6 +40,9 @@ pub struct Limits {
     /// How fast the client must be while the handler waits for it (any rate). Beside `idle_time` it ends
     /// clients that send or take a byte now and then.
     pub min_rate: Option<MinRate>,
+    /// Lines a second that it may print to the log (100), and ten seconds' worth at once; the rest is counted and
+    /// dropped.
+    pub log_rate: u32,
     /// Requests that may be open at once (1,000). The engine's pools are sized from it; beyond it new
     /// connections wait in the listen queue.
     pub max_requests: usize,
@@ -63,6 +66,7 @@ impl Default for Limits {
             cpu_time: Some(Duration::from_secs(10)),
             idle_time: Some(Duration::from_secs(300)),
             min_rate: None,
+            log_rate: 100,
             max_requests: 1000,
             reuse: 1,
             warm: 0,

@@ -6,10 +6,10 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::command::Stdio;
+use super::guest_log::GuestLog;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
 use super::streams::Connection;
-use super::wasi::GuestLog;
 use super::{Sandbox, ucspi};
 use crate::request::Request;
 use crate::server::ServerInfo;
@@ -62,7 +62,7 @@ impl State {
             table,
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
-            log: GuestLog::new(request.map(|request| request.id())),
+            log: GuestLog::new(request.map(|request| request.id()), limits.log_rate),
         }
     }
 }

@@ -2,19 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
+use super::guest_log::GuestLog;
 use super::net_grant::NetGrant;
 use super::network::Reachable;
-use crate::error::{SandboxError, one_line};
+use crate::error::SandboxError;
 
 /// What handlers may reach beyond their request; nothing by default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -77,6 +72,7 @@ impl Grants {
         environment: &[(&str, String)],
     ) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
+        builder.max_random_size(RANDOM_MAX);
         reachable.grant(&mut builder);
         builder.stdout(log.stream("stdout")).stderr(log.stream("stderr"));
         builder.envs(environment).args(&self.args);
@@ -95,109 +91,9 @@ impl Grants {
     }
 }
 
+/// The most random bytes that one call gives; they come out of the host's memory.
+const RANDOM_MAX: u64 = 8 << 20;
+
 fn check_directory(path: &Path) -> io::Result<()> {
     std::fs::read_dir(path).map(drop)
-}
-
-/// The most of a line that is held back until it ends.
-const LINE_MAX: usize = 8 * 1024;
-
-/// Writes what a guest prints to the host's log, a line at a time.
-#[derive(Clone)]
-pub(super) struct GuestLog {
-    /// The request that it serves now; 0 in a hook.
-    request: Arc<AtomicU64>,
-}
-
-impl GuestLog {
-    pub(super) fn new(request: Option<u64>) -> Self {
-        Self { request: Arc::new(AtomicU64::new(request.unwrap_or(0))) }
-    }
-
-    pub(super) fn set_request(&self, request: u64) {
-        self.request.store(request, Relaxed);
-    }
-
-    fn stream(&self, name: &'static str) -> LogStream {
-        let lines = Lines { request: self.request.clone(), name, partial: Vec::new() };
-        LogStream(Arc::new(Mutex::new(lines)))
-    }
-}
-
-/// Standard output or standard error of one guest.
-#[derive(Clone)]
-struct LogStream(Arc<Mutex<Lines>>);
-
-struct Lines {
-    request: Arc<AtomicU64>,
-    name: &'static str,
-    partial: Vec<u8>,
-}
-
-impl Lines {
-    fn write(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            for piece in piece.chunks(LINE_MAX) {
-                self.partial.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || self.partial.len() >= LINE_MAX {
-                    self.emit();
-                }
-            }
-        }
-    }
-
-    fn emit(&mut self) {
-        let text = String::from_utf8_lossy(&self.partial);
-        let line = one_line(text.trim_end_matches(['\r', '\n']));
-        let stream = self.name;
-        let request = Some(self.request.load(Relaxed)).filter(|id| *id != 0);
-        tracing::info!(target: "guest", request, stream, "{line}");
-        self.partial.clear();
-    }
-}
-
-/// A guest that ends in the middle of a line has said that much.
-impl Drop for Lines {
-    fn drop(&mut self) {
-        if !self.partial.is_empty() {
-            self.emit();
-        }
-    }
-}
-
-impl IsTerminal for LogStream {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for LogStream {
-    /// WASI 0.3 alone would use it, and this host has none.
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(tokio::io::sink())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for LogStream {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for LogStream {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(LINE_MAX)
-    }
 }

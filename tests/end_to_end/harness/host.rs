@@ -320,6 +320,16 @@ impl Host {
         Resources { threads: count("task"), processes: processes_in(pid), descriptors: count("fd") }
     }
 
+    /// The memory that it occupies now, in bytes; its children's apart.
+    pub fn memory(&self) -> usize {
+        kibibytes(self.pid(), "VmRSS:") * 1024
+    }
+
+    /// The most memory that it occupied at any time, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        kibibytes(self.pid(), "VmHWM:") * 1024
+    }
+
     /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
     pub fn wait_for_resources(&self, before: &Resources) {
         let deadline = Instant::now() + PATIENCE;
@@ -333,6 +343,12 @@ impl Host {
             now = self.resources();
         }
     }
+}
+
+fn kibibytes(pid: Pid, field: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// How many processes are in a group, zombies included.

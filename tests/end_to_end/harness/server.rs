@@ -11,6 +11,7 @@ use plugsock::{
 };
 use tempfile::TempDir;
 
+use super::panics::PanickingLog;
 use super::{Case, Client, PATIENCE, cache_dir, guest};
 
 /// The sandbox that the servers of this process share.
@@ -108,6 +109,7 @@ impl Drop for Running {
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn before_main() {
+        tracing::subscriber::set_global_default(PanickingLog).expect("nobody else sets one");
         plugsock::become_helper_process_if_asked();
     }
     before_main

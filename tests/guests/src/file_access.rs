@@ -1,4 +1,5 @@
-//! Obeys `read PATH`, `write PATH TEXT` and `list PATH`, and answers the data or the error.
+//! Obeys `read PATH`, `write PATH TEXT`, `link PATH PATH`, `rename PATH PATH` and `list PATH`, and answers the
+//! data or the error.
 
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
@@ -27,6 +28,8 @@ fn obey(line: &str) -> io::Result<String> {
     match [words.next(), words.next(), words.next()] {
         [Some("read"), Some(path), None] => fs::read_to_string(path),
         [Some("write"), Some(path), Some(text)] => fs::write(path, text).map(|()| "written".to_owned()),
+        [Some("link"), Some(path), Some(to)] => fs::hard_link(path, to).map(|()| "linked".to_owned()),
+        [Some("rename"), Some(path), Some(to)] => fs::rename(path, to).map(|()| "renamed".to_owned()),
         [Some("list"), Some(path), None] => {
             let names =
                 fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -34,6 +37,6 @@ fn obey(line: &str) -> io::Result<String> {
             names.sort();
             Ok(names.join(" "))
         }
-        _ => Err(io::Error::other("read PATH, write PATH TEXT, or list PATH")),
+        _ => Err(io::Error::other("read, write, link, rename or list")),
     }
 }

@@ -1,0 +1,187 @@
+//! What handlers print: lines of the host's log, so many as a request may have.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::error::one_line;
+
+/// The most of a line that is held back until it ends.
+const LINE_MAX: usize = 8 * 1024;
+
+/// So many seconds' worth of lines may come at once.
+const BURST: u32 = 10;
+
+/// Writes what a guest prints to the host's log, a line at a time.
+#[derive(Clone)]
+pub(super) struct GuestLog(Arc<Shared>);
+
+struct Shared {
+    /// The request that the guest serves now; 0 in a hook.
+    request: AtomicU64,
+    /// Lines a second.
+    rate: u32,
+    allowance: Mutex<Allowance>,
+}
+
+/// What its streams together may still log.
+struct Allowance {
+    lines: f64,
+    /// When that was counted.
+    at: Instant,
+    dropped: u64,
+}
+
+impl Allowance {
+    fn new(rate: u32) -> Self {
+        Self { lines: f64::from(rate) * f64::from(BURST), at: Instant::now(), dropped: 0 }
+    }
+}
+
+impl GuestLog {
+    pub(super) fn new(request: Option<u64>, rate: u32) -> Self {
+        let request = AtomicU64::new(request.unwrap_or(0));
+        Self(Arc::new(Shared { request, rate, allowance: Mutex::new(Allowance::new(rate)) }))
+    }
+
+    /// From now on the guest serves this request, which may log as much as any.
+    pub(super) fn set_request(&self, request: u64) {
+        self.0.say_what_was_dropped(&mut self.0.allowance());
+        *self.0.allowance() = Allowance::new(self.0.rate);
+        self.0.request.store(request, Relaxed);
+    }
+
+    pub(super) fn stream(&self, name: &'static str) -> LogStream {
+        let lines = Lines { log: self.0.clone(), name, partial: Vec::new() };
+        LogStream(Arc::new(Mutex::new(lines)))
+    }
+}
+
+impl Shared {
+    fn request(&self) -> Option<u64> {
+        Some(self.request.load(Relaxed)).filter(|id| *id != 0)
+    }
+
+    fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more line may be logged.
+    fn allows_line(&self) -> bool {
+        let mut allowance = self.allowance();
+        let now = Instant::now();
+        let rate = f64::from(self.rate);
+        let regained = rate * now.duration_since(allowance.at).as_secs_f64();
+        allowance.lines = (allowance.lines + regained).min(rate * f64::from(BURST));
+        allowance.at = now;
+        // Who has had too much waits until a whole second's worth has come together: what was dropped is then
+        // said once a second at most.
+        let needed = if allowance.dropped > 0 { rate.max(1.0) } else { 1.0 };
+        if allowance.lines < needed {
+            allowance.dropped += 1;
+            return false;
+        }
+        allowance.lines -= 1.0;
+        self.say_what_was_dropped(&mut allowance);
+        true
+    }
+
+    fn say_what_was_dropped(&self, allowance: &mut Allowance) {
+        let (dropped, rate) = (std::mem::take(&mut allowance.dropped), self.rate);
+        if dropped > 0 {
+            let request = self.request();
+            tracing::warn!(target: "guest", request, dropped, "dropped lines beyond {rate} a second");
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.say_what_was_dropped(&mut self.allowance());
+    }
+}
+
+/// Standard output or standard error of one guest.
+#[derive(Clone)]
+pub(super) struct LogStream(Arc<Mutex<Lines>>);
+
+struct Lines {
+    log: Arc<Shared>,
+    name: &'static str,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for piece in piece.chunks(LINE_MAX) {
+                self.partial.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || self.partial.len() >= LINE_MAX {
+                    self.emit();
+                }
+            }
+        }
+    }
+
+    fn emit(&mut self) {
+        // Taken first: whatever goes wrong with it, it is not tried again.
+        let partial = std::mem::take(&mut self.partial);
+        if self.log.allows_line() {
+            let text = String::from_utf8_lossy(&partial);
+            let line = one_line(text.trim_end_matches(['\r', '\n']));
+            let (request, stream) = (self.log.request(), self.name);
+            tracing::info!(target: "guest", request, stream, "{line}");
+        }
+    }
+}
+
+/// A guest that ends in the middle of a line has said that much.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.partial.is_empty() {
+            self.emit();
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    /// WASI 0.3 alone would use it, and this host has none.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(LINE_MAX)
+    }
+}
