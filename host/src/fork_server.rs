@@ -11,6 +11,8 @@
 //! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
 //! child may start threads, since it never forks, but serving needs none: a timer's signal is its ticker.
 
+#![allow(unsafe_code, reason = "it forks, and its children tick by a signal")]
+
 mod message;
 mod ticker;
 

@@ -29,6 +29,8 @@
 //! - `upgrade`: how another process takes over.
 //! - [`control`]: a socket to look at servers and to change them while they serve.
 
+#![deny(unsafe_code)]
+
 #[doc = include_str!("../SOCKETSERVER.md")]
 pub mod socketserver {}
 

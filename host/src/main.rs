@@ -1,5 +1,7 @@
 //! The `plugsock` command: parses, runs, and maps errors to exit codes.
 
+#![deny(unsafe_code)]
+
 mod cli;
 
 use std::io::Write;

@@ -11,6 +11,7 @@ use plugsock::{CompileOptions, Sandbox, SandboxOptions, ServerType};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::harness::wasm::{section, sized};
 use crate::harness::{
     Case, PATIENCE, Running, children, handler, is_running, plugin, plugsock, run, sandbox_options, status,
 };
@@ -35,22 +36,6 @@ fn laborious() -> (TempDir, String) {
     let path = directory.path().join("laborious.wasm");
     fs::write(&path, component).unwrap();
     (directory, path.display().to_string())
-}
-
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
-    [vec![id], sized(content)].concat()
-}
-
-/// After its length, in LEB128.
-fn sized(content: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut length = content.len();
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
-    [&bytes, content].concat()
 }
 
 /// S5: the others are served all the while.

@@ -11,6 +11,7 @@ mod process;
 mod recorder;
 mod server;
 mod versions;
+pub mod wasm;
 
 use std::path::{Path, PathBuf};
 use std::thread;

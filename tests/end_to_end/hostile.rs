@@ -12,29 +12,33 @@ use crate::harness::{
     Case, Client, Host, PANIC_ON, Recorder, Running, for_each_strategy, guest, handler, is_long_run,
 };
 
-/// What the guest `hostile` can be asked for, and what the log says of its end.
-const HARMS: [(&str, &str); 18] = [
-    ("loop", "CPU time limit of 300ms reached"),
-    ("fill memory", "CPU time limit of 300ms reached"),
-    ("take memory", "memory limit of 33554432 bytes reached"),
+/// How a guest that is busy ends: on a machine that is busy too, the wall clock may be first.
+const BUSY: [&str; 2] = ["CPU time limit of 100ms reached", " time limit of 1s reached"];
+
+/// What the guest `hostile` can be asked for, and one of the words that the log has for its end.
+const HARMS: [(&str, &[&str]); 18] = [
+    ("loop", &BUSY),
+    ("fill memory", &BUSY),
+    ("take memory", &["memory limit of 33554432 bytes reached", BUSY[0], BUSY[1]]),
     // G5
-    ("call the host", "CPU time limit of 300ms reached"),
-    ("print", "CPU time limit of 300ms reached"),
-    ("print bytes", "CPU time limit of 300ms reached"),
-    ("sleep", " time limit of 2s reached"),
-    ("poll nothing", "empty poll list"),
-    ("random", "exceeds limit"),
-    ("open files", "handler "),
+    ("call the host", &BUSY),
+    ("print", &BUSY),
+    ("print bytes", &BUSY),
+    // G10
+    ("sleep", &[BUSY[1]]),
+    ("poll nothing", &["empty poll list"]),
+    ("random", &["exceeds limit"]),
+    ("open files", &["handler trapped", "handler error"]),
     // G11
-    ("open streams", "handler trapped"),
-    ("subscribe", "handler trapped"),
-    ("never read", " time limit of 2s reached"),
-    // G7: it depends on the machine how long that takes.
-    ("write", "phase=handle"),
-    ("long error", "bytes more]"),
-    ("long panic", "handler trapped"),
-    ("exit", "it called exit"),
-    ("what else", "what is 'what else'?"),
+    ("open streams", &["handler trapped"]),
+    ("subscribe", &["handler trapped"]),
+    ("never read", &[BUSY[1]]),
+    // G7
+    ("write", &["client went or fell silent", BUSY[0], BUSY[1]]),
+    ("long error", &["bytes more]"]),
+    ("long panic", &["handler trapped"]),
+    ("exit", &["it called exit"]),
+    ("what else", &["what is 'what else'?"]),
 ];
 
 /// A host whose requests end soon, with a directory of a hundred files.
@@ -44,7 +48,8 @@ fn serve(strategy: &str) -> (Host, TempDir) {
         fs::write(directory.path().join(name.to_string()), "").unwrap();
     }
     let grant = format!("{}::/data", directory.path().display());
-    let limits = ["--cpu-time", "300ms", "--request-time", "2s", "--idle-timeout", "1s", "--memory", "32MiB"];
+    let limits =
+        ["--cpu-time", "100ms", "--request-time", "1s", "--idle-timeout", "500ms", "--memory", "32MiB"];
     let rest = ["--resources", "200", "--dir", &grant, "--concurrency", strategy, "--workers", "32"];
     // The second address is for those who mean well.
     let addresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", &guest("hostile")];
@@ -54,16 +59,18 @@ fn serve(strategy: &str) -> (Host, TempDir) {
 /// Does every harm at once, while well-behaved clients of another listener are served.
 fn do_all_harm(host: &Host) {
     let (address, canary, log) = (host.address(), &host.addresses[1], &host.log);
-    let harm = |harm: &str| {
+    let harm = |harm: &str, causes: &[&str]| {
         let client = Client::connect(address);
         client.send(format!("{harm}\n").as_bytes());
         let local = client.socket.local_addr().unwrap().as_socket().unwrap();
         // Who is written to without end does not read.
         assert!(harm == "write" || client.is_closed(), "{harm}");
-        log.wait_for(&format!("client={local} "));
+        let line = log.wait_for(&format!("client={local} "));
+        assert!(causes.iter().any(|cause| line.contains(cause)), "{harm}: {line:.500}");
     };
     thread::scope(|scope| {
-        let harms: Vec<_> = HARMS.iter().map(|(name, _)| scope.spawn(move || harm(name))).collect();
+        let harms: Vec<_> =
+            HARMS.iter().map(|(name, causes)| scope.spawn(move || harm(name, causes))).collect();
         while !harms.iter().all(ScopedJoinHandle::is_finished) {
             assert_eq!(Client::ask(canary, b"nothing\n"), b"well");
         }
@@ -81,13 +88,8 @@ fn every_harm_ends_its_own_request_alone() {
         do_all_harm(&host);
         host.wait_for_resources(&before);
         assert!(host.terminate().success());
-        for (harm, cause) in HARMS {
-            assert!(!host.log.lines_with(cause).is_empty(), "{harm}: no '{cause}'\n{}", short(&host));
-        }
         // One line for each that failed, and none that is long.
-        let failures = host.log.lines_with(" WARN ");
-        let failures = failures.iter().filter(|line| line.contains("phase="));
-        assert_eq!(failures.count(), 2 * HARMS.len(), "{}", short(&host));
+        assert_eq!(host.log.lines_with(" phase=").len(), 2 * HARMS.len(), "{}", short(&host));
         assert!(host.log.text().lines().all(|line| line.len() < 64 << 10));
     });
 }

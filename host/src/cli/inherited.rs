@@ -1,6 +1,8 @@
 //! Sockets that were bound before the start, by systemd or another that speaks its protocol: descriptors from 3
 //! on, as many as `LISTEN_FDS` says, meant for the process `LISTEN_PID`.
 
+#![allow(unsafe_code, reason = "it takes over descriptors that it was only told of")]
+
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, bail};

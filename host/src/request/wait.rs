@@ -1,5 +1,7 @@
 //! Waiting for a socket: in `poll(2)` on a thread of one's own, or in tokio among other tasks.
 
+#![allow(unsafe_code, reason = "a descriptor is registered that outlives its registration")]
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;

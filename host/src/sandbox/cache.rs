@@ -4,6 +4,8 @@
 //! entry is used only from a directory that belongs to this user alone, only if the file does too, and only
 //! if its digest, which covers the entry's name, is right. Everything else is compiled anew.
 
+#![allow(unsafe_code, reason = "compiled code is loaded")]
+
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};

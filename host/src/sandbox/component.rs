@@ -1,5 +1,7 @@
 //! From bytes to a compiled component: what they are, and in words why they cannot be served.
 
+#![allow(unsafe_code, reason = "compiled code is loaded")]
+
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,5 @@
 //! The contract (`plugin-sdk/wit`) as Rust types and traits.
-#![allow(missing_docs, unused_variables, reason = "generated")]
+#![allow(missing_docs, unsafe_code, unused_variables, reason = "generated")]
 
 wasmtime::component::bindgen!({
     path: "../plugin-sdk/wit",
