@@ -1,5 +1,7 @@
 //! Whether a file is being written, as the kernel knows it.
 
+#![allow(unsafe_code, reason = "no crate offers what it asks the kernel")]
+
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
