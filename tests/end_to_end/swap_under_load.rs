@@ -135,6 +135,21 @@ fn swaps_by_sighup_lose_nothing() {
 
 /// O1
 #[test]
+fn swaps_by_ctl_lose_nothing() {
+    let _alone = ALONE.lock();
+    for_each_strategy(|strategy| {
+        let deployed = NAMES.map(|name| Deployed::new(&versioned(name)));
+        let host = host(strategy, &deployed[0], &[]);
+        lose_nothing(strategy, &host.addresses, &Scale::of(strategy, 4), |name| {
+            let number = NAMES.iter().position(|other| *other == name).unwrap();
+            let swapped = host.ctl(&["swap", &deployed[number].path()]);
+            assert_eq!(swapped.code, Some(0), "{swapped:?}");
+        });
+    });
+}
+
+/// O1
+#[test]
 fn swaps_of_a_watched_file_lose_nothing() {
     let _alone = ALONE.lock();
     for strategy in ["threading", "forking"] {
