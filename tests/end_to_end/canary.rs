@@ -8,7 +8,7 @@ use crate::harness::{Case, Running, for_each_strategy, handler, version, wait_un
 
 fn share(text: &str) -> SwapOptions {
     let share: Share = text.parse().unwrap();
-    SwapOptions { canary: Some(share), force: false }
+    SwapOptions { canary: Some(share), ..SwapOptions::default() }
 }
 
 fn start(strategy: &'static str, options: SlotOptions) -> (Slot, Running) {
