@@ -1,11 +1,15 @@
 //! Packets: whole or not at all, answered from where they were sent to.
 
+use std::io::Read;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
 
 use plugsock::{ServerOptions, ServerType};
 
 use crate::harness::{
-    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox,
+    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox, wait_until,
 };
 
 const UDP: &str = "udp://127.0.0.1:0";
@@ -28,6 +32,34 @@ fn empty_packets_are_requests_and_can_be_answers() {
                 assert_eq!(client.exchange(b""), b"");
             }
         }
+    });
+}
+
+/// C7: who floods a server with packets keeps neither the rest of the host nor the server's other clients out.
+#[test]
+fn a_flood_of_empty_packets_leaves_others_served() {
+    for_each_strategy(|strategy| {
+        let host = Host::serve(&[UDP, "tcp://127.0.0.1:0", "--concurrency", strategy]);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let client = host.connect();
+                while !is_over.load(SeqCst) {
+                    let _ = client.socket.send(b"");
+                }
+            });
+            for _ in 0..20 {
+                assert_eq!(Client::ask(&host.addresses[1], b"hello"), b"hello");
+            }
+            // The kernel may drop a packet where there are too many.
+            let client = host.connect();
+            client.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            wait_until(|| {
+                client.send(b"hello");
+                (&client.socket).read(&mut [0; 5]).is_ok_and(|length| length == 5)
+            });
+            is_over.store(true, SeqCst);
+        });
     });
 }
 

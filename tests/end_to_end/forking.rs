@@ -2,14 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use plugsock::ServeAddress;
+use plugsock::{ServeAddress, ServerType};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Client, Deployed, Host, PATIENCE, children, pattern, status, versioned};
+use crate::harness::{
+    Case, Client, Deployed, Host, PATIENCE, Running, children, pattern, sandbox, status, versioned,
+};
 
 fn forking(args: &[&str]) -> Host {
     Host::serve(&[&["tcp://127.0.0.1:0", "--concurrency", "forking"], args].concat())
@@ -141,6 +144,18 @@ fn children_are_reaped() {
         assert_eq!(host.ask(b"a"), b"a");
     }
     wait_for_children(server, 0);
+}
+
+/// O8: what the program itself has started is left to it.
+#[test]
+fn a_child_of_the_program_is_not_waited_for() {
+    let case = Case { server_type: ServerType::Tcp, strategy: "forking" };
+    let server = Running::start(case, sandbox().echo().unwrap());
+    let mut foreign = Command::new("false").spawn().unwrap();
+    for _ in 0..20 {
+        assert_eq!(server.ask(b"a"), b"a");
+    }
+    assert_eq!(foreign.wait().unwrap().code(), Some(1));
 }
 
 #[test]

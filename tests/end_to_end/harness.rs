@@ -23,7 +23,7 @@ pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use panics::PANIC_ON;
-pub use process::{children, is_running, status};
+pub use process::{children, is_running, resident, status};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
 pub use versions::{Deployed, padded, relabelled, replace, version, versioned, who};

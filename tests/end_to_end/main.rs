@@ -30,6 +30,7 @@ mod plugins;
 mod proxy_protocol;
 mod rollback;
 mod shutdown;
+mod soak;
 mod socketserver;
 mod streams;
 mod swap;

@@ -1,8 +1,10 @@
 //! More open connections than there could be threads: `async`.
 
+use std::thread;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{Client, Host};
+use crate::harness::{Client, Host, resident};
 
 const COUNT: usize = 10_000;
 
@@ -28,6 +30,27 @@ fn ten_thousand_are_served() {
         assert_eq!(client.exchange(b"again"), b"again");
     }
     assert_eq!(waiting.recv_exact(5), b"later");
+}
+
+/// O9: of requests that have ended nothing is kept, neither threads nor memory.
+#[test]
+fn ten_thousand_requests_leave_nothing_behind() {
+    const CLIENTS: usize = 4;
+    let host = Host::serve(&["tcp://127.0.0.1:0", "--concurrency", "threading"]);
+    let ask = |count: usize| {
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| (0..count / CLIENTS).for_each(|_| assert_eq!(host.ask(b"a"), b"a")));
+            }
+        });
+    };
+    let resources = host.resources();
+    ask(1000);
+    let memory = resident(host.pid());
+    ask(COUNT);
+    host.wait_for_resources(&resources);
+    let grown = resident(host.pid()).saturating_sub(memory);
+    assert!(grown < memory / 20 + (4 << 20), "grown by {grown} bytes from {memory}");
 }
 
 fn may_open(descriptors: u64) -> bool {

@@ -114,7 +114,7 @@ impl Drop for Running {
     }
 }
 
-/// A process's standard output as it comes.
+/// A process's standard output as it comes. Locked so that threads can share a host.
 pub(super) struct Lines(Mutex<Receiver<String>>);
 
 impl Lines {

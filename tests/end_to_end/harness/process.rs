@@ -19,6 +19,13 @@ pub fn status(pid: Pid, field: &str) -> String {
     line.split_whitespace().last().unwrap().to_owned()
 }
 
+/// The memory that it has, in bytes.
+pub fn resident(pid: Pid) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    resident.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
 /// Whether it has not ended; one that nobody has waited for yet has.
 pub fn is_running(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));

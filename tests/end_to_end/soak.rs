@@ -1,0 +1,186 @@
+//! Everything at once: good clients, bad clients and bad handlers, on every strategy and server type, while the
+//! good handler is swapped. `.ci/soak` runs it for ten minutes; here it is short.
+
+mod clients;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use plugsock::ServeAddress;
+use rustix::process::Signal;
+
+use crate::harness::{Client, Host, STRATEGIES, guest, pattern, plugin, resident};
+use report::{Holdings, Report, Tally};
+
+/// How long it runs in all, in seconds, unless this variable says otherwise.
+const SECONDS: &str = "PLUGSOCK_SOAK_SECONDS";
+const SHORT: u64 = 10;
+
+/// Handlers that do their worst: every request to one of them ends by a limit, a trap or an error.
+const WORST: [&str; 8] = [
+    "loop_forever",
+    "loop_in_setup",
+    "memory_bomb",
+    "deep_recursion",
+    "flood_output",
+    "sleep_forever",
+    "trap_in_handle",
+    "error_in_finish",
+];
+
+const LIMITS: [&str; 14] = [
+    "--request-time",
+    "5s",
+    "--cpu-time",
+    "200ms",
+    "--idle-timeout",
+    "2s",
+    "--memory",
+    "16MiB",
+    "--max-connections-per-ip",
+    "16",
+    "--workers",
+    "16",
+    "--log-level",
+    "info,guest=off",
+];
+
+/// Versions of the good handler that answer alike. The host begins with the last.
+const VERSIONS: [fn() -> String; 2] = [|| guest("streams_echo"), || plugin("echo")];
+
+/// How long a version stays.
+const SWAP_EVERY: Duration = Duration::from_millis(300);
+
+/// The pass mark: no good client goes without its answer, and afterwards the host holds no more than before.
+#[test]
+fn good_clients_are_served_whatever_others_do() {
+    let seconds = std::env::var(SECONDS).map_or(SHORT, |seconds| seconds.parse().expect(SECONDS));
+    let each = Duration::from_secs(seconds) / STRATEGIES.len() as u32;
+    for strategy in STRATEGIES {
+        let report = soak(strategy, each);
+        eprintln!("{report}");
+        assert!(report.tally.failures().is_empty(), "good clients of {strategy} were not served: {report}");
+        assert!(report.before.bounds(&report.after), "{strategy} has grown: {report}");
+    }
+}
+
+/// One host, and what is done to it.
+struct Soak {
+    strategy: &'static str,
+    host: Host,
+    /// The file of the good handler.
+    file: PathBuf,
+    tally: Tally,
+    is_over: AtomicBool,
+}
+
+fn soak(strategy: &'static str, time: Duration) -> Report {
+    let directory = tempfile::tempdir().unwrap();
+    let soak = Soak::start(strategy, directory.path());
+    soak.good().iter().for_each(|address| assert_eq!(Client::ask(address, b"warm"), b"warm"));
+    // The last server: when it serves, all do.
+    let _ = clients::wait_for_the_end(&soak.worst()[WORST.len() - 1]);
+    let start = Holdings::of(&soak.host);
+    // What is filled once, on first use, is no growth.
+    soak.load(time / 4);
+    let before = Holdings { memory: resident(soak.host.pid()), ..start };
+    soak.load(time - time / 4);
+    let after = before.wait_for(&soak.host);
+    Report { strategy, time, before, after, tally: soak.tally }
+}
+
+impl Soak {
+    fn start(strategy: &'static str, directory: &Path) -> Self {
+        let file = directory.join("good.wasm");
+        fs::copy(plugin("echo"), &file).unwrap();
+        let unix = |scheme: &str| format!("{scheme}://{}", directory.join(scheme).display());
+        let mut args = vec!["tcp://127.0.0.1:0".to_owned(), "udp://127.0.0.1:0".to_owned()];
+        args.extend([unix("unix"), unix("unixgram"), file.display().to_string()]);
+        args.extend(["tcp://127.0.0.1:0".to_owned(), "udp://127.0.0.1:0".to_owned(), plugin("echo")]);
+        args.extend(WORST.iter().flat_map(|name| ["tcp://127.0.0.1:0".to_owned(), guest(name)]));
+        args.extend(LIMITS.iter().chain(&["--concurrency", strategy]).map(|&arg| arg.to_owned()));
+        let (tally, is_over) = (Tally::default(), AtomicBool::new(false));
+        Self { strategy, host: Host::serve(&args), file, tally, is_over }
+    }
+
+    /// Everything at once, for so long.
+    fn load(&self, time: Duration) {
+        self.is_over.store(false, SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(|| self.swap());
+            self.good().iter().for_each(|address| drop(scope.spawn(move || self.be_good(address))));
+            self.abused().into_iter().for_each(|address| drop(scope.spawn(move || self.be_bad(address))));
+            self.worst().iter().for_each(|address| drop(scope.spawn(move || self.ask_the_worst(address))));
+            thread::sleep(time);
+            self.is_over.store(true, SeqCst);
+        });
+    }
+
+    fn good(&self) -> &[ServeAddress] {
+        &self.host.addresses[..4]
+    }
+
+    /// The good TCP server is abused, too, except where a client that does nothing keeps all others waiting.
+    fn abused(&self) -> Vec<&ServeAddress> {
+        let also = (self.strategy != "sync").then(|| &self.host.addresses[0]);
+        self.host.addresses[4..6].iter().chain(also).collect()
+    }
+
+    fn worst(&self) -> &[ServeAddress] {
+        &self.host.addresses[6..]
+    }
+
+    /// Asks one request after the other, each of which must be answered.
+    fn be_good(&self, address: &ServeAddress) {
+        while !self.is_over.load(SeqCst) {
+            let data = pattern(self.tally.good.load(SeqCst) % 5000 + 1);
+            match clients::try_ask(address, &data) {
+                Ok(answer) if answer == data => self.tally.good.fetch_add(1, SeqCst),
+                Ok(answer) => {
+                    self.tally.fail(format!("{address} answered {} of {} bytes", answer.len(), data.len()))
+                }
+                Err(error) => self.tally.fail(format!("{address}: {error}")),
+            };
+        }
+    }
+
+    fn be_bad(&self, address: &ServeAddress) {
+        while !self.is_over.load(SeqCst) {
+            for be_bad in clients::ways_to_be_bad(address) {
+                // Being refused is what it deserves.
+                match be_bad(address) {
+                    Ok(()) => self.tally.bad.fetch_add(1, SeqCst),
+                    Err(_) => self.tally.refused.fetch_add(1, SeqCst),
+                };
+            }
+        }
+    }
+
+    /// Asks a handler that does its worst, and waits for the end of it.
+    fn ask_the_worst(&self, address: &ServeAddress) {
+        while !self.is_over.load(SeqCst) {
+            let _ = clients::wait_for_the_end(address);
+            self.tally.worst.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Swaps the good handler, and sees to it that it was.
+    fn swap(&self) {
+        for version in VERSIONS.iter().cycle() {
+            if self.is_over.load(SeqCst) {
+                return;
+            }
+            let next = self.file.with_extension("next");
+            fs::copy(version(), &next).unwrap();
+            fs::rename(&next, &self.file).unwrap();
+            self.host.signal(Signal::HUP);
+            let swaps = self.tally.swaps.fetch_add(1, SeqCst) + 1;
+            self.host.log.wait_for_count(": swapped: ", swaps);
+            thread::sleep(SWAP_EVERY);
+        }
+    }
+}
