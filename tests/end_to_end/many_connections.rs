@@ -44,6 +44,7 @@ fn ten_thousand_requests_leave_nothing_behind() {
             }
         });
     };
+    assert_eq!(host.ask(b"a"), b"a");
     let resources = host.resources();
     ask(1000);
     let memory = resident(host.pid());

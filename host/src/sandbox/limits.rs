@@ -1,5 +1,6 @@
 //! What one request may use, and the watch that is kept over it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -255,7 +256,9 @@ impl Watch {
         let mark = self.cpu_mark.load(Relaxed);
         if self.is_shared {
             let now = self.elapsed();
-            self.cpu_spent.fetch_add(now.saturating_sub(mark), Relaxed);
+            // The thread may not have run all the time, and not all that it did was for this request.
+            let spent = now.saturating_sub(mark).min(thread_cpu_time_since_tick());
+            self.cpu_spent.fetch_add(spent, Relaxed);
             self.cpu_mark.store(now, Relaxed);
         } else if mark == 0 {
             self.cpu_mark.store(thread_cpu_time(), Relaxed);
@@ -313,6 +316,15 @@ impl Watch {
             None => Poll::Pending,
         }
     }
+}
+
+/// CPU time of the calling thread since a guest last saw a tick on it, in nanoseconds.
+fn thread_cpu_time_since_tick() -> u64 {
+    thread_local! {
+        static LAST: Cell<u64> = const { Cell::new(0) };
+    }
+    let now = thread_cpu_time();
+    now.saturating_sub(LAST.replace(now))
 }
 
 /// CPU time of the calling thread, in nanoseconds.

@@ -35,16 +35,14 @@ pub fn try_ask(address: &ServeAddress, data: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Reads a request to its end, whatever that is, and not too quickly at first.
+/// Reads a request to its end, whatever that is; of one that writes without end only the beginning, slowly.
 pub fn wait_for_the_end(address: &ServeAddress) -> io::Result<()> {
     let client = Client::try_connect(address)?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut pieces = 0;
-    while (&client.socket).read(&mut buffer)? > 0 {
-        if pieces < 20 {
-            pieces += 1;
-            thread::sleep(HOLD / 20);
+    for _ in 0..20 {
+        if (&client.socket).read(&mut [0; 4096])? == 0 {
+            break;
         }
+        thread::sleep(HOLD / 20);
     }
     Ok(())
 }
