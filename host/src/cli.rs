@@ -1,27 +1,34 @@
 //! The command line: one file a subcommand.
 
+mod build;
 mod call;
 mod capacity;
 mod check;
 mod clients;
+mod componentize;
 mod control;
 mod ctl;
+mod dev;
 mod helper_process;
 mod inherited;
 mod keys;
 mod lease;
 mod log;
+mod new;
 mod options;
 mod privileges;
 mod progress;
 mod running;
+mod sdk;
 mod serve;
 mod sign;
 mod signals;
+mod sources;
 mod swapping;
 mod targets;
 mod top;
 mod watch;
+mod wit;
 
 use std::process::ExitCode;
 
@@ -43,6 +50,12 @@ enum Command {
     Top(top::Top),
     Call(Box<call::Call>),
     Check(Box<check::Check>),
+    New(new::New),
+    Build(build::Build),
+    Dev(dev::Dev),
+    Wit(wit::Wit),
+    Sdk(sdk::Sdk),
+    Componentize(componentize::Componentize),
     Keygen(keys::Keygen),
     Sign(sign::Sign),
     Verify(sign::Verify),
@@ -58,6 +71,12 @@ impl Cli {
             Command::Top(top) => top.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
+            Command::New(new) => new.run(),
+            Command::Build(build) => build.run(),
+            Command::Dev(dev) => dev.run(),
+            Command::Wit(wit) => wit.run(),
+            Command::Sdk(sdk) => sdk.run(),
+            Command::Componentize(componentize) => componentize.run(),
             Command::Keygen(keygen) => keygen.run(),
             Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),

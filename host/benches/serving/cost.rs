@@ -10,11 +10,12 @@ use clap::Args;
 use plugsock::{CacheOptions, Sandbox, SandboxOptions};
 use serde::{Deserialize, Serialize};
 
-/// Make and drop instances of `echo`
+/// Make and drop instances of a component, by default of `echo`
 #[derive(Args, Debug)]
 pub struct Instantiate {
     #[arg(long)]
     cache_dir: PathBuf,
+    handler: Option<PathBuf>,
     #[arg(long)]
     window_ms: u64,
 }
@@ -36,8 +37,9 @@ impl Instantiate {
     pub fn run(self) -> anyhow::Result<()> {
         let cache = CacheOptions { directory: self.cache_dir, max_size: u64::MAX };
         let options = SandboxOptions { cache: Some(cache), ..SandboxOptions::default() };
-        let echo = Sandbox::new(options)?.echo()?;
-        measure(self.window_ms, || echo.try_out().map_err(|reason| anyhow!(reason)))
+        let sandbox = Sandbox::new(options)?;
+        let handler = self.handler.map_or_else(|| sandbox.echo(), |file| sandbox.load(file))?;
+        measure(self.window_ms, || handler.try_out().map_err(|reason| anyhow!(reason)))
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod cost;
 mod figure;
+mod languages;
 mod load;
 mod machine;
 mod peers;
@@ -53,6 +54,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 enum Role {
+    #[command(hide = false)]
+    Languages(languages::Languages),
     Load(load::Load),
     Hold(load::Hold),
     Native(peers::Native),
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.role {
         None => drive(&cli),
+        Some(Role::Languages(languages)) => languages.run(&scale(cli.quick)),
         Some(Role::Load(load)) => load.run(),
         Some(Role::Hold(hold)) => hold.run(),
         Some(Role::Native(native)) => native.run(),
@@ -76,7 +80,7 @@ fn main() -> anyhow::Result<()> {
 
 fn drive(cli: &Cli) -> anyhow::Result<()> {
     process::raise_descriptor_limit()?;
-    let scale = if cli.quick { Scale::quick() } else { Scale::full() };
+    let scale = scale(cli.quick);
     let mut report = Report::new();
     println!("{}", report.machine);
     for mut group in plan::groups(&scale) {
@@ -90,6 +94,10 @@ fn drive(cli: &Cli) -> anyhow::Result<()> {
     let failed = report.findings.iter().filter(|finding| finding.is_failure()).count();
     anyhow::ensure!(failed == 0, "{failed} figures failed");
     Ok(())
+}
+
+fn scale(quick: bool) -> Scale {
+    if quick { Scale::quick() } else { Scale::full() }
 }
 
 /// The block that bulk transfer is made of, and the most that a peer reads at once: what `echo` reads.

@@ -27,6 +27,8 @@ pub enum Contender {
     Plugsock(&'static str),
     /// The same with instances that serve up to a thousand requests; its rows are never mixed with the others.
     PlugsockReuse(&'static str),
+    /// `plugsock serve` with a component's file, by the strategy `threading`.
+    Handler(&'static str),
     /// Rust's standard library, one connection after the other.
     NativeSync,
     /// Rust's standard library, a thread for each connection.
@@ -94,6 +96,11 @@ impl Contender {
             PlugsockReuse(strategy) => {
                 let mut command = Plugsock(strategy).command(is_datagram, connections)?;
                 command.args(["--reuse", "1000"]);
+                command
+            }
+            Handler(file) => {
+                let mut command = Plugsock("threading").command(is_datagram, connections)?;
+                command.arg(file);
                 command
             }
             Plugsock(strategy) => {
@@ -173,6 +180,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Plugsock(strategy) => strategy,
             PlugsockReuse(strategy) => return write!(f, "{strategy}-reuse"),
+            Handler(file) => file,
             NativeSync => "native-sync",
             NativeThread => "native-thread",
             NativeFork => "native-fork",

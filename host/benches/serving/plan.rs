@@ -142,7 +142,7 @@ fn loaded(name: &str, work: Work, clients: usize, ours: Contender, peer: Contend
 }
 
 fn instantiate() -> Figure {
-    Figure::new("instantiate/library/thread-spawn".to_owned(), Trial::Instantiate, Trial::SpawnThread)
+    Figure::new("instantiate/library/thread-spawn".to_owned(), Trial::Instantiate(None), Trial::SpawnThread)
         .target(2.0)
 }
 

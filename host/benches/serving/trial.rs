@@ -31,8 +31,8 @@ pub enum Trial {
     SwapTime(&'static str),
     /// Nothing is measured: so many milliseconds are what is wanted.
     Wanted(u32),
-    /// A fresh instance and its drop.
-    Instantiate,
+    /// A fresh instance and its drop, of the built-in `echo` or a component's file.
+    Instantiate(Option<&'static str>),
     /// A native thread, spawned and joined.
     SpawnThread,
 }
@@ -95,7 +95,7 @@ impl Trial {
             Self::Load { work: Work::Bulk, .. } => ("MiB/s", true),
             Self::Load { .. } | Self::Swap { .. } => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
-            Self::Latency { .. } | Self::Instantiate | Self::SpawnThread => ("µs", false),
+            Self::Latency { .. } | Self::Instantiate(_) | Self::SpawnThread => ("µs", false),
             Self::Start(_) | Self::SwapTime(_) | Self::Wanted(_) => ("ms", false),
         };
         Unit { name, more_is_better }
@@ -132,9 +132,10 @@ impl Trial {
                 Ok(Sample { value, detail: Detail::None {} })
             }
             Self::Wanted(milliseconds) => Ok(Sample { value: milliseconds.into(), detail: Detail::None {} }),
-            Self::Instantiate => {
+            Self::Instantiate(handler) => {
                 let mut command = Process::role("instantiate")?;
                 command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+                command.args(handler);
                 cost(command, scale)
             }
             Self::SpawnThread => cost(Process::role("spawn-thread")?, scale),

@@ -232,15 +232,25 @@ impl Host {
     }
 
     /// Like [`serve`](Self::serve) with a `plugsock` command that was prepared in some way.
-    pub fn serve_by<S: AsRef<str>>(command: Command, args: &[S]) -> Self {
+    pub fn serve_by<S: AsRef<str>>(mut command: Command, args: &[S]) -> Self {
+        command.arg("serve");
+        Self::start(command, args)
+    }
+
+    /// Starts a command that serves, with its subcommand.
+    pub fn start<S: AsRef<str>>(command: Command, args: &[S]) -> Self {
         let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
         let addresses = args.iter().filter(|arg| arg.contains("://")).count().max(1);
-        Self::serve_sockets(command, addresses, &args)
+        Self::start_sockets(command, addresses, &args)
     }
 
     /// Like [`serve_by`](Self::serve_by) with as many sockets to serve, some of which the command inherits.
     pub fn serve_sockets(mut command: Command, count: usize, args: &[&str]) -> Self {
         command.arg("serve");
+        Self::start_sockets(command, count, args)
+    }
+
+    fn start_sockets(mut command: Command, count: usize, args: &[&str]) -> Self {
         if !args.iter().any(|arg| arg.contains("-cache")) {
             command.arg("--cache-dir").arg(cache_dir());
         }

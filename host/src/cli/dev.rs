@@ -1,0 +1,47 @@
+//! `plugsock dev`: edit, save, and the next request is answered by the new code.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::{Args, Parser};
+
+use super::Cli;
+use super::sources::Sources;
+
+/// Build the project in this folder, serve it, and build it again whenever a source file changes
+///
+/// What a compiler complains of is shown, and the version before serves on.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  plugsock dev
+  plugsock dev tcp://127.0.0.1:7000 --concurrency async")]
+pub struct Dev {
+    /// Addresses and options, as of `plugsock serve`
+    #[arg(value_name = "ADDRESS|OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    serve: Vec<String>,
+}
+
+impl Dev {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let folder = Path::new(".");
+        // Its arguments are looked at before anything is built.
+        let handler = folder.join("build/handler.wasm").display().to_string();
+        let before = ["plugsock", "serve", "--watch", "--handler", &handler].map(str::to_owned);
+        let serve = Cli::parse_from(before.into_iter().chain(self.serve));
+        let mut sources = Sources::watch(folder)?;
+        while let Err(error) = plugsock_project::build(folder) {
+            eprintln!("plugsock: error: {error}; waiting for a change");
+            sources.wait_for_change();
+        }
+        thread::Builder::new().name("dev".to_owned()).spawn(move || {
+            loop {
+                sources.wait_for_change();
+                if let Err(error) = plugsock_project::build(folder) {
+                    eprintln!("plugsock: error: {error}; the version before serves on");
+                }
+            }
+        })?;
+        serve.run()
+    }
+}

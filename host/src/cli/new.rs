@@ -1,0 +1,47 @@
+//! `plugsock new`: a project from a template.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use plugsock_project::{Kind, Language};
+
+/// Start a project for a handler, in a folder of its name
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  plugsock new hello
+  plugsock new hello --lang python
+  plugsock new hello --lang go --kind command")]
+pub struct New {
+    /// The project's name
+    name: String,
+
+    /// rust, c, zig, assemblyscript, go, python, js or ts
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    lang: Language,
+
+    /// stream, datagram, or command: an ordinary program (rust, c, go)
+    #[arg(long, value_name = "KIND", default_value = "stream")]
+    kind: Kind,
+}
+
+impl New {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let Self { name, lang, kind } = self;
+        plugsock_project::new(&name, lang, kind, Path::new("."))?;
+        let scheme = if kind == Kind::Datagram { "udp" } else { "tcp" };
+        println!("{name} is ready. Next:\n  cd {name}");
+        match lang {
+            Language::AssemblyScript | Language::JavaScript | Language::TypeScript => {
+                println!("  npm install")
+            }
+            Language::Rust if kind != Kind::Command && plugsock_project::rust_sdk().is_none() => {
+                println!("  edit Cargo.toml: plugsock-sdk is in the repository of Plugsock, as plugin-sdk");
+            }
+            _ => {}
+        }
+        println!("  plugsock build");
+        println!("  plugsock serve {scheme}://127.0.0.1:10001 build/handler.wasm");
+        Ok(ExitCode::SUCCESS)
+    }
+}

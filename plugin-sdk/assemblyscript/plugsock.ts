@@ -1,0 +1,181 @@
+// Request handlers for Plugsock in AssemblyScript: socketserver's handler class as a class.
+//
+// The language has no exceptions: a handler's method returns `null`, or why it failed in words. What fails to
+// be read or written ends the reading or writing, and leaves its reason in `request.error`.
+
+import * as contract from "./contract";
+
+export const enum ServerType {
+  TCP,
+  UDP,
+  UNIX_STREAM,
+  UNIX_DATAGRAM,
+}
+
+export const enum ShutdownHow {
+  READ,
+  WRITE,
+  BOTH,
+}
+
+/** Serves one request: one instance of the component does no more. */
+export abstract class RequestHandler {
+  /** Prepares; after an error neither `handle` nor `finish` runs. */
+  setup(request: Request): string | null {
+    return null;
+  }
+
+  /** Serves the request. */
+  abstract handle(request: Request): string | null;
+
+  /** Cleans up; runs after `handle` has failed, too. */
+  finish(request: Request): string | null {
+    return null;
+  }
+}
+
+/** The request being served. */
+export class Request {
+  /** What the client sends. Of a datagram server it is the packet. */
+  rfile: Rfile;
+  /** What the client gets. */
+  wfile: Wfile;
+  /** Why the last operation failed, in words. */
+  error: string | null = null;
+
+  constructor(private socket: u32) {
+    this.rfile = new Rfile();
+    this.wfile = new Wfile();
+    this.bind(socket);
+  }
+
+  /** The host lends the request anew to each of the handler's methods. */
+  bind(socket: u32): void {
+    this.socket = socket;
+    this.error = null;
+    this.rfile.request = this;
+    this.wfile.request = this;
+  }
+
+  /** Unique among the requests of the host. */
+  get id(): u64 {
+    return contract.id(this.socket);
+  }
+
+  get serverType(): ServerType {
+    return contract.serverType(this.socket) as ServerType;
+  }
+
+  get isDatagram(): bool {
+    const type = this.serverType;
+    return type == ServerType.UDP || type == ServerType.UNIX_DATAGRAM;
+  }
+
+  /** Blocks until data arrive: up to `max` bytes, or the packet; empty at the end and after an error. */
+  recv(max: u32): Uint8Array {
+    this.error = contract.recv(this.socket, max);
+    return this.error ? new Uint8Array(0) : contract.received();
+  }
+
+  /** Blocks until all is sent; where there are datagrams, as one of its own. */
+  send(data: Uint8Array): bool {
+    this.error = contract.send(this.socket, data);
+    return !this.error;
+  }
+
+  /** Half-closes or closes the connection. */
+  shutdown(how: ShutdownHow): bool {
+    this.error = contract.shutdown(this.socket, how);
+    return !this.error;
+  }
+
+  /** How long one read or write may wait; the server's own limit bounds it, too. */
+  setTimeout(nanoseconds: u64): bool {
+    this.error = contract.setTimeout(this.socket, nanoseconds);
+    return !this.error;
+  }
+
+  /** Sends small segments at once. */
+  disableNagleAlgorithm(): bool {
+    this.error = contract.setNodelay(this.socket, true);
+    return !this.error;
+  }
+}
+
+/** What the client sends, buffered. */
+export class Rfile {
+  request!: Request;
+  private buffer: Uint8Array = new Uint8Array(0);
+  private position: i32 = 0;
+
+  /** What comes next, up to `max` bytes; empty at the end and after an error. */
+  read(max: i32): Uint8Array {
+    if (!this.fill(max)) return new Uint8Array(0);
+    const end = min(this.position + max, this.buffer.length);
+    const data = this.buffer.subarray(this.position, end);
+    this.position = end;
+    return data;
+  }
+
+  /** The next line with its newline, if it has one; `null` at the end and after an error. */
+  readLine(): string | null {
+    let line = new Array<u8>();
+    while (this.fill(1)) {
+      const byte = this.buffer[this.position++];
+      line.push(byte);
+      if (byte == 10) break;
+    }
+    return line.length == 0 ? null : String.UTF8.decodeUnsafe(line.dataStart, line.length);
+  }
+
+  private fill(wanted: i32): bool {
+    if (this.position == this.buffer.length) {
+      this.buffer = this.request.recv(max(wanted, 8192));
+      this.position = 0;
+    }
+    return this.buffer.length > 0;
+  }
+}
+
+/** What the client gets: at once, or where there are datagrams as one after `finish`. */
+export class Wfile {
+  request!: Request;
+  private reply: Array<u8> | null = null;
+  private isStream: bool = false;
+
+  write(data: Uint8Array): bool {
+    let reply = this.reply;
+    if (!reply && !this.isStream) {
+      // Asked once: the host would have to make all of the server's names again.
+      this.isStream = !this.request.isDatagram;
+      if (!this.isStream) this.reply = reply = new Array<u8>();
+    }
+    if (!reply) return data.length == 0 || this.request.send(data);
+    for (let i = 0; i < data.length; i++) reply.push(data[i]);
+    return true;
+  }
+
+  writeString(text: string): bool {
+    return this.write(Uint8Array.wrap(String.UTF8.encode(text)));
+  }
+
+  sendReply(): bool {
+    if (!this.reply) return true;
+    const reply = this.reply as Array<u8>;
+    const data = new Uint8Array(reply.length);
+    data.set(reply);
+    return data.length == 0 || this.request.send(data);
+  }
+}
+
+let served: RequestHandler | null = null;
+
+/** Makes this the component's handler. */
+export function serve(handler: RequestHandler): void {
+  served = handler;
+}
+
+/** The handler; it was given while the module started. */
+export function handler(): RequestHandler {
+  return served!;
+}

@@ -1,0 +1,240 @@
+package plugsock
+
+import (
+	"fmt"
+	"runtime/debug"
+	"structs"
+	"time"
+	"unsafe"
+)
+
+// The contract's functions as the canonical ABI has them.
+
+//go:wasmimport plugsock:handler/types@0.1.0 [resource-drop]request
+func dropRequest(request uint32)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.id
+func requestID(request uint32) uint64
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.server
+func requestServer(request uint32, info *serverInfo)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.recv
+func requestRecv(request uint32, max uint32, result *result)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.send
+func requestSend(request uint32, data *byte, length uint32, result *result)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.shutdown
+func requestShutdown(request uint32, how uint32, result *result)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.set-timeout
+func requestSetTimeout(request uint32, isSome uint32, nanoseconds uint64, result *result)
+
+//go:wasmimport plugsock:handler/types@0.1.0 [method]request.set-nodelay
+func requestSetNodelay(request uint32, on uint32, result *result)
+
+// result is a `result<list<u8>, error>` or a `result<_, error>`: words, of which those in use depend on the
+// first bytes of the two before.
+type result struct {
+	_       structs.HostLayout
+	isError uint8
+	_       [3]uint8
+	// The list's address, or the error's tag.
+	first uint32
+	// The list's length, or the address of the words of an error that is another.
+	second uint32
+	third  uint32
+}
+
+// serverInfo is a `server-info`; Go aligns its last field otherwise, which nobody reads.
+type serverInfo struct {
+	_          structs.HostLayout
+	name       [2]uint32
+	serverType ServerType
+	_          [3]uint8
+	address    [9]uint32
+	rest       [6]uint32
+}
+
+var (
+	handler Handler
+	request *Request
+	// What an export returned last; the host reads it afterwards.
+	returned struct {
+		_       structs.HostLayout
+		isError uint32
+		// Go's own pointers have 64 bits.
+		words  uint32
+		length uint32
+	}
+	// What it points to.
+	failure []byte
+)
+
+// Where the host puts what it returns. Go's own memory is out of bounds while it does: its runtime may not be
+// up yet, and its garbage collector asks for the time, which is forbidden then.
+var (
+	// Of the adapter for WASI preview 1, as long as the instance lives.
+	adapter bump[[3 << 16]byte]
+	// The caller's, for data.
+	space []byte
+	// For names and the words of errors, until the next call.
+	words bump[[1 << 16]byte]
+	// Whether the adapter has its memory.
+	isUp bool
+)
+
+// bump is memory that is given away from its start on.
+type bump[Memory any] struct {
+	memory Memory
+	used   uintptr
+}
+
+func (b *bump[Memory]) take(align, size uintptr) uintptr {
+	start := (b.used + align - 1) &^ (align - 1)
+	if start+size > unsafe.Sizeof(b.memory) {
+		panic("no room for what the host returns")
+	}
+	b.used = start + size
+	return uintptr(unsafe.Pointer(&b.memory)) + start
+}
+
+//go:wasmexport cabi_realloc
+func cabiRealloc(_, _, align, size uint32) uint32 {
+	switch {
+	case !isUp:
+		return uint32(adapter.take(uintptr(align), uintptr(size)))
+	case int(size) <= len(space) && size > 0:
+		address := uintptr(unsafe.Pointer(unsafe.SliceData(space)))
+		space = nil
+		return uint32(address)
+	default:
+		return uint32(words.take(uintptr(align), uintptr(size)))
+	}
+}
+
+//go:wasmexport plugsock:handler/request-handler@0.1.0#setup
+func exportSetup(handle uint32) *uint32 {
+	isUp = true
+	request = newRequest()
+	return run(handle, func() error {
+		if h, ok := handler.(Preparer); ok {
+			return h.Setup(request)
+		}
+		return nil
+	})
+}
+
+//go:wasmexport plugsock:handler/request-handler@0.1.0#handle
+func exportHandle(handle uint32) *uint32 {
+	return run(handle, func() error { return handler.Handle(request) })
+}
+
+//go:wasmexport plugsock:handler/request-handler@0.1.0#finish
+func exportFinish(handle uint32) *uint32 {
+	return run(handle, func() (err error) {
+		if h, ok := handler.(Finisher); ok {
+			err = h.Finish(request)
+		}
+		if len(request.reply) > 0 {
+			if failed := request.Send(request.reply); err == nil {
+				err = failed
+			}
+		}
+		return err
+	})
+}
+
+// run runs a method of the handler. A borrowed request must be dropped before the component's function
+// returns, and a panic ends the request in words.
+func run(handle uint32, method func() error) *uint32 {
+	request.handle = handle
+	defer dropRequest(handle)
+	err := recovered(method)
+	returned.isError = 0
+	if err != nil {
+		failure = []byte(err.Error())
+		returned.isError = 1
+		returned.words = uint32(uintptr(unsafe.Pointer(unsafe.SliceData(failure))))
+		returned.length = uint32(len(failure))
+	}
+	return &returned.isError
+}
+
+func recovered(method func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			debug.PrintStack()
+			err = fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	return method()
+}
+
+func serverType(handle uint32) ServerType {
+	var info serverInfo
+	words.used = 0
+	requestServer(handle, &info)
+	return info.serverType
+}
+
+// recv has the host put what it receives where it shall be.
+func recv(handle uint32, data []byte) (int, error) {
+	var r result
+	words.used, space = 0, data
+	requestRecv(handle, uint32(len(data)), &r)
+	space = nil
+	if err := r.err(); err != nil {
+		return 0, err
+	}
+	return int(r.second), nil
+}
+
+func send(handle uint32, data []byte) error {
+	var r result
+	words.used = 0
+	requestSend(handle, unsafe.SliceData(data), uint32(len(data)), &r)
+	return r.err()
+}
+
+func shutdown(handle uint32, how ShutdownHow) error {
+	var r result
+	words.used = 0
+	requestShutdown(handle, uint32(how), &r)
+	return r.err()
+}
+
+func setTimeout(handle uint32, timeout time.Duration) error {
+	var r result
+	words.used = 0
+	requestSetTimeout(handle, 1, uint64(max(timeout, 0)), &r)
+	return r.err()
+}
+
+func setNodelay(handle uint32, on bool) error {
+	var r result
+	words.used = 0
+	var flag uint32
+	if on {
+		flag = 1
+	}
+	requestSetNodelay(handle, flag, &r)
+	return r.err()
+}
+
+// Errors in the contract's order.
+var errors = [...]Error{
+	ErrClosed, ErrTimedOut, ErrReset, ErrMessageTooLarge, ErrNoReplyAddress, ErrNotPermitted, ErrUnsupported,
+}
+
+func (r *result) err() error {
+	if r.isError == 0 {
+		return nil
+	}
+	if tag := int(uint8(r.first)); tag < len(errors) {
+		return errors[tag]
+	}
+	text := unsafe.Slice((*byte)(unsafe.Pointer(uintptr(r.second))), r.third)
+	return Error(text)
+}

@@ -1,0 +1,3 @@
+module plugsock
+
+go 1.24

@@ -1,0 +1,149 @@
+//! New projects: the plugins that ship, under another name.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Kind, Language, write_files};
+
+/// The plugin that a language's templates are made of is called `echo-` and this.
+macro_rules! plugin {
+    ($folder:literal, $file:literal) => {
+        ($file, include_str!(concat!("../../../plugins/", $folder, "/", $file)))
+    };
+}
+
+macro_rules! template {
+    ($file:literal from $template:literal) => {
+        ($file, include_str!(concat!("../../templates/", $template)))
+    };
+}
+
+type File = (&'static str, &'static str);
+
+/// The name that the plugins' manifests and those of the templates have in the place of the project's.
+const NAMES: [&str; 5] = ["NAME", "echo-assemblyscript", "echo-js", "echo-ts", "module echo"];
+
+/// Writes a new project into a folder of its name below `parent`; the folder.
+pub fn new(name: &str, language: Language, kind: Kind, parent: &Path) -> Result<PathBuf, Error> {
+    let is_fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_fit) {
+        return Err(Error::Name { name: name.to_owned() });
+    }
+    let Some(files) = files(language, kind) else {
+        let kinds = Kind::ALL.into_iter().filter(|kind| files(language, *kind).is_some());
+        let kinds = kinds.map(|kind| kind.to_string()).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoTemplate { language, kind, kinds });
+    };
+    let folder = parent.join(name);
+    if folder.exists() {
+        return Err(Error::Exists { path: folder });
+    }
+    let shared = [template!(".gitignore" from "gitignore"), test(kind)];
+    let files = files.iter().chain(&shared);
+    write_files(&folder, files.map(|(path, text)| (path, named(text, name))))?;
+    Ok(folder)
+}
+
+/// Where `plugsock-sdk` is; nowhere, if the checkout that this program was built of is gone.
+pub fn rust_sdk() -> Option<PathBuf> {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is a folder of the SDK");
+    sdk.exists().then(|| sdk.to_owned())
+}
+
+fn named(text: &str, name: &str) -> String {
+    let sdk = rust_sdk().map_or("PATH/TO/plugsock/plugin-sdk".to_owned(), |path| path.display().to_string());
+    let mut text = text.replace("\"SDK\"", &format!("{sdk:?}"));
+    for other in NAMES {
+        let name = if other.starts_with("module ") { format!("module {name}") } else { name.to_owned() };
+        text = text.replace(other, &name);
+    }
+    text
+}
+
+fn test(kind: Kind) -> File {
+    match kind {
+        Kind::Stream | Kind::Command => template!("test.sh" from "test.sh"),
+        Kind::Datagram => template!("test.sh" from "test-datagram.sh"),
+    }
+}
+
+fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
+    use Kind::{Command, Datagram, Stream};
+    Some(match (language, kind) {
+        (Language::Rust, Stream) => &[
+            template!("Cargo.toml" from "rust/Cargo.toml"),
+            template!("src/lib.rs" from "rust/stream.rs"),
+            template!("tests/answers.rs" from "rust/test.rs"),
+        ],
+        (Language::Rust, Datagram) => &[
+            template!("Cargo.toml" from "rust/Cargo.toml"),
+            template!("src/lib.rs" from "rust/datagram.rs"),
+            template!("tests/answers.rs" from "rust/test.rs"),
+        ],
+        (Language::Rust, Command) => &[
+            template!("Cargo.toml" from "rust/command.toml"),
+            template!("src/main.rs" from "rust/command.rs"),
+            template!("tests/answers.rs" from "rust/test.rs"),
+        ],
+        (Language::C, Stream) => &[plugin!("echo-c", "Makefile"), plugin!("echo-c", "handler.c")],
+        (Language::C, Datagram) => {
+            &[plugin!("echo-c", "Makefile"), template!("handler.c" from "c/datagram.c")]
+        }
+        (Language::C, Command) => {
+            &[template!("Makefile" from "c/command.mk"), template!("handler.c" from "c/command.c")]
+        }
+        (Language::Zig, Stream) => &[plugin!("echo-zig", "Makefile"), plugin!("echo-zig", "handler.zig")],
+        (Language::Zig, Datagram) => {
+            &[plugin!("echo-zig", "Makefile"), template!("handler.zig" from "zig/datagram.zig")]
+        }
+        (Language::Go, Stream) => {
+            &[plugin!("echo-go", "Makefile"), plugin!("echo-go", "go.mod"), plugin!("echo-go", "handler.go")]
+        }
+        (Language::Go, Datagram) => &[
+            plugin!("echo-go", "Makefile"),
+            plugin!("echo-go", "go.mod"),
+            template!("handler.go" from "go/datagram.go"),
+        ],
+        (Language::Go, Command) => &[
+            template!("Makefile" from "go/command.mk"),
+            template!("go.mod" from "go/command.mod"),
+            template!("handler.go" from "go/command.go"),
+        ],
+        (Language::Python, Stream) => {
+            &[plugin!("echo-python", "Makefile"), plugin!("echo-python", "handler.py")]
+        }
+        (Language::Python, Datagram) => {
+            &[plugin!("echo-python", "Makefile"), template!("handler.py" from "python/datagram.py")]
+        }
+        (Language::JavaScript, Stream) => {
+            &[plugin!("echo-js", "package.json"), plugin!("echo-js", "handler.js")]
+        }
+        (Language::JavaScript, Datagram) => {
+            &[plugin!("echo-js", "package.json"), template!("handler.js" from "js/datagram.js")]
+        }
+        (Language::TypeScript, Stream) => &[
+            plugin!("echo-ts", "package.json"),
+            plugin!("echo-ts", "tsconfig.json"),
+            plugin!("echo-ts", "handler.ts"),
+        ],
+        (Language::TypeScript, Datagram) => &[
+            plugin!("echo-ts", "package.json"),
+            plugin!("echo-ts", "tsconfig.json"),
+            template!("handler.ts" from "ts/datagram.ts"),
+        ],
+        (Language::AssemblyScript, Stream) => {
+            &[plugin!("echo-assemblyscript", "package.json"), plugin!("echo-assemblyscript", "handler.ts")]
+        }
+        (Language::AssemblyScript, Datagram) => &[
+            plugin!("echo-assemblyscript", "package.json"),
+            template!("handler.ts" from "assemblyscript/datagram.ts"),
+        ],
+        (
+            Language::Zig
+            | Language::Python
+            | Language::JavaScript
+            | Language::TypeScript
+            | Language::AssemblyScript,
+            Command,
+        ) => return None,
+    })
+}

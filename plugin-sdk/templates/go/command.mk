@@ -1,0 +1,14 @@
+# Makes build/handler.wasm.
+build/handler.wasm: build/core.wasm
+	plugsock componentize $< --out $@
+
+build/core.wasm: handler.go go.mod
+	GOOS=wasip1 GOARCH=wasm go build -ldflags='-s -w' -o $@
+
+test: build/handler.wasm
+	sh test.sh
+
+clean:
+	rm -rf build
+
+.PHONY: test clean

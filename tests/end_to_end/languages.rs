@@ -1,0 +1,147 @@
+//! One conformance test for handlers in every language: built from source, and served by the real host.
+
+use std::sync::Arc;
+use std::thread;
+
+use plugsock::{Cause, Handler, ServerOptions, ServerType};
+
+use crate::harness::{Case, Project, Recorder, Running, pattern, sandbox};
+
+/// Where buffers end.
+const LENGTHS: [usize; 6] = [0, 1, 65_535, 65_536, 65_537, 3 << 20];
+
+/// A line that asks for a failure in a phase, and what the client gets.
+const PHASES: [(&str, &str); 4] = [
+    ("setup", ""),
+    ("handle", "handle\nfinish\n"),
+    ("finish", "handle\nfinish\n"),
+    ("nowhere", "handle\nfinish\n"),
+];
+
+#[test]
+fn rust() {
+    conforms("rust", ("phases.rs", "src/lib.rs"));
+}
+
+#[test]
+fn c() {
+    conforms("c", ("phases.c", "handler.c"));
+}
+
+#[test]
+fn zig() {
+    conforms("zig", ("phases.zig", "handler.zig"));
+}
+
+#[test]
+fn assemblyscript() {
+    conforms("assemblyscript", ("phases.as.ts", "handler.ts"));
+}
+
+#[test]
+fn go() {
+    conforms("go", ("phases.go", "handler.go"));
+}
+
+#[test]
+fn python() {
+    conforms("python", ("phases.py", "handler.py"));
+}
+
+#[test]
+fn js() {
+    conforms("js", ("phases.js", "handler.js"));
+}
+
+#[test]
+fn ts() {
+    conforms("ts", ("phases.ts", "handler.ts"));
+}
+
+/// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C and Go.
+#[test]
+fn commands() {
+    for language in ["rust", "c", "go"] {
+        let Some(program) = load(Project { language, kind: "command", source: None }) else { continue };
+        for strategy in ["threading", "async"] {
+            echoes(&start(&program, ServerType::Tcp, strategy, ServerOptions::default()));
+        }
+    }
+}
+
+fn conforms(language: &'static str, phases: (&'static str, &'static str)) {
+    let project = |kind, source| Project { language, kind, source };
+    if let Some(echo) = load(project("stream", None)) {
+        for strategy in ["threading", "async", "forking"] {
+            echoes(&start(&echo, ServerType::Tcp, strategy, ServerOptions::default()));
+        }
+    }
+    if let Some(length) = load(project("datagram", None)) {
+        let server = start(&length, ServerType::Udp, "threading", ServerOptions::default());
+        assert_eq!(server.ask(b"12345"), b"5 bytes");
+    }
+    if let Some(phases) = load(project("stream", Some(phases))) {
+        for strategy in ["threading", "async"] {
+            fails_where_asked(&phases, strategy);
+        }
+    }
+}
+
+/// Loaded here and not by a server that a test waits for: the large ones take their time to compile.
+fn load(project: Project) -> Option<Handler> {
+    Some(sandbox().load(project.build()?).unwrap())
+}
+
+fn start(
+    handler: &Handler,
+    server_type: ServerType,
+    strategy: &'static str,
+    options: ServerOptions,
+) -> Running {
+    Running::start_with(Case { server_type, strategy }, handler.clone(), options)
+}
+
+fn echoes(server: &Running) {
+    for length in LENGTHS {
+        let data = pattern(length);
+        assert!(server.ask(&data) == data, "{length} bytes came back otherwise");
+    }
+    thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let client = server.connect();
+                for round in 0..3 {
+                    let data = pattern(1000 * number + round + 1);
+                    client.send(&data);
+                    assert!(client.recv_exact(data.len()) == data, "client {number}");
+                }
+                assert_eq!(client.exchange(b"bye"), b"bye");
+            });
+        }
+    });
+    let client = server.connect();
+    client.send(b"all I have to say");
+    client.half_close();
+    assert_eq!(client.recv_all(), b"all I have to say");
+}
+
+fn fails_where_asked(handler: &Handler, strategy: &'static str) {
+    for (phase, sent) in PHASES {
+        let recorder = Recorder::default();
+        let options = ServerOptions { hooks: Arc::new(recorder.clone()), ..ServerOptions::default() };
+        let server = start(handler, ServerType::Tcp, strategy, options);
+        let client = server.connect();
+        client.send(format!("{phase}\n").as_bytes());
+        assert_eq!(client.recv_all(), sent.as_bytes(), "{phase}");
+        let failures = recorder.failures_when_closed(1);
+        match &failures[..] {
+            [] => assert_eq!(phase, "nowhere"),
+            [failure] => {
+                assert_eq!(failure.phase.to_string(), phase);
+                let Cause::Error(words) = &failure.cause else { panic!("{failure:?}") };
+                assert!(words.contains("as asked"), "{words}");
+            }
+            _ => panic!("{failures:?}"),
+        }
+    }
+}
