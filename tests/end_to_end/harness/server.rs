@@ -6,8 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use plugsock::{
-    CacheOptions, Handler, Sandbox, SandboxOptions, ServeAddress, ServeError, Server, ServerOptions,
-    ServerType, Slot,
+    CacheOptions, CompileOptions, Handler, Sandbox, SandboxOptions, ServeAddress, ServeError, Server,
+    ServerOptions, ServerType, Slot,
 };
 use tempfile::TempDir;
 
@@ -23,7 +23,9 @@ pub fn sandbox() -> &'static Sandbox {
 /// The default options with the tests' cache.
 pub fn sandbox_options() -> SandboxOptions {
     let cache = CacheOptions { directory: cache_dir(), max_size: 1 << 30 };
-    SandboxOptions { cache: Some(cache), ..SandboxOptions::default() }
+    // A compiler has a low priority: on a busy machine the large components take longer than is usual.
+    let compile = CompileOptions { time: None, ..CompileOptions::default() };
+    SandboxOptions { cache: Some(cache), compile, ..SandboxOptions::default() }
 }
 
 /// A guest in the shared sandbox.
