@@ -419,11 +419,14 @@ impl Slot {
         for server in state.servers.iter().filter_map(Weak::upgrade) {
             server.prepare(&version).map_err(SwapError::Prepare)?;
         }
+        version.handler.keep_idle(true);
         state.last_generation = generation;
-        if state.records.len() == REMEMBERED {
-            state.records.pop_front();
-        }
         state.records.push_back(version.record.clone());
+        if state.records.len() > REMEMBERED
+            && let Some(oldest) = state.records.iter().position(|record| !record.gets_requests())
+        {
+            state.records.remove(oldest);
+        }
         Ok(Arc::new(version))
     }
 
@@ -478,6 +481,7 @@ impl Slot {
     fn retire(&self, state: &mut State, version: &Arc<Version>, outcome: VersionState) {
         version.record.stop_observing();
         version.record.set_state(outcome);
+        version.handler.keep_idle(false);
         if let Some(drain) = &version.info.drain {
             drain.begin();
         }

@@ -281,3 +281,22 @@ fn sighup_loads_the_file_again() {
         goes_on(&client);
     });
 }
+
+/// What the old version keeps to use again would be missing in the pools.
+#[test]
+fn a_version_whose_instances_are_used_again_leaves_room_for_the_next() {
+    const REQUESTS: usize = 40;
+    let host = Host::serve(&["tcp://127.0.0.1:0", "--reuse", "1000", "--max-requests", "40"]);
+    let serve_at_once = || {
+        let clients: Vec<Client> = (0..REQUESTS).map(|_| host.connect()).collect();
+        for client in &clients {
+            client.send(b"a");
+            assert_eq!(client.recv_exact(1), b"a");
+        }
+        clients.iter().for_each(|client| assert_eq!(client.exchange(b"b"), b"b"));
+    };
+    serve_at_once();
+    let swapped = host.ctl(&["swap", &guest("streams_echo")]);
+    assert_eq!(swapped.code, Some(0), "{swapped:?}");
+    serve_at_once();
+}

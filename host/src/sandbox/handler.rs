@@ -41,8 +41,8 @@ pub(super) struct Inner {
     pub(super) instance: InstancePre<State>,
     export: Export,
     pub(super) server_hooks: Option<server_hooks::GuestIndices>,
-    /// Instances that may serve another request; empty unless the operator allows reuse.
-    idle: Mutex<Vec<Live>>,
+    /// Instances that may serve another request; empty unless the operator allows reuse, `None` if none is kept.
+    idle: Mutex<Option<Vec<Live>>>,
     /// Instances that have not served yet.
     pub(super) warm: Warm,
 }
@@ -109,7 +109,7 @@ impl Handler {
             instance,
             export,
             server_hooks,
-            idle: Mutex::default(),
+            idle: Mutex::new(Some(Vec::new())),
             warm: Warm::default(),
         }));
         handler.try_out()?;
@@ -203,7 +203,7 @@ impl Handler {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
-        let mut live = match self.idle().pop().or_else(|| self.0.warm.take()) {
+        let mut live = match self.idle().as_mut().and_then(Vec::pop).or_else(|| self.0.warm.take()) {
             Some(mut live) => {
                 live.store.data_mut().renew(server, version, request, watch);
                 live
@@ -220,12 +220,28 @@ impl Handler {
         let may_serve_again = served.is_ok() && !self.is_command();
         if may_serve_again && live.served < self.0.sandbox.limits().reuse {
             live.store.data_mut().request = None;
-            self.idle().push(live);
+            if let Some(idle) = &mut *self.idle() {
+                idle.push(live);
+            }
         }
         served.map_err(|cause| RequestError { phase: watch.phase(), cause })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Live>> {
+    /// Whether to keep instances for further requests: what a replaced version keeps would be missing in the
+    /// pools for the one that serves.
+    pub(crate) fn keep_idle(&self, keep: bool) {
+        let mut idle = self.idle();
+        let dropped = if keep {
+            idle.get_or_insert_default();
+            None
+        } else {
+            idle.take()
+        };
+        drop(idle);
+        drop(dropped);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<Live>>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -112,6 +112,12 @@ impl Record {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// Whether new requests get it.
+    pub(super) fn gets_requests(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, VersionState::Serving | VersionState::Canary(_))
+    }
+
     /// Whether it is the first to ask for what is done once.
     pub(super) fn stop_observing(&self) -> bool {
         self.is_observed.swap(false, Relaxed)
