@@ -43,6 +43,21 @@ fn go() {
     conforms("go", ("phases.go", "handler.go"));
 }
 
+#[test]
+fn python() {
+    conforms("python", ("phases.py", "handler.py"));
+}
+
+#[test]
+fn js() {
+    conforms("js", ("phases.js", "handler.js"));
+}
+
+#[test]
+fn ts() {
+    conforms("ts", ("phases.ts", "handler.ts"));
+}
+
 /// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C and Go.
 #[test]
 fn commands() {
