@@ -80,6 +80,14 @@ struct Core {
     open: Arc<OpenRequests>,
 }
 
+/// How long a close waits for requests that were cut off, and after what time it cuts off those that have just
+/// been accepted.
+const CUT_TIME: Duration = Duration::from_secs(3);
+const CUT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long it takes at most, on an idle machine, from accepting a request to serving it.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// How often a component's `service-actions` runs at least.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -342,17 +350,37 @@ impl Server {
     /// Closes the listening socket, waits at most `timeout` for open requests and cuts off the rest; how many.
     pub fn server_close_within(&self, timeout: Duration) -> usize {
         self.close_listener();
-        if self.core.open.wait_until_none(Instant::now().checked_add(timeout)) {
+        if self.wait_until_none(Instant::now().checked_add(timeout)) {
             return 0;
         }
         let is_served_here = !matches!(self.concurrency, Concurrency::Forking { .. });
-        let cut = self.core.open.cut(Limit::Closing, is_served_here, |_| true);
-        if let Some(started) = self.started.get() {
-            started.strategy.cut_all();
+        let end = Instant::now() + CUT_TIME;
+        let mut cut = 0;
+        loop {
+            cut += self.core.open.cut(Limit::Closing, is_served_here, |_| true);
+            if let Some(started) = self.started.get() {
+                started.strategy.cut_all();
+            }
+            // A request that was cut ends within a tick, or when its system call returns.
+            if self.wait_until_none(Some(Instant::now() + CUT_AGAIN)) || Instant::now() >= end {
+                return cut;
+            }
         }
-        // A request that was cut ends within a tick, or when its system call returns.
-        self.core.open.wait_until_none(Some(Instant::now() + Duration::from_secs(1)));
-        cut
+    }
+
+    /// Waits until no request is open or the deadline passes; whether none is. One that is just being accepted
+    /// has a place already and is not among the open ones yet.
+    fn wait_until_none(&self, deadline: Option<Instant>) -> bool {
+        while self.core.open.wait_until_none(deadline) {
+            if self.admission.open() == 0 {
+                return true;
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                return false;
+            }
+            std::thread::sleep(MOMENT);
+        }
+        false
     }
 
     fn close_listener(&self) {

@@ -146,9 +146,6 @@ impl Running {
 
     /// Has the executable that is on disk now take over; the new process's id.
     pub fn hand_over(&self) -> io::Result<u32> {
-        let Ok(_upgrading) = self.upgrading.try_lock() else {
-            return Err(io::Error::other("another upgrade is under way"));
-        };
         tracing::info!("starting {} to take over", self.executable.display());
         self.start_successor()
             .inspect(|process| tracing::info!("process {process} has taken over"))
@@ -156,6 +153,10 @@ impl Running {
     }
 
     fn start_successor(&self) -> io::Result<u32> {
+        // Let go before anybody hears how it ended, and may ask again.
+        let Ok(_upgrading) = self.upgrading.try_lock() else {
+            return Err(io::Error::other("another upgrade is under way"));
+        };
         let slots = self.plugs.iter().map(|Plug { slot, .. }| HandedSlot {
             name: slot.name().to_owned(),
             file: slot.current().file().map(Path::to_owned),
