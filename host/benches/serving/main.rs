@@ -43,7 +43,7 @@ struct Cli {
     only: String,
 
     /// Cargo says so to every benchmark.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
 
     #[command(subcommand)]
