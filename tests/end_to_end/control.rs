@@ -8,11 +8,10 @@ mod swap;
 mod top;
 
 use std::path::Path;
-use std::time::Instant;
 
 use plugsock::control::{ServerState, Status, VersionStatusState};
 
-use crate::harness::{Ended, Host, PATIENCE, guest, plugin};
+use crate::harness::{Ended, Host, guest, plugin, wait_until};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -34,14 +33,6 @@ fn is_error(ended: &Ended, code: i32, words: &[&str]) {
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     for word in words {
         assert!(ended.stderr.contains(word), "no '{word}' in {ended:?}");
-    }
-}
-
-/// Nothing tells when a server gets there, so this looks until it has.
-fn wait_until(is_there: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_there() {
-        assert!(Instant::now() < deadline, "the server does not get there");
     }
 }
 

@@ -14,13 +14,6 @@ use crate::harness::{
 const TCP: &str = "tcp://127.0.0.1:0";
 const DAY: i64 = 24 * 60 * 60;
 
-fn greeted(host: &Host) -> Client {
-    let client = host.connect();
-    client.send(b"a");
-    assert_eq!(client.recv_exact(1), b"a");
-    client
-}
-
 /// O13: no deadline comes early when the wall clock jumps, and none late.
 #[test]
 fn deadlines_do_not_follow_the_wall_clock() {
@@ -29,14 +22,14 @@ fn deadlines_do_not_follow_the_wall_clock() {
             let args = [TCP, "--concurrency", strategy];
             let times = ["--request-time", "1h", "--idle-timeout", "1h", "--min-rate", "1/s:1h"];
             let Some((faults, host)) = Faults::serve(&[&args[..], &times].concat()) else { return };
-            let client = greeted(&host);
+            let client = host.greeted();
             faults.set(Fault::ClockOffset, offset);
             assert_eq!(client.exchange(b"not early"), b"not early");
             let Some((faults, host)) = Faults::serve(&[&args[..], &["--idle-timeout", "500ms"]].concat())
             else {
                 return;
             };
-            let client = greeted(&host);
+            let client = host.greeted();
             faults.set(Fault::ClockOffset, offset);
             assert!(client.is_closed());
             // The clock did jump, as far as the host can see.
@@ -60,7 +53,7 @@ fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
         [("threading", Fault::NoThreads, "no thread for it"), ("forking", Fault::NoForks, "cannot fork")]
     {
         let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", strategy]) else { return };
-        let open = greeted(&host);
+        let open = host.greeted();
         faults.set(fault, 1);
         for _ in 0..5 {
             assert!(host.connect().is_closed(), "{strategy}");
@@ -210,7 +203,7 @@ fn spoil(entry: &Path) {
 fn a_stopped_host_goes_on() {
     for_each_strategy(|strategy| {
         let host = Host::serve(&[TCP, "--concurrency", strategy]);
-        let open = greeted(&host);
+        let open = host.greeted();
         host.signal(Signal::STOP);
         let stat = format!("/proc/{}/stat", host.pid().as_raw_nonzero());
         wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));

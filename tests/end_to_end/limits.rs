@@ -228,7 +228,7 @@ fn beyond_max_requests_clients_wait_in_the_listen_queue_and_are_served_later() {
             strategy,
         ]);
         let room = if strategy == "sync" { 1 } else { 2 };
-        let open: Vec<Client> = (0..room).map(|_| greeted(&host)).collect();
+        let open: Vec<Client> = (0..room).map(|_| host.greeted()).collect();
         let waiting: Vec<Client> = (0..3).map(|_| host.connect()).collect();
         waiting.iter().for_each(|client| client.send(b"late"));
         if strategy != "sync" {
@@ -248,19 +248,11 @@ fn beyond_max_requests_clients_wait_in_the_listen_queue_and_are_served_later() {
     });
 }
 
-/// A client whose request is being served.
-fn greeted(host: &Host) -> Client {
-    let client = host.connect();
-    client.send(b"a");
-    assert_eq!(client.recv_exact(1), b"a");
-    client
-}
-
 /// Several servers of one process share the bound.
 #[test]
 fn max_requests_holds_for_all_addresses_together() {
     let host = Host::serve(&["tcp://127.0.0.1:0", "tcp://[::1]:0", "--max-requests", "1"]);
-    let first = greeted(&host);
+    let first = host.greeted();
     let second = Client::connect(&host.addresses[1]);
     second.send(&pattern(100));
     host.log.wait_for("the most allowed");

@@ -279,6 +279,14 @@ impl Host {
         Client::connect(self.address())
     }
 
+    /// A client whose request is being served, by a handler that echoes.
+    pub fn greeted(&self) -> Client {
+        let client = self.connect();
+        client.send(b"a");
+        assert_eq!(client.recv_exact(1), b"a");
+        client
+    }
+
     pub fn pid(&self) -> Pid {
         self.process.pid()
     }
