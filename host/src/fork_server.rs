@@ -173,22 +173,30 @@ impl ForkServer {
             Ok(ForkResult::Child) => self.child(request, fds),
             Ok(ForkResult::Parent { child }) => {
                 let pid = Pid::from_raw(child.as_raw()).expect("a child's process id is positive");
-                let kill_at = self
-                    .setup
-                    .limits
-                    .request_time
-                    .and_then(|time| Instant::now().checked_add(time.saturating_add(GRACE)));
-                let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-                self.children.insert(id, Child { pid, pidfd, kill_at });
-                Ok(())
+                self.follow(id, pid)
             }
-            Err(error) => {
-                let message = format!("cannot fork: {error}");
-                let error = RequestError::host(Phase::Instantiate, message);
-                self.channel.send(&FromServer::Outcome(id, Err(error)), &[])?;
-                self.channel.send(&FromServer::Exited { id, status: None, signal: None }, &[])
-            }
+            Err(error) => self.refuse(id, format!("cannot fork: {error}")),
         }
+    }
+
+    fn follow(&mut self, id: u64, pid: Pid) -> io::Result<()> {
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                // Nobody would see its end.
+                let _ = kill_process(pid, Signal::KILL);
+                waitpid(Some(pid), WaitOptions::empty())?;
+                return self.refuse(id, format!("cannot follow its process: {error}"));
+            }
+        };
+        let time = self.setup.limits.request_time;
+        let kill_at = time.and_then(|time| Instant::now().checked_add(time.saturating_add(GRACE)));
+        self.children.insert(id, Child { pid, pidfd, kill_at });
+        Ok(())
+    }
+
+    fn refuse(&self, id: u64, reason: String) -> io::Result<()> {
+        self.channel.send(&FromServer::Refused(id, reason), &[])
     }
 
     /// Serves one request and exits.

@@ -9,7 +9,7 @@ mod top;
 
 use std::path::Path;
 
-use plugsock::control::{ServerState, Status, VersionStatusState};
+use plugsock::control::{ServerState, VersionStatusState};
 
 use crate::harness::{Ended, Host, guest, plugin, wait_until};
 
@@ -36,10 +36,6 @@ fn is_error(ended: &Ended, code: i32, words: &[&str]) {
     }
 }
 
-fn status(host: &Host) -> Status {
-    serde_json::from_str(&done(host.ctl(&["status", "--json"]))).unwrap()
-}
-
 #[test]
 fn status_says_what_serves_where_and_how() {
     let (echo, upper) = (plugin("echo"), plugin("upper"));
@@ -47,8 +43,8 @@ fn status_says_what_serves_where_and_how() {
     let host = Host::serve(&args);
     assert_eq!(host.ask(b"hello"), b"hello");
     // The answer is there before the request has ended.
-    wait_until(|| status(&host).slots[0].versions[0].open == 0);
-    let status = status(&host);
+    wait_until(|| host.status().slots[0].versions[0].open == 0);
+    let status = host.status();
     assert_eq!(status.pid, host.pid().as_raw_pid() as u32);
     let servers: Vec<_> = status.servers.iter().collect();
     assert_eq!(servers.len(), 3);
@@ -83,7 +79,7 @@ fn failures_and_limits_are_counted_by_version() {
     done(host.ctl(&["swap", &guest("trap_in_handle")]));
     assert_eq!(host.ask(b""), b"setup\nhandle\n");
     host.log.wait_for("trapped");
-    let status = status(&host);
+    let status = host.status();
     let [trap, endless] = &status.slots[0].versions[..] else { panic!("{status:?}") };
     assert_eq!((trap.failed, trap.limits.len()), (1, 0));
     assert_eq!((endless.failed, endless.limits.get("cpu-time")), (1, Some(&1)));
@@ -99,7 +95,7 @@ fn clients_that_were_turned_away_are_counted() {
     // Served after the other was dropped.
     client.send(b"hello");
     assert_eq!(client.recv_some(), b"hello");
-    assert_eq!(status(&host).servers[0].refused.too_large, 1);
+    assert_eq!(host.status().servers[0].refused.too_large, 1);
     let text = done(host.ctl(&["status"]));
     assert!(text.contains(&format!("{} refused clients: too-large 1", host.address())), "{text}");
 }
@@ -127,7 +123,7 @@ fn shutdown_ends_the_host_as_a_signal_does() {
     assert_eq!(done(host.ctl(&["shutdown"])), "shutting down\n");
     host.log.wait_for("shutting down");
     // It waits for what is open, and says so.
-    assert_eq!(status(&host).servers[0].open, 1);
+    assert_eq!(host.status().servers[0].open, 1);
     assert_eq!(client.exchange(b"b"), b"b");
     assert_eq!(host.wait().code(), Some(0));
     assert!(!host.control_socket().exists());
@@ -168,7 +164,7 @@ fn a_slot_has_to_be_named_where_there_are_several() {
     is_refused(&host.ctl(&["versions", "lower"]), &["no slot 'lower'"]);
     done(host.ctl(&["swap", "echo", &v2]));
     assert_eq!(host.ask(b""), b"v2\n");
-    assert_eq!(status(&host).slots[1].versions.len(), 1);
+    assert_eq!(host.status().slots[1].versions.len(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use plugsock::Refused;
 use rustix::process::Signal;
 
 use crate::harness::{
@@ -60,6 +61,7 @@ fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
         }
         host.log.wait_for_count(said, 5);
         faults.set(fault, 0);
+        assert_eq!(host.status().servers[0].refused, Refused { no_thread: 5, ..Refused::default() });
         assert_eq!(host.ask(b"hello"), b"hello");
         assert_eq!(open.exchange(b"b"), b"b");
     }

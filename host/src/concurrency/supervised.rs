@@ -308,8 +308,11 @@ impl Link {
             }
         };
         drop(jobs);
-        for (job, outcome) in ended {
-            job.end_elsewhere(outcome);
+        for (job, end) in ended {
+            match end {
+                End::Served(outcome) => job.end_elsewhere(outcome),
+                End::Refused(reason) => job.refuse(&reason),
+            }
         }
         is_open
     }
@@ -322,8 +325,15 @@ impl Link {
     }
 }
 
-/// Notes what was said of a job; the job and how it went, if that was its end.
-fn note(jobs: &mut Jobs, message: FromServer) -> Option<(Job, Result<(), RequestError>)> {
+/// How a job ended.
+enum End {
+    Served(Result<(), RequestError>),
+    /// For want of a process.
+    Refused(String),
+}
+
+/// Notes what was said of a job; the job and how it ended, if that was its end.
+fn note(jobs: &mut Jobs, message: FromServer) -> Option<(Job, End)> {
     match message {
         FromServer::Taken(id) => jobs.get_mut(&id)?.is_taken = true,
         FromServer::Outcome(id, outcome) => jobs.get_mut(&id)?.outcome = Some(outcome),
@@ -336,8 +346,9 @@ fn note(jobs: &mut Jobs, message: FromServer) -> Option<(Job, Result<(), Request
                 };
                 Err(RequestError::host(Phase::Handle, format!("its process {how}")))
             };
-            return Some((given.job, given.outcome.unwrap_or_else(died)));
+            return Some((given.job, End::Served(given.outcome.unwrap_or_else(died))));
         }
+        FromServer::Refused(id, reason) => return Some((jobs.remove(&id)?.job, End::Refused(reason))),
         FromServer::Ready(_) => {}
     }
     None

@@ -93,6 +93,8 @@ pub(crate) enum FromServer {
     Ready(Result<(), String>),
     /// It is about to fork for this request, and nobody else may serve it any more.
     Taken(u64),
+    /// There is no process for this request, and why.
+    Refused(u64, String),
     /// A child's word on how its request went.
     Outcome(u64, Result<(), RequestError>),
     /// The child of this request has exited and is reaped.

@@ -2,11 +2,11 @@
 
 use plugsock::control::ServerState;
 
-use super::{TCP, done, is_refused, status, wait_until};
+use super::{TCP, done, is_refused, wait_until};
 use crate::harness::{Client, Host, for_each_strategy, guest};
 
 fn states(host: &Host) -> Vec<ServerState> {
-    status(host).servers.iter().map(|server| server.state).collect()
+    host.status().servers.iter().map(|server| server.state).collect()
 }
 
 /// A host with one request that is being served.
@@ -83,7 +83,7 @@ fn a_swap_during_a_drain_is_for_those_who_wait() {
         done(host.ctl(&["resume"]));
         assert_eq!(new.exchange(b""), b"v2\n");
         let generations: Vec<_> =
-            status(&host).slots[0].versions.iter().map(|version| version.generation).collect();
+            host.status().slots[0].versions.iter().map(|version| version.generation).collect();
         assert_eq!(generations, [2, 1]);
     });
 }

@@ -6,7 +6,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::{TCP, done, is_refused, status};
+use super::{TCP, done, is_refused};
 use crate::harness::{Host, for_each_strategy, guest, pattern, written};
 
 /// As large as a component may well be by accident.
@@ -78,7 +78,7 @@ fn is_refused_while_serving(strategy: &str, cases: &[(String, &str)]) {
         drop(over);
         assert!(asking.join().unwrap() > 0);
     });
-    assert_eq!(status(&host).slots[0].versions.len(), 1);
+    assert_eq!(host.status().slots[0].versions.len(), 1);
     // And a good one is still taken.
     done(host.ctl(&["swap", &guest("streams_echo")]));
     assert_eq!(host.ask(b"a"), b"a");

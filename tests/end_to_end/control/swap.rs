@@ -5,7 +5,7 @@ use std::thread;
 use plugsock::control::VersionStatusState::{Aborted, Canary, Replaced, RolledBack, Serving};
 use plugsock::control::{Status, VersionStatusState};
 
-use super::{TCP, done, is_refused, status};
+use super::{TCP, done, is_refused};
 use crate::harness::{Host, for_each_strategy, guest, plugin};
 
 /// The versions' states, the newest first.
@@ -28,7 +28,7 @@ fn the_new_version_answers_and_the_old_one_ends_what_it_began() {
         if let Some(client) = client {
             assert_eq!(client.exchange(b"b"), b"b");
         }
-        assert_eq!(states(&status(&host)), [Serving, Replaced]);
+        assert_eq!(states(&host.status()), [Serving, Replaced]);
     });
 }
 
@@ -38,7 +38,7 @@ fn the_same_digest_again_is_no_swap() {
     let said = done(host.ctl(&["swap", &guest("v2")]));
     assert!(said.starts_with("v2: unchanged, since sha256:"), "{said}");
     assert!(said.ends_with("serves already, as generation 1\n"), "{said}");
-    assert_eq!(status(&host).slots[0].versions.len(), 1);
+    assert_eq!(host.status().slots[0].versions.len(), 1);
 }
 
 /// O4
@@ -54,7 +54,7 @@ fn a_rollback_puts_the_version_before_in_place_as_a_new_generation() {
     // And back again.
     done(host.ctl(&["rollback"]));
     assert_eq!(host.ask(b"a"), b"v2\n");
-    assert_eq!(states(&status(&host)), [Serving, RolledBack, RolledBack, Replaced]);
+    assert_eq!(states(&host.status()), [Serving, RolledBack, RolledBack, Replaced]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_canary_gets_its_share_and_is_promoted_or_aborted() {
     let said = done(host.ctl(&["swap", &guest("v2"), "--canary", "25%"]));
     assert!(said.starts_with("echo: generation 2 gets 25% of new requests, sha256:"), "{said}");
     assert_eq!(share(&host), 25);
-    let now = status(&host);
+    let now = host.status();
     assert_eq!(states(&now), [Canary, Serving]);
     let [canary, stable] = &now.slots[0].versions[..] else { panic!("{now:?}") };
     assert_eq!(canary.share.as_deref(), Some("25%"));
@@ -78,13 +78,13 @@ fn a_canary_gets_its_share_and_is_promoted_or_aborted() {
     let said = done(host.ctl(&["abort"]));
     assert!(said.starts_with("echo: generation 1 serves"), "{said}");
     assert_eq!(share(&host), 0);
-    assert_eq!(states(&status(&host)), [Aborted, Serving]);
+    assert_eq!(states(&host.status()), [Aborted, Serving]);
 
     done(host.ctl(&["swap", &guest("v2"), "--canary", "50%"]));
     let said = done(host.ctl(&["promote"]));
     assert!(said.starts_with("echo: generation 3 serves"), "{said}");
     assert_eq!(share(&host), 100);
-    assert_eq!(states(&status(&host)), [Serving, Aborted, Replaced]);
+    assert_eq!(states(&host.status()), [Serving, Aborted, Replaced]);
 }
 
 /// O3: what serves the probe may still fail under load.
@@ -96,7 +96,7 @@ fn too_many_errors_roll_a_version_back_and_keep_it_out() {
     (0..4).for_each(|_| assert_eq!(host.ask(b"a"), b"setup\nhandle\n"));
     host.log.wait_for("rolled back sha256:");
     assert_eq!(host.ask(b"a"), b"a");
-    let now = status(&host);
+    let now = host.status();
     assert_eq!(states(&now), [Serving, RolledBack, Replaced]);
     let reason = now.slots[0].versions[1].reason.as_deref().unwrap();
     assert!(reason.contains("4 of its first 4 requests failed"), "{reason}");
@@ -129,7 +129,7 @@ fn swaps_at_once_are_done_one_after_the_other() {
     published.sort();
     let generations: Vec<_> = published.iter().map(|(generation, _)| *generation).collect();
     assert_eq!(generations, (2..2 + published.len()).collect::<Vec<_>>());
-    let now = status(&host);
+    let now = host.status();
     let versions: Vec<_> = now.slots[0].versions.iter().rev().skip(1).collect();
     assert_eq!(versions.len(), published.len());
     for (version, (generation, handler)) in versions.iter().zip(&published) {

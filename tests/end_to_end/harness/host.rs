@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use plugsock::ServeAddress;
+use plugsock::control::Status;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use tempfile::TempDir;
@@ -294,6 +295,13 @@ impl Host {
     /// Runs `plugsock ctl` so that it finds this host by itself.
     pub fn ctl(&self, args: &[&str]) -> Ended {
         run(plugsock().arg("ctl").args(args).env(RUNTIME_DIR, self.process.runtime.path()))
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> Status {
+        let ended = self.ctl(&["status", "--json"]);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        serde_json::from_str(&ended.stdout).unwrap()
     }
 
     /// Where its control socket is, unless it was told otherwise.
