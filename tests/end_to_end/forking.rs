@@ -11,7 +11,8 @@ use plugsock::{ServeAddress, ServerType};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    Case, Client, Deployed, Host, PATIENCE, Running, children, pattern, sandbox, status, versioned,
+    Case, Client, Deployed, Host, PATIENCE, Running, children, is_long_run, is_running, pattern, plugsock,
+    sandbox, status, versioned,
 };
 
 fn forking(args: &[&str]) -> Host {
@@ -135,15 +136,33 @@ fn a_child_that_outlived_its_fork_server_is_cut_off_like_any_other() {
     assert_eq!(host.ask(b"2\n"), b"two 2\n");
 }
 
-/// O8: every child is waited for.
+/// O8: every child is waited for, at once, and no child of anybody else.
 #[test]
 fn children_are_reaped() {
-    let host = forking(&[]);
-    let server = fork_server(&host);
-    for _ in 0..300 {
-        assert_eq!(host.ask(b"a"), b"a");
-    }
-    wait_for_children(server, 0);
+    const ASKERS: usize = 8;
+    let requests = if is_long_run() { 10_000 } else { 2_000 };
+    // The host comes to have a child that it did not start, and that has ended.
+    let mut command = Command::new("sh");
+    command.args(["-c", "true & exec \"$0\" \"$@\""]).arg(plugsock().get_program());
+    let allowed = ASKERS.to_string();
+    let args = ["tcp://127.0.0.1:0", "--concurrency", "forking", "--max-children", &allowed];
+    let host = Host::serve_by(command, &args);
+    let found = children(host.pid());
+    let (foreign, own): (Vec<_>, Vec<_>) = found.into_iter().partition(|child| !is_running(*child));
+    assert_eq!((foreign.len(), own.len()), (1, 1));
+    let left = AtomicUsize::new(requests);
+    let ask = || {
+        while left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            assert_eq!(host.ask(b"a"), b"a");
+            // A place is free again only when its child has been waited for: so zombies count.
+            let count = children(own[0]).len();
+            assert!(count <= ASKERS, "{count} children, where {ASKERS} are allowed");
+        }
+    };
+    thread::scope(|scope| (0..ASKERS).for_each(|_| drop(scope.spawn(ask))));
+    wait_for_children(own[0], 0);
+    assert_eq!(children(host.pid()), [&foreign[..], &own].concat());
+    assert!(!is_running(foreign[0]));
 }
 
 /// O8: what the program itself has started is left to it.
