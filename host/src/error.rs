@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{AddressError, ServeAddress, ServerType};
+use crate::request::MinRate;
 
 /// Why a server could not be bound: the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -198,12 +199,24 @@ pub enum Limit {
     /// Elements of all tables.
     #[error("table limit of {0} elements reached")]
     Table(usize),
+    /// Contract and WASI resources held at once.
+    #[error("limit of {0} resources reached")]
+    Resources(usize),
+    /// Bytes in one call to the host.
+    #[error("limit of {0} bytes in one call reached")]
+    CallBytes(usize),
     /// Wall-clock time for the whole request.
     #[error("time limit of {0:?} reached")]
     Time(Duration),
     /// CPU time for the whole request.
     #[error("CPU time limit of {0:?} reached")]
     CpuTime(Duration),
+    /// How long one `recv` or `send` waits for the client.
+    #[error("idle time limit of {0:?} reached")]
+    IdleTime(Duration),
+    /// How fast the client must be.
+    #[error("it was slower than {0}")]
+    MinRate(MinRate),
     /// The server is closing and waits no longer.
     #[error("cut off because the server closes")]
     Closing,
@@ -218,8 +231,12 @@ impl Limit {
         match self {
             Self::Memory(_) => "memory",
             Self::Table(_) => "table-elements",
+            Self::Resources(_) => "resources",
+            Self::CallBytes(_) => "call-bytes",
             Self::Time(_) => "request-time",
             Self::CpuTime(_) => "cpu-time",
+            Self::IdleTime(_) => "idle-time",
+            Self::MinRate(_) => "min-rate",
             Self::Closing => "closing",
             Self::Draining => "draining",
         }
@@ -230,6 +247,11 @@ impl Limit {
 
     pub(crate) fn is_a_cut(&self) -> bool {
         Self::CUTS.contains(self)
+    }
+
+    /// Whether it was the client's to keep.
+    pub(crate) fn is_the_clients(&self) -> bool {
+        matches!(self, Self::IdleTime(_) | Self::MinRate(_))
     }
 }
 
@@ -245,12 +267,23 @@ pub enum Cause {
         /// One frame a line, innermost first.
         backtrace: String,
     },
-    /// The handler reached a limit.
+    /// The handler or the client reached a limit.
     Limit(Limit),
-    /// The client broke the connection off while the handler used it.
+    /// The client broke the connection off, or was silent for longer than the handler would wait.
     Client(String),
     /// The host could not serve it.
     Host(String),
+}
+
+impl Cause {
+    /// Whether it was the client's doing.
+    pub(crate) fn is_the_clients(&self) -> bool {
+        match self {
+            Self::Client(_) => true,
+            Self::Limit(limit) => limit.is_the_clients(),
+            Self::Error(_) | Self::Trap { .. } | Self::Host(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -258,6 +291,7 @@ impl fmt::Display for Cause {
         match self {
             Self::Error(message) => write!(f, "handler error: {}", one_line(message)),
             Self::Trap { message, .. } => write!(f, "handler trapped: {}", one_line(message)),
+            Self::Limit(limit) if limit.is_the_clients() => write!(f, "client dropped: {limit}"),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
             Self::Client(message) => write!(f, "client went or fell silent: {}", one_line(message)),
             Self::Host(message) => write!(f, "host error: {}", one_line(message)),

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use datagram::Datagram;
 pub use pace::{MinRate, MinRateError};
-pub(crate) use stream::Stream;
+pub(crate) use stream::{ClientFault, Stream};
 pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
@@ -193,11 +193,11 @@ impl Request {
         }
     }
 
-    /// The client broke off or let a time-out pass, as far as this request has noticed.
-    pub(crate) fn is_client_at_fault(&self) -> bool {
+    /// What the client did, as far as this request has noticed.
+    pub(crate) fn client_fault(&self) -> Option<ClientFault> {
         match &self.transport {
-            Transport::Stream(stream) => stream.is_client_at_fault(),
-            Transport::Datagram(_) => false,
+            Transport::Stream(stream) => stream.client_fault(),
+            Transport::Datagram(_) => None,
         }
     }
 

@@ -494,7 +494,9 @@ impl Core {
         let generation = version.info.generation;
         let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
         match cause {
-            Cause::Client(_) => tracing::info!(request = id, %client, %phase, generation, "{cause}"),
+            cause if cause.is_the_clients() => {
+                tracing::info!(request = id, %client, %phase, generation, "{cause}")
+            }
             _ => tracing::warn!(request = id, %client, %phase, generation, "{cause}"),
         }
         if let Cause::Trap { backtrace, .. } = cause {

@@ -1,6 +1,7 @@
 //! What all tests use: hosts to talk to, as processes and in this process, clients that talk to them, and the
 //! matrix of server types and strategies.
 
+mod canary;
 mod client;
 mod faults;
 mod host;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use canary::canary;
 pub use client::Client;
 pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};

@@ -4,16 +4,20 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use plugsock::{Cause, ServerOptions, ServerType};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Case, Client, Host, PANIC_ON, Recorder, Running, for_each_strategy, guest, handler, is_long_run,
+    Case, Client, Host, PANIC_ON, Recorder, Running, canary, for_each_strategy, guest, handler, is_long_run,
 };
 
 /// How a guest that is busy ends. On a machine that is busy too, any other may end so before it does its harm.
 const BUSY: [&str; 2] = ["CPU time limit of 100ms reached", " time limit of 1s reached"];
+
+/// How much longer those who mean well wait, half of them at least, than for a server that does nothing else.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
 
 /// What the guest `hostile` can be asked for, and one of the words that the log has for its end.
 const HARMS: [(&str, &[&str]); 18] = [
@@ -28,17 +32,26 @@ const HARMS: [(&str, &[&str]); 18] = [
     ("sleep", &BUSY),
     ("poll nothing", &["empty poll list"]),
     ("random", &["exceeds limit"]),
-    ("open files", &["handler trapped", "handler error"]),
+    ("open files", &["limit of 200 resources reached"]),
     // G11
-    ("open streams", &["handler trapped"]),
-    ("subscribe", &["handler trapped"]),
+    ("open streams", &["limit of 200 resources reached"]),
+    ("subscribe", &["limit of 200 resources reached"]),
     ("never read", &BUSY),
     // G7
-    ("write", &["client went or fell silent"]),
+    ("write", &["client dropped: idle time limit of 500ms reached"]),
     ("long error", &["bytes more]"]),
     ("long panic", &["handler trapped"]),
     ("exit", &["it called exit"]),
     ("what else", &["what is 'what else'?"]),
+];
+
+/// The limits that they reach: their counters, and what the log says of each.
+const LIMITS: [(&str, &str); 5] = [
+    ("cpu-time", "handler stopped: CPU time limit of 100ms reached"),
+    ("request-time", "handler stopped: time limit of 1s reached"),
+    ("memory", "handler stopped: memory limit of 33554432 bytes reached"),
+    ("resources", "handler stopped: limit of 200 resources reached"),
+    ("idle-time", "client dropped: idle time limit of 500ms reached"),
 ];
 
 /// A host whose requests end soon, with a directory of a hundred files.
@@ -58,7 +71,7 @@ fn serve(strategy: &str) -> (Host, TempDir) {
 
 /// Does every harm at once, while well-behaved clients of another listener are served.
 fn do_all_harm(host: &Host) {
-    let (address, canary, log) = (host.address(), &host.addresses[1], &host.log);
+    let (address, other, log) = (host.address(), &host.addresses[1], &host.log);
     let harm = |harm: &str, causes: &[&str]| {
         let client = Client::connect(address);
         client.send(format!("{harm}\n").as_bytes());
@@ -72,9 +85,13 @@ fn do_all_harm(host: &Host) {
     thread::scope(|scope| {
         let harms: Vec<_> =
             HARMS.iter().map(|(name, causes)| scope.spawn(move || harm(name, causes))).collect();
-        while !harms.iter().all(ScopedJoinHandle::is_finished) {
-            assert_eq!(Client::ask(canary, b"nothing\n"), b"well");
-        }
+        let is_over = || harms.iter().all(ScopedJoinHandle::is_finished);
+        let longer = canary(other, b"nothing\n", b"well", is_over);
+        let median = longer[longer.len() / 2];
+        assert!(
+            median < ANSWERED_WITHIN,
+            "a well-behaved client waits {median:?} longer than for a plain echo"
+        );
     });
 }
 
@@ -88,6 +105,11 @@ fn every_harm_ends_its_own_request_alone() {
         let before = host.resources();
         do_all_harm(&host);
         host.wait_for_resources(&before);
+        let counted = host.status().slots.swap_remove(0).versions.swap_remove(0).limits;
+        for (limit, said) in LIMITS {
+            let count = counted.get(limit).copied().unwrap_or_default();
+            assert_eq!(count, host.log.lines_with(said).len() as u64, "{limit}: {counted:?}");
+        }
         assert!(host.terminate().success());
         // One line for each that failed, and none that is long.
         assert_eq!(host.log.lines_with(" phase=").len(), 2 * HARMS.len(), "{}", short(&host));

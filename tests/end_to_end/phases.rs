@@ -5,7 +5,7 @@ use std::sync::Arc;
 use plugsock::{Cause, Limits, Phase, Sandbox, SandboxOptions, ServerOptions, ServerType};
 
 use crate::harness::{
-    Case, Host, Recorder, Running, for_each_case, for_each_strategy, guest, handler, sandbox_options,
+    Case, Host, Recorder, Running, for_each_case, for_each_strategy, guest, handler, sandbox_options, written,
 };
 
 /// A guest that fails, and where; what its client has got by then.
@@ -61,6 +61,45 @@ fn a_failure_ends_its_own_request_and_no_other() {
                 }
             }
         }
+    });
+}
+
+/// What the log says of each way in which the guest `traps` traps.
+const TRAPS: [&str; 16] = [
+    "unreachable",
+    "out of bounds memory access",
+    "out of bounds memory access",
+    "integer divide by zero",
+    "integer overflow",
+    "invalid conversion to integer",
+    "undefined element",
+    "undefined element",
+    "uninitialized element",
+    "indirect call type mismatch",
+    "call stack exhausted",
+    "utf-8",
+    "pointer/length out of bounds of memory",
+    "discriminant",
+    "unknown handle index 77",
+    "unknown handle index 77",
+];
+
+/// G8: every trap in every phase is said, and the next request goes as if there had been none.
+#[test]
+fn whatever_a_handler_traps_by_ends_its_own_request_alone() {
+    for_each_strategy(|strategy| {
+        let mut host = Host::serve(&["tcp://127.0.0.1:0", &written("traps"), "--concurrency", strategy]);
+        let phases = [Phase::Setup, Phase::Handle, Phase::Finish];
+        for number in 0..TRAPS.len() * phases.len() {
+            assert_eq!(host.ask(b""), b"");
+            let line = host.log.wait_for(&format!("request={} ", number + 1));
+            let (phase, trap) = (phases[number % 3], TRAPS[number / 3]);
+            for part in [&format!("phase={phase} "), "handler trapped: ", trap] {
+                assert!(line.contains(part), "no '{part}' in {line}");
+            }
+        }
+        assert!(host.terminate().success());
+        assert_eq!(host.log.lines_with(" phase=").len(), TRAPS.len() * phases.len());
     });
 }
 

@@ -96,11 +96,11 @@ pub struct VersionStatus {
     pub total: u64,
     /// Those that failed by the handler's fault or the host's.
     pub failed: u64,
-    /// Those that the client broke off.
+    /// Those that ended by the client's doing: it broke off, or was silent or slow for too long.
     pub broken_off: u64,
     /// Those that the server cut off, as it closed or the version had been replaced for too long.
     pub cut: u64,
-    /// Those of `failed` that a limit ended, by the limit's name.
+    /// Those of `failed` and `broken_off` that a limit ended, by the limit's name.
     pub limits: BTreeMap<String, u64>,
     /// How long those took that have ended.
     pub latency_seconds: Latency,

@@ -28,12 +28,23 @@ thread_local! {
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// Why a client could not be waited for any longer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ClientFault {
+    /// It broke the connection off.
+    Went,
+    /// It let a deadline pass.
+    Silent,
+    /// It was slower than it must be.
+    Slow,
+}
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Waitable<Socket>,
     /// The client has sent all it will, so nothing unread can be left when the request ends.
     is_at_end: AtomicBool,
-    is_client_at_fault: AtomicBool,
+    client_fault: Mutex<Option<ClientFault>>,
     /// If there is a least that the client has to keep.
     pace: Option<Box<Pace>>,
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
@@ -46,7 +57,7 @@ impl Stream {
         Self {
             socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
-            is_client_at_fault: AtomicBool::new(false),
+            client_fault: Mutex::default(),
             pace: min_rate.map(|rate| Box::new(Pace::new(rate))),
             unsent: Mutex::default(),
         }
@@ -127,6 +138,8 @@ impl Stream {
         let waiting = self.pace.as_deref().map(Pace::wait);
         let patience = waiting.as_ref().map_or(patience, |waiting| waiting.limit(patience));
         let done = self.socket.until_done(interest, patience, operation, is_drained).await;
+        // Whose deadline it was shows when the wait is counted.
+        drop(waiting);
         done.map_err(|error| self.noted(error))
     }
 
@@ -227,15 +240,19 @@ impl Stream {
         Ok(shutdown(self.socket(), how)?)
     }
 
-    pub(super) fn is_client_at_fault(&self) -> bool {
-        self.is_client_at_fault.load(Relaxed)
+    pub(super) fn client_fault(&self) -> Option<ClientFault> {
+        *self.client_fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn noted(&self, error: io::Error) -> io::Error {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
-        if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut) {
-            self.is_client_at_fault.store(true, Relaxed);
-        }
+        let fault = match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset => ClientFault::Went,
+            TimedOut if self.pace.as_ref().is_some_and(|pace| pace.check().is_err()) => ClientFault::Slow,
+            TimedOut => ClientFault::Silent,
+            _ => return error,
+        };
+        *self.client_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
         error
     }
 

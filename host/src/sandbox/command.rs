@@ -29,8 +29,8 @@ pub(super) async fn run(program: &run::Guest, store: &mut Store<State>) -> Resul
     let request = store.data().request_handle();
     match ended {
         // A program that cannot write to its client any more says so by its status, or aborts.
-        Err(Cause::Error(message) | Cause::Trap { message, .. }) if request.is_client_at_fault() => {
-            return Err(Cause::Client(message));
+        Err(Cause::Error(message) | Cause::Trap { message, .. }) if request.client_fault().is_some() => {
+            return Err(store.data().client_cause(&message));
         }
         Err(Cause::Error(_)) | Ok(()) => {}
         ended => return ended,
@@ -41,7 +41,7 @@ pub(super) async fn run(program: &run::Guest, store: &mut Store<State>) -> Resul
         reply.is_wanted = !reply.data.is_empty();
     }
     let flushed = request.flush(store.data().deadlines.next()).await;
-    ended.and(flushed.map_err(|error| Cause::Client(error.to_string())))
+    ended.and(flushed.map_err(|error| store.data().client_cause(&error.to_string())))
 }
 
 fn exited(status: i32) -> Cause {

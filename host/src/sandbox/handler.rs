@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, InstancePre, ResourceTableError};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -370,7 +370,7 @@ async fn run_phases(handler: &request_handler::Guest, store: &mut Store<State>) 
         return handled;
     }
     finished?;
-    flushed.map_err(|error| Cause::Client(error.to_string()))
+    flushed.map_err(|error| store.data().client_cause(&error.to_string()))
 }
 
 /// A phase's end: the outer error is a trap, after which the instance is gone; the inner one is the handler's.
@@ -380,8 +380,8 @@ fn ended(
 ) -> Result<Result<(), Cause>, Cause> {
     match result {
         Ok(Ok(())) => Ok(Ok(())),
-        Ok(Err(message)) if store.data().request_handle().is_client_at_fault() => {
-            Ok(Err(Cause::Client(excerpt(&message))))
+        Ok(Err(message)) if store.data().request_handle().client_fault().is_some() => {
+            Ok(Err(store.data().client_cause(&message)))
         }
         Ok(Err(message)) => Ok(Err(Cause::Error(excerpt(&message)))),
         Err(error) => Err(cause(store, &error)),
@@ -396,6 +396,10 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
     if let Some(limit) = store.data().meter.refused {
         return Cause::Limit(limit);
     }
+    let limits = store.data().sandbox.limits();
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Cause::Limit(Limit::Resources(limits.resources));
+    }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return Cause::Error(format!("it called exit({status})"));
     }
@@ -403,6 +407,10 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
+    // wasmtime has no public type for it.
+    if message.ends_with("fuel allocated for hostcalls has been exhausted") {
+        return Cause::Limit(Limit::CallBytes(limits.call_bytes));
+    }
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string).unwrap_or_default();
     Cause::Trap { message: excerpt(&message), backtrace: excerpt(&backtrace) }
 }

@@ -89,6 +89,11 @@ impl Deadlines {
         Self { timeout: None, idle_time: limits.idle_time, request: watch.deadline }
     }
 
+    /// The idle limit, where an operation reaches it before the guest's own timeout.
+    pub(super) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_time.filter(|idle| self.timeout.is_none_or(|timeout| timeout > *idle))
+    }
+
     /// For an operation that starts now.
     pub(super) fn next(&self) -> Option<Instant> {
         let waits = [self.timeout, self.idle_time].into_iter().flatten().min();

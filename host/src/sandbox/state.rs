@@ -11,7 +11,8 @@ use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
 use super::streams::Connection;
 use super::{Sandbox, ucspi};
-use crate::request::Request;
+use crate::error::{Cause, Limit, excerpt};
+use crate::request::{ClientFault, Request};
 use crate::server::ServerInfo;
 use crate::slot::VersionInfo;
 
@@ -85,6 +86,16 @@ impl State {
         self.watch = watch.clone();
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
         self.log.set_request(request.id());
+    }
+
+    /// Why a request ends whose guest could not go on with its client; `message` is what it says of that.
+    pub(super) fn client_cause(&self, message: &str) -> Cause {
+        let limit = match self.request_handle().client_fault() {
+            Some(ClientFault::Slow) => self.sandbox.limits().min_rate.map(Limit::MinRate),
+            Some(ClientFault::Silent) => self.deadlines.idle_limit().map(Limit::IdleTime),
+            Some(ClientFault::Went) | None => None,
+        };
+        limit.map_or_else(|| Cause::Client(excerpt(message)), Cause::Limit)
     }
 
     /// Whether the guest has called WASI.

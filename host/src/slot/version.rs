@@ -164,13 +164,13 @@ impl Counts {
         self.ended += 1;
         match served.as_ref().map_err(|error| &error.cause) {
             Ok(()) => {}
-            Err(Cause::Client(_)) => self.broken_off += 1,
             Err(Cause::Limit(limit)) if limit.is_a_cut() => self.cut += 1,
-            Err(Cause::Limit(limit)) => {
-                self.failed += 1;
-                *self.limits.entry(limit.name().to_owned()).or_default() += 1;
+            Err(cause) => {
+                *if cause.is_the_clients() { &mut self.broken_off } else { &mut self.failed } += 1;
+                if let Cause::Limit(limit) = cause {
+                    *self.limits.entry(limit.name().to_owned()).or_default() += 1;
+                }
             }
-            Err(Cause::Error(_) | Cause::Trap { .. } | Cause::Host(_)) => self.failed += 1,
         }
         let latency = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let histogram = self.latency.get_or_insert_with(|| {
@@ -214,11 +214,11 @@ pub struct VersionStats {
     pub ended: u64,
     /// Those of them that failed by the handler's fault or the host's.
     pub failed: u64,
-    /// Those that the client broke off.
+    /// Those that ended by the client's doing: it broke off, or was silent or slow for too long.
     pub broken_off: u64,
     /// Those that were cut off, because the server closed or the version had been replaced for too long.
     pub cut: u64,
-    /// Those of `failed` that a limit ended, by the limit's name.
+    /// Those of `failed` and `broken_off` that a limit ended, by the limit's name.
     pub limits: BTreeMap<String, u64>,
     /// How long requests took, from when they were taken on: the 50th, 90th and 99th percentile.
     pub latency: [Duration; 3],
