@@ -65,6 +65,7 @@ fn a_table_grows_to_its_limit() {
 fn a_handler_that_begins_above_a_limit_is_not_served() {
     for (handler, option, limit, word) in [
         (guest("phases"), "--memory", "64KiB", "memory"),
+        (written("two_memories"), "--memory", "64KiB", "memory"),
         (written("table"), "--table-elements", "1000", "table"),
     ] {
         let ended =
@@ -72,6 +73,17 @@ fn a_handler_that_begins_above_a_limit_is_not_served() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         assert!(ended.stderr.contains(word) && ended.stderr.lines().count() == 1, "{ended:?}");
     }
+}
+
+#[test]
+fn a_module_may_have_several_memories_and_tables() {
+    for_each_strategy(|strategy| {
+        let args = ["tcp://127.0.0.1:0", &written("two_memories"), "--memory", "128KiB"];
+        let mut host = Host::serve(&[&args[..], &["--concurrency", strategy]].concat());
+        assert_eq!(host.ask(b""), b"");
+        assert!(host.terminate().success());
+        assert_eq!(host.log.lines_with("handler"), [""; 0]);
+    });
 }
 
 /// G3

@@ -10,6 +10,10 @@ const CORE_INSTANCES_A_REQUEST: u32 = 16;
 const MEMORIES_A_REQUEST: u32 = 2;
 const TABLES_A_REQUEST: u32 = 6;
 
+/// Memories and tables that a core module may have of its own: as many as are valid. What they hold together is
+/// limited by the request's.
+const OF_A_MODULE: u32 = 100;
+
 /// Places beyond the open requests: for hooks and for trying out a handler before it serves. So many places that
 /// another handler has used are left to it, too: were it more, each new version would have places of its own,
 /// and memory would grow with every swap.
@@ -39,6 +43,8 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         .total_tables(requests.saturating_mul(TABLES_A_REQUEST))
         .total_stacks(requests)
         .max_core_instances_per_component(limits.instances.try_into().unwrap_or(u32::MAX))
+        .max_memories_per_module(OF_A_MODULE)
+        .max_tables_per_module(OF_A_MODULE)
         .max_memories_per_component(u32::MAX)
         .max_tables_per_component(u32::MAX)
         .max_memory_size(limits.memory)
