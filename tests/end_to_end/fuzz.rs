@@ -6,7 +6,6 @@ mod components;
 mod random;
 mod requests;
 mod texts;
-mod wasm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

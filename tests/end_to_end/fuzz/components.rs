@@ -1,11 +1,15 @@
 //! Components: real ones with changes, and generated ones of valid code that nobody would write.
 
+use std::cell::Cell;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use plugsock::{Cause, CompileOptions, HandlerError, Limits, Sandbox, SandboxOptions};
+use arbitrary::Unstructured;
+use plugsock::{Cause, CompileOptions, Handler, HandlerError, Limits, Sandbox, SandboxOptions};
+use wasm_smith::{Component, Config, Module};
 
-use super::{for_each_seed, wasm};
+use super::for_each_seed;
+use super::random::Random;
 use crate::harness::wasm::section;
 use crate::harness::{guest, plugin, written};
 
@@ -16,14 +20,15 @@ fn sandbox() -> Sandbox {
     Sandbox::new(SandboxOptions { cache: None, limits, compile, ..SandboxOptions::default() }).unwrap()
 }
 
-/// Loaded, or refused for what it is; the compiler does not end in any other way.
-fn is_loaded_or_refused(sandbox: &Sandbox, bytes: &[u8]) {
+/// Loaded, or refused for what it is, in words; the compiler does not end in any other way.
+fn load(sandbox: &Sandbox, bytes: &[u8]) -> Result<Handler, String> {
     match sandbox.load_bytes("component", bytes) {
-        Ok(_) => {}
+        Ok(handler) => Ok(handler),
         Err(HandlerError::Unfit { reason, .. }) => {
             let broken = ["panicked", "signal", "status", "takes longer"];
             assert!(!broken.iter().any(|word| reason.contains(word)), "{reason}");
             assert!(reason.len() < 20_000, "{} bytes of words", reason.len());
+            Err(reason)
         }
         Err(other) => panic!("{other}"),
     }
@@ -36,7 +41,7 @@ fn mutated_components() {
     let originals = originals.map(|path| std::fs::read(path).unwrap());
     for_each_seed(60, |random| {
         let bytes = random.pick(&originals).clone();
-        is_loaded_or_refused(&sandbox, &random.mutated(&bytes));
+        let _ = load(&sandbox, &random.mutated(&bytes));
     });
 }
 
@@ -53,30 +58,76 @@ fn bytes_that_are_no_component() {
     for_each_seed(60, |random| {
         let length = random.below(200);
         let bytes = [*random.pick(&BEGINNINGS), &random.bytes(length)].concat();
-        is_loaded_or_refused(&sandbox, &bytes);
+        let _ = load(&sandbox, &bytes);
     });
 }
 
-/// Valid code of every kind is compiled, and whatever it does when it runs ends its own request.
+/// Valid code of every kind is served, and whatever it does when it runs ends its own request.
 #[test]
 fn generated_components() {
     let sandbox = sandbox();
     let template = std::fs::read(written("generated")).unwrap();
-    for_each_seed(30, |random| {
-        let bytes = with_module(&template, &wasm::module(random));
-        let handler = sandbox.load_bytes("generated", &bytes).unwrap();
+    let [before, shape, after] = at_first_module(&template);
+    let (well, trapped) = (Cell::new(0), Cell::new(0));
+    let count = for_each_seed(40, |random| {
+        let config = Config { module_shape: Some(shape.to_vec()), ..config(random) };
+        let bytes = random.bytes(2000);
+        let generated = Module::new(config, &mut Unstructured::new(&bytes)).unwrap();
+        let bytes = [before, &section(CORE_MODULE, &generated.to_bytes()), after].concat();
+        let handler = match load(&sandbox, &bytes) {
+            Ok(handler) => handler,
+            Err(reason) => return assert!(reason.contains("gc types are disallowed"), "{reason}"),
+        };
         let (client, server) = UnixStream::pair().unwrap();
         drop(client);
-        if let Err(error) = handler.call(server.into()) {
-            assert!(!matches!(error.cause, Cause::Host(_)), "{error}");
+        match handler.call(server.into()).map_err(|error| error.cause) {
+            Ok(()) => well.set(well.get() + 1),
+            Err(Cause::Trap { .. }) => trapped.set(trapped.get() + 1),
+            Err(Cause::Limit(_)) => {}
+            Err(other) => panic!("{other}"),
         }
     });
+    // Else it would try very little.
+    assert!(well.get() > count / 10 && trapped.get() > count / 10, "{well:?} and {trapped:?} of {count}");
 }
 
-/// The component with another core module in the place of its first.
-fn with_module(component: &[u8], module: &[u8]) -> Vec<u8> {
+/// Whatever there is in the format of components; the generator does not keep every rule of it.
+#[test]
+fn arbitrary_components() {
+    let sandbox = sandbox();
+    let valid = Cell::new(0);
+    let count = for_each_seed(60, |random| {
+        let (config, bytes) = (config(random), random.bytes(5000));
+        let component = Component::new(config, &mut Unstructured::new(&bytes)).unwrap();
+        let reason = load(&sandbox, &component.to_bytes()).expect_err("it exports nothing");
+        valid.set(valid.get() + usize::from(!reason.contains("not a valid component")));
+    });
+    assert!(valid.get() > count / 4, "{valid:?} of {count}");
+}
+
+/// What the engine has of WebAssembly, little of each kind, and now and then code that cannot trap. The types of
+/// references that it lacks come with those that it has.
+fn config(random: &mut Random) -> Config {
+    Config {
+        disallow_traps: random.below(2) == 0,
+        exceptions_enabled: false,
+        gc_enabled: false,
+        max_memories: 3,
+        max_memory32_bytes: 1 << 24,
+        max_memory64_bytes: 1 << 24,
+        max_table_elements: 1000,
+        max_tables: 3,
+        reference_types_enabled: random.below(4) == 0,
+        threads_enabled: false,
+        ..Config::default()
+    }
+}
+
+const CORE_MODULE: u8 = 1;
+
+/// The component before its first core module, that module, and the rest.
+fn at_first_module(component: &[u8]) -> [&[u8]; 3] {
     const HEADER_LEN: usize = 8;
-    const CORE_MODULE: u8 = 1;
     let mut at = HEADER_LEN;
     loop {
         let start = at;
@@ -90,10 +141,9 @@ fn with_module(component: &[u8], module: &[u8]) -> Vec<u8> {
                 break;
             }
         }
-        at += length;
         if id == CORE_MODULE {
-            let module = section(CORE_MODULE, module);
-            return [&component[..start], &module, &component[at..]].concat();
+            return [&component[..start], &component[at..at + length], &component[at + length..]];
         }
+        at += length;
     }
 }
