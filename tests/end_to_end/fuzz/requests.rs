@@ -22,7 +22,7 @@ fn host_calls_in_any_order() {
         let recorder = Recorder::default();
         let options = ServerOptions { hooks: Arc::new(recorder.clone()), ..ServerOptions::default() };
         let server = Running::start_with(case, handler.clone(), options);
-        let sent = Cell::new(0);
+        let sent = Cell::new(0_usize);
         let count = for_each_seed(10, |random| {
             // A socket's queue holds some hundred packets; what comes then is lost.
             if sent.get().is_multiple_of(100) {
