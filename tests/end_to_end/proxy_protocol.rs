@@ -8,10 +8,10 @@ use plugsock::{ClientLimits, Refused, ServerOptions, ServerType};
 
 use crate::harness::{Case, Client, Host, Running, STRATEGIES, for_each_strategy, guest, handler, sandbox};
 
-const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n";
+pub const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n";
 
 /// Version 2 with this command, family and protocol, and what follows them.
-fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+pub fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
     [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family][..], &length, rest].concat()
 }
@@ -120,6 +120,8 @@ fn who_does_not_begin_with_a_header_is_refused() {
         client.send(&LINE[..10]);
         client.half_close();
         assert!(client.is_closed());
+        // Nobody waits for what cannot come.
+        assert_eq!(host.log.lines_with("did not come in time"), [""; 0]);
         assert_eq!(client_address(&host.connect(), LINE), "192.0.2.1:12345");
         let line = host.log.wait_for("refused: PROXY header: ");
         assert!(line.contains("client=127.0.0.1:") && line.contains("there is none"), "{line}");

@@ -34,6 +34,9 @@ const LINE_MAX: usize = 107;
 /// What comes before the length in version 2, and the length.
 const FIXED_PART: usize = 16;
 
+/// Version 2 for a connection of the sender's own, as for a health check: what else it says is to be ignored.
+const LOCAL: u8 = 0x20;
+
 /// How many connections may wait for their headers; the oldest goes when there are more.
 const AWAITED_MAX: usize = 256;
 
@@ -148,12 +151,15 @@ impl Awaited {
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 64];
         let (events, _) = epoll::wait(&self.epoll, &mut events, Some(&Timespec::default()))?;
         for event in events {
-            if let Some(request) = self.connections.remove(&event.data.u64()) {
-                let id = request.id();
-                // One that is not complete stays in the set, and keeps its deadline.
-                if let Some(request) = self.advance(request) {
-                    self.connections.insert(id, request);
+            let Some(request) = self.connections.remove(&event.data.u64()) else { continue };
+            let (id, flags) = (request.id(), event.flags);
+            match self.advance(request) {
+                Some(request) if flags.contains(epoll::EventFlags::RDHUP) => {
+                    self.refuse(request, "its sender ended in the middle of it");
                 }
+                // It stays in the set, and keeps its deadline.
+                Some(request) => drop(self.connections.insert(id, request)),
+                None => {}
             }
         }
         Ok(())
@@ -232,13 +238,22 @@ fn parse(data: &[u8]) -> Result<Option<Header>, &'static str> {
 }
 
 fn parse_line(line: &[u8]) -> Result<Header, &'static str> {
-    let header = v1::Header::try_from(line).map_err(|_| "its line is malformed")?;
+    const MALFORMED: &str = "its line is malformed";
+    // What follows is to be ignored, whatever it is.
+    const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
+    let length = line.len();
+    let rest = line.strip_suffix(b"\r\n").ok_or(MALFORMED)?.strip_prefix(UNKNOWN);
+    if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b" ")) {
+        return Ok(Header { length, client_address: None });
+    }
+    // `ppp` takes a sign before a port.
+    let header = v1::Header::try_from(line).ok().filter(|_| !line.contains(&b'+')).ok_or(MALFORMED)?;
     let client = match header.addresses {
         v1::Addresses::Unknown => None,
         v1::Addresses::Tcp4(v4) => Some(SocketAddr::from((v4.source_address, v4.source_port))),
         v1::Addresses::Tcp6(v6) => Some(SocketAddr::from((v6.source_address, v6.source_port))),
     };
-    Ok(Header { length: line.len(), client_address: client.map(SocketAddress::Inet) })
+    Ok(Header { length, client_address: client.map(SocketAddress::Inet) })
 }
 
 fn parse_binary(data: &[u8]) -> Result<Option<Header>, &'static str> {
@@ -248,6 +263,9 @@ fn parse_binary(data: &[u8]) -> Result<Option<Header>, &'static str> {
         return Err("it is too long");
     }
     let Some(whole) = data.get(..length) else { return Ok(None) };
+    if fixed[12] == LOCAL {
+        return Ok(Some(Header { length, client_address: None }));
+    }
     let header = v2::Header::try_from(whole).map_err(|_| "its binary form is malformed")?;
     let client_address = match (header.command, header.protocol, &header.addresses) {
         (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv4(v4)) => {
@@ -259,7 +277,7 @@ fn parse_binary(data: &[u8]) -> Result<Option<Header>, &'static str> {
         (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::Unix(unix)) => {
             Some(SocketAddress::Unix(unix_address(&unix.source)))
         }
-        // The sender's own, as for a health check; or of a kind that a stream does not have.
+        // Of a kind that a stream does not have.
         _ => None,
     };
     Ok(Some(Header { length, client_address }))
@@ -314,6 +332,8 @@ mod tests {
     fn a_connection_of_the_sender_itself_carries_none() {
         assert_eq!(carried(&binary(0, 0x11, &V4)), None);
         assert_eq!(carried(&binary(0, 0, &[])), None);
+        assert_eq!(carried(&binary(0, 0xff, &V4[1..])), None);
+        assert_eq!(carried(b"PROXY UNKNOWN 1 2 3 4 5 6 7 +\xff\r\n"), None);
         assert_eq!(carried(&binary(1, 0, &[])), None);
         assert_eq!(carried(&binary(1, 0x12, &V4)), None);
     }
@@ -341,7 +361,11 @@ mod tests {
             b"PROXY TCP4 192.0.2.256 10.0.0.1 12345 80\r\n",
             b"PROXY TCP4 192.0.2.1 10.0.0.1 65536 80\r\n",
             b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80 \n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 +12345 80\r\n",
             b"PROXY TCP4 \xff\r\n",
+            b"PROXY UNKNOWNS\r\n",
+            b"PROXY UNKNOWN \n",
             &[b"PROXY UNKNOWN ", &[b' '; 100][..]].concat(),
             b"\r\n\r\n\0\r\nQUIC",
             &binary(2, 0x11, &V4),
