@@ -3,6 +3,8 @@
 //! its own seed.
 
 mod components;
+mod control;
+mod proxy;
 mod random;
 mod requests;
 mod texts;

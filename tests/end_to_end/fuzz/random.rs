@@ -1,5 +1,7 @@
 //! Random numbers that are the same in every run (SplitMix64), and what is made of them.
 
+use std::io::Write;
+
 pub struct Random(u64);
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -66,6 +68,17 @@ impl Random {
             }
         }
         bytes
+    }
+
+    /// Sends all of it in some pieces, as long as anybody listens.
+    pub fn in_pieces(&mut self, mut to: impl Write, mut data: &[u8]) {
+        while !data.is_empty() {
+            let (piece, rest) = data.split_at(1 + self.below(data.len()));
+            if to.write_all(piece).is_err() {
+                return;
+            }
+            data = rest;
+        }
     }
 }
 
