@@ -39,6 +39,7 @@ pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
 pub use component::{HandlerKind, Import, Inspection};
 pub use digest::{Digest, DigestError};
+pub(crate) use engine::prepare_thread;
 pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
@@ -115,7 +116,8 @@ impl Sandbox {
     }
 
     fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
-        let refused = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
+        let refused =
+            |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}{}", engine::hint(&error)));
         let engine = engine.map_err(refused)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;

@@ -25,6 +25,7 @@ mod languages;
 mod limits;
 mod log;
 mod many_connections;
+mod memory;
 mod network;
 mod phases;
 mod plugins;

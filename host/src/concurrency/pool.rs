@@ -21,6 +21,7 @@ impl Pool {
         for number in 1..=workers {
             let receiver = receiver.clone();
             thread::Builder::new().name(format!("pool-{number}")).spawn(move || {
+                Job::prepare_thread();
                 receiver.into_iter().for_each(Job::run);
             })?;
         }

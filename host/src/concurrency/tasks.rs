@@ -20,6 +20,7 @@ impl Tasks {
         let runtime = Builder::new_multi_thread()
             .worker_threads(workers)
             .thread_name_fn(move || format!("async-{}", last_number.fetch_add(1, Relaxed) + 1))
+            .on_thread_start(Job::prepare_thread)
             .enable_all()
             .build()?;
         Ok(Self { runtime: Some(runtime) })

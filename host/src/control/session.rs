@@ -21,12 +21,12 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Converses until the client goes, or does what it may not.
-pub(super) fn converse(stream: UnixStream, host: &dyn Controlled, since: Instant) {
-    let peer = match check_peer(&stream) {
+pub(super) fn converse(stream: &UnixStream, host: &dyn Controlled, since: Instant) {
+    let peer = match check_peer(stream) {
         Ok(peer) => peer,
         Err(refusal) => {
             tracing::warn!("a client of the control socket was turned away: {refusal}");
-            return refuse(&stream, refusal);
+            return refuse(stream, refusal);
         }
     };
     let Ok(incoming) = stream.try_clone() else { return };
@@ -40,16 +40,16 @@ pub(super) fn converse(stream: UnixStream, host: &dyn Controlled, since: Instant
                 execute(host, since.elapsed(), command).inspect(|_| is_end = may_be_end)
             }),
             Err(NoLine::End | NoLine::Broken(_)) => return,
-            Err(NoLine::Unfinished) => return refuse(&stream, malformed("it does not end with a line feed")),
+            Err(NoLine::Unfinished) => return refuse(stream, malformed("it does not end with a line feed")),
             Err(NoLine::TooLong) => {
-                return refuse(&stream, malformed(&format!("it is longer than {REQUEST_MAX} bytes")));
+                return refuse(stream, malformed(&format!("it is longer than {REQUEST_MAX} bytes")));
             }
             Err(NoLine::TimedOut) => {
                 let reason = format!("no request came for {REQUEST_TIME:?}");
-                return refuse(&stream, Refusal::new(RefusalKind::Idle, reason));
+                return refuse(stream, Refusal::new(RefusalKind::Idle, reason));
             }
         };
-        let sent = send(&stream, &answer.unwrap_or_else(Answer::Error));
+        let sent = send(stream, &answer.unwrap_or_else(Answer::Error));
         if is_end {
             host.shutdown();
         }

@@ -171,7 +171,7 @@ impl Accepting {
 
     fn greet(&self, connection: Socket) -> io::Result<()> {
         connection.set_nonblocking(false)?;
-        let stream = UnixStream::from(OwnedFd::from(connection));
+        let stream = Arc::new(UnixStream::from(OwnedFd::from(connection)));
         let client = Client::enter(&self.clients);
         if client.number > CLIENTS_MAX {
             let reason = format!("{CLIENTS_MAX} clients are connected, the most allowed: try again later");
@@ -179,11 +179,17 @@ impl Accepting {
             return Ok(());
         }
         let (host, since) = (self.host.clone(), self.since);
+        let incoming = stream.clone();
         let converse = move || {
             let _client = client;
-            session::converse(stream, &*host, since);
+            session::converse(&incoming, &*host, since);
         };
-        thread::Builder::new().name("control-client".to_owned()).spawn(converse).map(|_| ())
+        let spawned = thread::Builder::new().name("control-client".to_owned()).spawn(converse);
+        if let Err(error) = &spawned {
+            let reason = format!("no thread for it: {error}: try again later");
+            session::refuse(&stream, Refusal::new(RefusalKind::Busy, reason));
+        }
+        spawned.map(|_| ())
     }
 }
 

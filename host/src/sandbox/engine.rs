@@ -1,5 +1,9 @@
 //! The process's wasmtime engine: pools sized for the open requests, and the ticker that interrupts guests.
 
+use std::panic::catch_unwind;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::limits::{Limits, TICK};
@@ -55,6 +59,25 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         // It skips pages that were swapped out, so the next instance could read them.
         .pagemap_scan(Enabled::No);
     Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+}
+
+/// What to do where an engine has no room for its pools.
+pub(super) fn hint(error: &wasmtime::Error) -> String {
+    let is_full = error.root_cause().downcast_ref() == Some(&Errno::NOMEM);
+    match getrlimit(Resource::As).current.filter(|_| is_full) {
+        Some(limit) => format!(
+            "; this process may have {limit} bytes of address space, of which each of --max-requests reserves up to \
+             {}: raise `ulimit -v`, or lower --max-requests",
+            RESERVATION * u64::from(MEMORIES_A_REQUEST)
+        ),
+        None => String::new(),
+    }
+}
+
+/// Makes what this thread needs once before it can run a guest: a stack for signals. The first guest would have it
+/// made otherwise, and panic if there is no memory for it.
+pub(crate) fn prepare_thread() -> Result<(), &'static str> {
+    catch_unwind(Engine::tls_eager_initialize).map_err(|_| "no memory for its signals")
 }
 
 /// An engine without pools, for a process that forks: each mapping would be copied with each fork. It takes

@@ -9,7 +9,7 @@ use crate::block_on::block_on;
 use crate::clients::Refusal;
 use crate::error::{Cause, Phase, RequestError};
 use crate::request::Request;
-use crate::sandbox::Watch;
+use crate::sandbox::{Watch, prepare_thread};
 use crate::slot::{Taken, Version};
 
 /// A request on its way through a strategy: served by `run` or `serve`, closed whatever happens.
@@ -30,9 +30,18 @@ impl Job {
         Self { core: core.clone(), request, taken, watch, _open: open }
     }
 
+    /// Makes ready a thread that jobs are to run on, while there is memory for it; what fails is tried again with
+    /// each job.
+    pub(crate) fn prepare_thread() {
+        let _ = prepare_thread();
+    }
+
     /// Serves the request on this thread.
     pub(crate) fn run(self) {
-        block_on(self.serve());
+        match prepare_thread() {
+            Ok(()) => block_on(self.serve()),
+            Err(reason) => self.refuse(reason),
+        }
     }
 
     /// Serves the request where the future is polled: on a thread of its own, or as a task of tokio's.

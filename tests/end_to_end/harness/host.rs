@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use tempfile::TempDir;
 
+use super::process::{bytes, resident};
 use super::{Client, PATIENCE, cache_dir};
 
 /// The `plugsock` command of this source tree, in the profile of the tests.
@@ -348,12 +349,12 @@ impl Host {
 
     /// The memory that it occupies now, in bytes; its children's apart.
     pub fn memory(&self) -> usize {
-        kibibytes(self.pid(), "VmRSS:") * 1024
+        resident(self.pid())
     }
 
     /// The most memory that it occupied at any time, in bytes.
     pub fn peak_memory(&self) -> usize {
-        kibibytes(self.pid(), "VmHWM:") * 1024
+        bytes(self.pid(), "VmHWM:") as usize
     }
 
     /// Waits until the host holds no more than it did; what ends has nothing to tell of it.
@@ -369,12 +370,6 @@ impl Host {
             now = self.resources();
         }
     }
-}
-
-fn kibibytes(pid: Pid, field: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// How many processes are in a group, zombies included.

@@ -21,9 +21,18 @@ pub fn status(pid: Pid, field: &str) -> String {
 
 /// The memory that it has, in bytes.
 pub fn resident(pid: Pid) -> usize {
+    bytes(pid, "VmRSS:") as usize
+}
+
+/// The address space that it has mapped, in bytes.
+pub fn address_space(pid: Pid) -> u64 {
+    bytes(pid, "VmSize:")
+}
+
+pub(super) fn bytes(pid: Pid, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    resident.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    kibibytes.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Whether it has not ended; one that nobody has waited for yet has.
