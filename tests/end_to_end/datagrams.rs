@@ -1,15 +1,19 @@
 //! Packets: whole or not at all, answered from where they were sent to.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use plugsock::{ServerOptions, ServerType};
+use plugsock::{Grants, Sandbox, SandboxOptions, ServerOptions, ServerType};
+use socket2::Socket;
 
 use crate::harness::{
-    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox, wait_until,
+    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox,
+    sandbox_options, wait_until,
 };
 
 const UDP: &str = "udp://127.0.0.1:0";
@@ -167,4 +171,50 @@ fn a_client_that_has_gone_does_not_stop_the_server() {
             assert_eq!(client.recv_some(), reply);
         }
     });
+}
+
+/// Only the client is answered, whoever else the handler names, unless that was granted.
+#[test]
+fn a_handler_sends_to_its_client_alone_unless_more_is_granted() {
+    let grants = Grants { send_to: true, ..Grants::default() };
+    let granting = Sandbox::new(SandboxOptions { grants, ..sandbox_options() }).unwrap();
+    let granted = granting.load(guest("sends_to")).unwrap();
+    for_each_datagram_case(|case| {
+        let directory = tempfile::tempdir().unwrap();
+        let (other, name) = somebody_else(case.server_type, directory.path());
+        let server = Running::start(case, handler("sends_to"));
+        let answer = server.ask(name.as_bytes());
+        assert_eq!(String::from_utf8(answer).unwrap(), "Err(Error::NotPermitted)");
+        // It was answered after it had tried.
+        assert_eq!((&other).read(&mut [0; 5]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let server = Running::start(case, granted.clone());
+        assert_eq!(server.ask(name.as_bytes()), b"Ok(())");
+        let mut received = [0; 6];
+        let length = (&other).read(&mut received).unwrap();
+        assert_eq!(&received[..length], b"hello");
+    });
+    for_each_strategy(|strategy| {
+        for (handler, refused) in [(handler("sends_to"), "NotPermitted"), (granted.clone(), "Unsupported")] {
+            let server = Running::start(Case { server_type: ServerType::Tcp, strategy }, handler);
+            let answer = server.ask(b"127.0.0.1:9");
+            assert_eq!(String::from_utf8(answer).unwrap(), format!("Err(Error::{refused})"));
+        }
+    });
+}
+
+/// A socket that does not wait, and its address.
+fn somebody_else(server_type: ServerType, directory: &Path) -> (Socket, String) {
+    let (socket, name) = match server_type {
+        ServerType::Udp => {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let name = socket.local_addr().unwrap().to_string();
+            (Socket::from(socket), name)
+        }
+        _ => {
+            let path = directory.join("other");
+            (Socket::from(UnixDatagram::bind(&path).unwrap()), path.display().to_string())
+        }
+    };
+    socket.set_nonblocking(true).unwrap();
+    (socket, name)
 }

@@ -29,6 +29,7 @@ mod memory;
 mod network;
 mod phases;
 mod plugins;
+mod privileges;
 mod projects;
 mod proxy_protocol;
 mod rollback;

@@ -1,0 +1,71 @@
+//! `--user`: whom the host becomes, and with it every process that it starts.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use rustix::process::Pid;
+
+use crate::harness::{Host, children, for_each_strategy};
+
+/// Ids that nobody has, so that nothing is there that they could use.
+const USER: u32 = 12_345;
+const GROUP: u32 = 54_321;
+
+/// No thread of any process keeps an id, a group or a capability of root's.
+#[test]
+fn another_user_has_no_way_back_to_root() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    for_each_strategy(|strategy| {
+        let (users, roots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        chown(users.path(), Some(USER), Some(GROUP)).unwrap();
+        let address = |directory: &Path| format!("unix://{}", directory.join("socket").display());
+        let addresses = ["tcp://127.0.0.1:0", &address(users.path()), &address(roots.path())];
+        let control = users.path().join("control").display().to_string();
+        let user = format!("{USER}:{GROUP}");
+        let rest = ["--user", &user, "--control", &control, "--concurrency", strategy];
+        let mut host = Host::serve(&[&addresses[..], &rest].concat());
+        let open = host.greeted();
+        let processes = with_descendants(host.pid());
+        // For each of three addresses a fork server, and a child for the client.
+        assert_eq!(processes.len(), if strategy == "forking" { 1 + 3 + 1 } else { 1 });
+        for process in processes {
+            has_given_up_root(process);
+        }
+        assert_eq!(open.exchange(b"b"), b"b");
+        assert_eq!(host.ctl(&["--control", &control, "status"]).code, Some(0));
+        assert!(host.terminate().success());
+        // It could remove what is in its own directory alone, and the next server replaces the rest.
+        assert_eq!(fs::read_dir(&users).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&roots).unwrap().count(), 2);
+        let mut next = Host::serve(&[address(roots.path())]);
+        assert_eq!(next.ask(b"hello"), b"hello");
+        assert!(next.terminate().success());
+        assert_eq!(fs::read_dir(&roots).unwrap().count(), 0);
+    });
+}
+
+fn with_descendants(process: Pid) -> Vec<Pid> {
+    let below = children(process).into_iter().flat_map(with_descendants);
+    [process].into_iter().chain(below).collect()
+}
+
+fn has_given_up_root(process: Pid) {
+    for thread in fs::read_dir(format!("/proc/{}/task", process.as_raw_pid())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| -> Vec<&str> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().collect()
+        };
+        // Real, effective, saved, and that of file accesses.
+        assert_eq!(field("Uid:"), [&*USER.to_string(); 4], "{status}");
+        assert_eq!(field("Gid:"), [&*GROUP.to_string(); 4], "{status}");
+        assert_eq!(field("Groups:"), [&*GROUP.to_string()], "{status}");
+        for capabilities in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(field(capabilities), ["0000000000000000"], "{status}");
+        }
+    }
+}
