@@ -164,6 +164,9 @@ pub enum AddressError {
         "address '{0}' has a colon in its host: write an IPv6 address in brackets, as in {1}://[::1]:10001"
     )]
     Brackets(String, &'static str),
+    /// A host with what no host has in its name.
+    #[error("address {0:?} has a space or a control character in its host")]
+    Host(String),
     /// A Unix address that is neither an absolute path nor a name.
     #[error("address '{0}' names no socket: write {1}:///absolute/path or {1}://@NAME")]
     UnixName(String, &'static str),
@@ -269,6 +272,9 @@ fn parse_inet(text: &str, rest: &str, scheme: &'static str) -> Result<Place, Add
         }
         None => host,
     };
+    if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
+        return Err(AddressError::Host(text.to_owned()));
+    }
     // `u16::from_str` takes a leading plus sign, which no address has.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(no_port());
@@ -337,6 +343,8 @@ mod tests {
             ("tcp://localhost:65536", "no valid port"),
             ("tcp://localhost:+1", "no valid port"),
             ("tcp://::1:80", "brackets"),
+            ("tcp://local host:80", "a space"),
+            ("tcp://local\n:80", r"local\n"),
             ("unix://relative", "names no socket"),
             ("unix://", "names no socket"),
             ("unix:///", "names no socket"),
