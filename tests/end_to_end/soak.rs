@@ -6,6 +6,7 @@ mod report;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use plugsock::ServeAddress;
 use rustix::process::Signal;
 
-use crate::harness::{Client, Host, STRATEGIES, guest, pattern, plugin, resident};
+use crate::harness::{Client, Host, STRATEGIES, canary, guest, pattern, plugin, resident};
 use report::{Holdings, Report, Tally};
 
 /// How long it runs in all, in seconds, unless this variable says otherwise.
@@ -21,7 +22,8 @@ const SECONDS: &str = "PLUGSOCK_SOAK_SECONDS";
 const SHORT: u64 = 10;
 
 /// Handlers that do their worst: every request to one of them ends by a limit, a trap or an error.
-const WORST: [&str; 7] = [
+const WORST: [&str; 8] = [
+    "hostile",
     "loop_forever",
     "loop_in_setup",
     "memory_bomb",
@@ -31,9 +33,30 @@ const WORST: [&str; 7] = [
     "error_in_finish",
 ];
 
+/// Not asked for in a short run: it lasts until the time of its request is over.
+const SLEEPER: &str = "sleep_forever";
+
+/// What `hostile` is asked for.
+const HARMS: [&str; 14] = [
+    "loop",
+    "fill memory",
+    "take memory",
+    "call the host",
+    "print",
+    "print bytes",
+    "poll nothing",
+    "random",
+    "open streams",
+    "subscribe",
+    "write",
+    "long error",
+    "long panic",
+    "exit",
+];
+
 const LIMITS: [&str; 14] = [
     "--request-time",
-    "60s",
+    "20s",
     "--cpu-time",
     "300ms",
     "--idle-timeout",
@@ -74,39 +97,44 @@ struct Soak {
     /// The file of the good handler.
     file: PathBuf,
     tally: Tally,
+    /// By how much good clients wait longer than for a plain echo; shortest first.
+    longer: Mutex<Vec<Duration>>,
     is_over: AtomicBool,
 }
 
 fn soak(strategy: &'static str, time: Duration) -> Report {
     let directory = tempfile::tempdir().unwrap();
-    let soak = Soak::start(strategy, directory.path());
+    let soak = Soak::start(strategy, time, directory.path());
     soak.good().iter().for_each(|address| assert_eq!(Client::ask(address, b"warm"), b"warm"));
-    // The last server: when it serves, all do.
-    let _ = clients::wait_for_the_end(&soak.worst()[WORST.len() - 1]);
+    // Every server serves by now.
+    soak.worst().iter().for_each(|address| drop(clients::ask_and_wait(address, "nothing")));
     let start = Holdings::of(&soak.host);
     // What is filled once, on first use, is no growth.
     soak.load(time / 4);
     let before = Holdings { memory: resident(soak.host.pid()), ..start };
     soak.load(time - time / 4);
     let after = before.wait_for(&soak.host);
+    let longer = soak.longer.into_inner().unwrap();
     if !soak.tally.failures().is_empty() {
         eprintln!("log of the host:\n{}", soak.host.log.text());
     }
-    Report { strategy, time, before, after, tally: soak.tally }
+    Report { strategy, time, before, after, tally: soak.tally, longer }
 }
 
 impl Soak {
-    fn start(strategy: &'static str, directory: &Path) -> Self {
+    fn start(strategy: &'static str, time: Duration, directory: &Path) -> Self {
         let file = directory.join("good.wasm");
         fs::copy(VERSIONS[0](), &file).unwrap();
         let unix = |scheme: &str| format!("{scheme}://{}", directory.join(scheme).display());
         let mut args = vec!["tcp://127.0.0.1:0".to_owned(), "udp://127.0.0.1:0".to_owned()];
         args.extend([unix("unix"), unix("unixgram"), file.display().to_string()]);
         args.extend(["tcp://127.0.0.1:0".to_owned(), "udp://127.0.0.1:0".to_owned(), plugin("echo")]);
-        args.extend(WORST.iter().flat_map(|name| ["tcp://127.0.0.1:0".to_owned(), guest(name)]));
+        let sleeper = (time > Duration::from_secs(SHORT)).then_some(&SLEEPER);
+        let worst = WORST.iter().chain(sleeper);
+        args.extend(worst.flat_map(|name| ["tcp://127.0.0.1:0".to_owned(), guest(name)]));
         args.extend(LIMITS.iter().chain(&["--concurrency", strategy]).map(|&arg| arg.to_owned()));
-        let (tally, is_over) = (Tally::default(), AtomicBool::new(false));
-        Self { strategy, host: Host::serve(&args), file, tally, is_over }
+        let (tally, longer, is_over) = Default::default();
+        Self { strategy, host: Host::serve(&args), file, tally, longer, is_over }
     }
 
     /// Everything at once, for so long.
@@ -117,6 +145,10 @@ impl Soak {
             self.good().iter().for_each(|address| drop(scope.spawn(move || self.be_good(address))));
             self.abused().into_iter().for_each(|address| drop(scope.spawn(move || self.be_bad(address))));
             self.worst().iter().for_each(|address| drop(scope.spawn(move || self.ask_the_worst(address))));
+            scope.spawn(|| {
+                let is_over = || self.is_over.load(SeqCst);
+                *self.longer.lock().unwrap() = canary(&self.good()[0], b"canary", b"canary", is_over);
+            });
             thread::sleep(time);
             self.is_over.store(true, SeqCst);
         });
@@ -164,8 +196,8 @@ impl Soak {
 
     /// Asks a handler that does its worst, and waits for the end of it.
     fn ask_the_worst(&self, address: &ServeAddress) {
-        while !self.is_over.load(SeqCst) {
-            let _ = clients::wait_for_the_end(address);
+        for harm in HARMS.iter().cycle().take_while(|_| !self.is_over.load(SeqCst)) {
+            let _ = clients::ask_and_wait(address, harm);
             self.tally.worst.fetch_add(1, SeqCst);
         }
     }

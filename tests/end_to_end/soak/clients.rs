@@ -35,9 +35,10 @@ pub fn try_ask(address: &ServeAddress, data: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Reads a request to its end, whatever that is; of one that writes without end only the beginning, slowly.
-pub fn wait_for_the_end(address: &ServeAddress) -> io::Result<()> {
+/// Asks for something and reads to the end, whatever that is; of what has no end only the beginning, slowly.
+pub fn ask_and_wait(address: &ServeAddress, what: &str) -> io::Result<()> {
     let client = Client::try_connect(address)?;
+    (&client.socket).write_all(format!("{what}\n").as_bytes())?;
     for _ in 0..20 {
         if (&client.socket).read(&mut [0; 4096])? == 0 {
             break;

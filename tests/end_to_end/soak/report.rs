@@ -95,11 +95,13 @@ pub struct Report {
     pub before: Holdings,
     pub after: Holdings,
     pub tally: Tally,
+    /// By how much good clients wait longer than for a plain echo; shortest first.
+    pub longer: Vec<Duration>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { strategy, time, before, after, tally } = self;
+        let Self { strategy, time, before, after, tally, longer } = self;
         let count = |count: &AtomicUsize| count.load(SeqCst);
         let failures = tally.failures();
         writeln!(f, "{strategy}, {time:?}:")?;
@@ -110,6 +112,10 @@ impl fmt::Display for Report {
             count(&tally.bad),
             count(&tally.refused)
         )?;
+        if let [.., most] = longer[..] {
+            let [half, nearly_all] = [50, 99].map(|percent| longer[longer.len() * percent / 100]);
+            writeln!(f, "  than plain TCP {half:?} longer (median), {nearly_all:?} (99 %), {most:?} (all)")?;
+        }
         writeln!(f, "  bad handlers   {} requests", count(&tally.worst))?;
         writeln!(f, "  swaps          {}", count(&tally.swaps))?;
         writeln!(f, "  before         {before}")?;
