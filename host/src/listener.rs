@@ -8,9 +8,10 @@ mod tcp;
 mod udp;
 mod unix;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
@@ -23,7 +24,7 @@ use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::clients::Proxies;
 use crate::error::BindError;
 use crate::request::{MinRate, Request};
-use crate::upgrade::HandedSocket;
+use crate::upgrade::{HandedSocket, Heir};
 use datagram_socket::Received;
 use stream_listener::StreamListener;
 
@@ -62,8 +63,10 @@ impl Default for SocketOptions {
 pub(crate) struct Listener {
     server_type: ServerType,
     socket: Socket,
-    /// Taken by somebody who could not serve it.
-    put_back: Mutex<Option<Request>>,
+    /// Accepted, and not served yet: by somebody who could not serve it, or by the process before this one.
+    accepted: Mutex<VecDeque<Request>>,
+    /// Who gets what is left of them.
+    heir: OnceLock<Heir>,
     /// The file of a Unix socket, removed with the listener.
     file: Option<SocketFile>,
 }
@@ -131,7 +134,7 @@ impl Listener {
         } else {
             Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
         };
-        Ok(Self { server_type, socket, put_back: Mutex::default(), file })
+        Ok(Self { server_type, socket, accepted: Mutex::default(), heir: OnceLock::new(), file })
     }
 
     /// Takes a socket that somebody else bound, after checking that it is of the server type.
@@ -213,7 +216,7 @@ impl Listener {
 
     /// The next request, if there is one; never blocks.
     pub(crate) fn get_request(&self) -> io::Result<Incoming> {
-        if let Some(request) = self.lock_put_back().take() {
+        if let Some(request) = self.lock_accepted().pop_front() {
             return Ok(Incoming::Request(request));
         }
         let got = match &self.socket {
@@ -251,11 +254,47 @@ impl Listener {
 
     /// Keeps a request for the next call of `get_request`.
     pub(crate) fn put_back(&self, request: Request) {
-        *self.lock_put_back() = Some(request);
+        self.lock_accepted().push_front(request);
     }
 
-    fn lock_put_back(&self) -> MutexGuard<'_, Option<Request>> {
-        self.put_back.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes a connection that another process has accepted. Without the client's address it is as one that is
+    /// accepted now.
+    pub(crate) fn inherit(
+        &self,
+        connection: OwnedFd,
+        client_address: Option<SocketAddress>,
+    ) -> io::Result<()> {
+        match &self.socket {
+            Socket::Stream(listener) => {
+                self.lock_accepted().extend(listener.inherit(connection, client_address)?);
+                Ok(())
+            }
+            Socket::Datagram { .. } => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whoever gets the connections that are accepted and not served when this is dropped.
+    pub(crate) fn set_heir(&self, heir: Heir) {
+        let _ = self.heir.set(heir);
+    }
+
+    fn lock_accepted(&self) -> MutexGuard<'_, VecDeque<Request>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let (Some(heir), Socket::Stream(listener)) = (self.heir.take(), &self.socket) else { return };
+        let (mut known, unknown) = listener.give_up();
+        known.extend(self.lock_accepted().drain(..));
+        let known = known.iter().map(|request| (request, Some(request.client_address())));
+        for (request, client_address) in known.chain(unknown.iter().map(|request| (request, None))) {
+            let left = request.stream_socket().map(|connection| heir.leave(connection, client_address));
+            if let Some(Err(error)) = left {
+                tracing::warn!(client = %request.client_address(), "cannot be handed over unserved: {error}");
+            }
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::listener::Listener;
 use crate::request::Request;
 use crate::sandbox::Limits;
 use crate::slot::{Follower, Slot, Version};
-use crate::upgrade::HandedSocket;
+use crate::upgrade::{HandedSocket, Heir};
 use accept::{Accepted, Acceptor};
 use follow::Following;
 use open::OpenRequests;
@@ -127,6 +127,24 @@ impl Server {
     /// What another process needs to take the socket over.
     pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
         self.listener().map_err(io::Error::other)?.hand_out()
+    }
+
+    /// Whoever is to get the connections that it has accepted and not begun to serve when it is closed.
+    pub(crate) fn set_heir(&self, heir: Heir) {
+        if let Ok(listener) = self.listener() {
+            listener.set_heir(heir);
+        }
+    }
+
+    /// Serves a connection that another process has accepted.
+    pub(crate) fn inherit(
+        &self,
+        connection: OwnedFd,
+        client_address: Option<SocketAddress>,
+    ) -> io::Result<()> {
+        self.listener().map_err(io::Error::other)?.inherit(connection, client_address)?;
+        self.orders.wake.wake();
+        Ok(())
     }
 
     /// Says whether a Unix socket's file goes with this server or belongs to another process.

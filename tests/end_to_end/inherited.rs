@@ -9,6 +9,7 @@ use std::process::Command;
 use rustix::io::{dup2, fcntl_dupfd_cloexec};
 
 use crate::harness::{Client, Ended, Host, STRATEGIES, cache_dir, children, plugsock, run};
+use crate::upgrade::{end, upgrade};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -67,6 +68,23 @@ fn sockets_of_every_type_are_served() {
         // Their files are whose who bound them.
         assert!(at("stream").exists() && at("datagram").exists());
     }
+}
+
+/// Where they came from makes no difference to a process that takes over.
+#[test]
+fn sockets_that_were_inherited_are_handed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stream");
+    let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+    let host = Host::serve_sockets(with_sockets(&[tcp.as_fd(), unix.as_fd()], "$$"), 2, &[]);
+    drop((tcp, unix));
+    let successor = upgrade(&host);
+    host.wait_for_exit();
+    for address in &host.addresses {
+        assert_eq!(Client::ask(address, b"hello"), b"hello", "{address}");
+    }
+    end(host, successor);
+    assert!(path.exists());
 }
 
 fn serve(mut command: Command) -> Ended {

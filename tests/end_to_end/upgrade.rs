@@ -1,6 +1,5 @@
 //! Another process of the host takes over: the sockets stay, and so does every request.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,11 +10,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Client, Host, PATIENCE, for_each_strategy, guest, is_running, pattern, plugin, plugsock, run,
+    Client, Host, PATIENCE, for_each_strategy, guest, is_running, pattern, plugin, plugsock, run, wait_until,
 };
 
 /// Asks the host to be replaced, and returns who replaced it.
-fn upgrade(host: &Host) -> Pid {
+pub fn upgrade(host: &Host) -> Pid {
     host.signal(Signal::USR2);
     let line = host.log.wait_for("has taken over");
     let (_, rest) = line.split_once("process ").unwrap();
@@ -23,7 +22,7 @@ fn upgrade(host: &Host) -> Pid {
 }
 
 /// Ends the successor, after which the log that both wrote has its end.
-fn end(mut host: Host, successor: Pid) {
+pub fn end(mut host: Host, successor: Pid) {
     let process = pidfd_open(successor, PidfdFlags::empty()).unwrap();
     kill_process(successor, Signal::TERM).unwrap();
     assert!(host.wait().success());
@@ -81,6 +80,36 @@ fn clients_notice_nothing() {
     });
 }
 
+/// The old process has accepted them, but has no place for the one and does not know yet whose the other is.
+#[test]
+fn who_was_accepted_and_not_begun_with_is_served_by_the_successor() {
+    let header = |port: u16| format!("PROXY TCP4 192.0.2.1 10.0.0.1 {port} 80\r\n").into_bytes();
+    for_each_strategy(|strategy| {
+        let args = ["tcp://127.0.0.1:0", "--concurrency", strategy, "--log-level", "debug"];
+        let clients = ["--max-connections", "1", "--deny", "10.0.0.0/8", "--proxy-protocol", "127.0.0.1"];
+        let host = Host::serve(&[&args[..], &clients].concat());
+        let open = host.connect();
+        open.send(&[&header(1)[..], b"a"].concat());
+        assert_eq!(open.recv_exact(1), b"a");
+        let before = host.descriptors();
+        let accepts = |count| wait_until(|| strategy == "sync" || host.descriptors() == before + count);
+        let unknown = host.connect();
+        unknown.send(&header(2)[..10]);
+        accepts(1);
+        let without_place = host.connect();
+        without_place.send(&header(3));
+        accepts(2);
+        let successor = upgrade(&host);
+        assert_eq!(without_place.exchange(b"hello"), b"hello");
+        unknown.send(&header(2)[10..]);
+        assert_eq!(unknown.exchange(b"hello"), b"hello");
+        assert_eq!(open.exchange(b"b"), b"b");
+        (1..=3).for_each(|port| drop(host.log.wait_for(&format!(" client=192.0.2.1:{port}"))));
+        host.wait_for_exit();
+        end(host, successor);
+    });
+}
+
 /// What has been swapped in stays, though the command line names another file's earlier content.
 #[test]
 fn what_serves_goes_on_serving_under_a_new_generation() {
@@ -124,7 +153,7 @@ fn a_successor_that_does_not_start_changes_nothing() {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
     let executable = at("plugsock");
-    std::fs::copy(plugsock().get_program(), &executable).unwrap();
+    install(plugsock().get_program().as_ref(), &executable);
     let handler = at("handler.wasm");
     std::fs::copy(plugin("upper"), &handler).unwrap();
     let address = format!("unix://{}", at("socket").display());
@@ -157,11 +186,17 @@ fn a_successor_that_does_not_start_changes_nothing() {
 fn replace(executable: &Path, content: Option<&str>) {
     std::fs::remove_file(executable).unwrap();
     if let Some(content) = content {
-        let new = executable.with_extension("new");
-        std::fs::write(&new, content).unwrap();
-        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
+        let (text, new) = (executable.with_extension("text"), executable.with_extension("new"));
+        std::fs::write(&text, content).unwrap();
+        install(&text, &new);
         std::fs::rename(&new, executable).unwrap();
     }
+}
+
+/// Copies an executable in another process: a file that this one has written may still be open in a process that is
+/// being started by another test, and then it cannot be executed.
+fn install(from: &Path, to: &Path) {
+    assert!(Command::new("install").arg(from).arg(to).status().unwrap().success());
 }
 
 /// The control socket is where it was, if it was told to be there, and finds the new process.
@@ -196,7 +231,7 @@ fn the_control_socket_is_taken_over_too() {
 fn an_upgrade_that_fails_is_refused_with_its_reason() {
     let directory = TempDir::new().unwrap();
     let executable = directory.path().join("plugsock");
-    std::fs::copy(plugsock().get_program(), &executable).unwrap();
+    install(plugsock().get_program().as_ref(), &executable);
     let mut host = Host::serve_by(Command::new(&executable), &["tcp://127.0.0.1:0"]);
     replace(&executable, Some("#!/bin/sh\nexit 3\n"));
     let ended = host.ctl(&["upgrade"]);

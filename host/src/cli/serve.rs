@@ -211,7 +211,7 @@ impl Serve {
         }
         if let Some(predecessor) = predecessor {
             predecessor
-                .ready(running.servers.iter().map(|bound| &*bound.server), control.as_ref())
+                .ready(running.servers.iter().map(|bound| bound.server.clone()).collect(), control.as_ref())
                 .context("cannot take over")?;
         }
         if self.swapping.watch {

@@ -111,6 +111,17 @@ impl ProxyHeaders {
         }
     }
 
+    /// The connections that were not handed out: those that have their headers, and those that have not.
+    pub(super) fn give_up(&self) -> (Vec<Request>, Vec<Request>) {
+        let mut awaited = self.awaited();
+        let arrived =
+            std::mem::take(&mut awaited.arrived).into_iter().filter_map(|incoming| match incoming {
+                Incoming::Request(request) => Some(request),
+                _ => None,
+            });
+        (arrived.collect(), awaited.connections.drain().map(|(_, request)| request).collect())
+    }
+
     fn awaited(&self) -> MutexGuard<'_, Awaited> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,15 +1,15 @@
 //! Accepts connections, for both stream server types.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, Socket};
+use socket2::{SockAddr, SockRef, Socket};
 
 use super::proxy_protocol::ProxyHeaders;
 use super::{Incoming, unix};
-use crate::address::ServerType;
+use crate::address::{ServerType, SocketAddress};
 use crate::clients::Proxies;
 use crate::request::{MinRate, Request, Stream, Transport};
 
@@ -22,6 +22,8 @@ pub(super) struct StreamListener {
     pace: OnceLock<(Option<Duration>, Option<MinRate>)>,
     /// What takes the headers off connections that begin with one, if any do.
     proxy_headers: OnceLock<Box<ProxyHeaders>>,
+    /// What another process has accepted, to be looked at before anything new.
+    inherited: Mutex<Vec<Socket>>,
 }
 
 impl StreamListener {
@@ -32,6 +34,7 @@ impl StreamListener {
             request_queue_size,
             pace: OnceLock::new(),
             proxy_headers: OnceLock::new(),
+            inherited: Mutex::default(),
         }
     }
 
@@ -77,13 +80,45 @@ impl StreamListener {
     }
 
     fn accept(&self) -> io::Result<Request> {
-        let (socket, address) = self.socket.accept()?;
+        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (socket, address) = match inherited {
+            Some(socket) => socket.peer_addr().map(|address| (socket, address))?,
+            None => self.socket.accept()?,
+        };
+        Ok(self.request(socket, &address))
+    }
+
+    fn request(&self, socket: Socket, address: &SockAddr) -> Request {
         let credentials = match self.server_type {
             ServerType::UnixStream => unix::peer_credentials(SockRef::from(&socket)),
             _ => None,
         };
         let (timeout, min_rate) = self.pace.get().copied().unwrap_or_default();
         let stream = Transport::Stream(Stream::new(socket, timeout, min_rate));
-        Ok(Request::new(unix::socket_address(&address), credentials, stream))
+        Request::new(unix::socket_address(address), credentials, stream)
+    }
+
+    /// Takes a connection that another process has accepted, as a request if it is known whose it is.
+    pub(super) fn inherit(
+        &self,
+        connection: OwnedFd,
+        client_address: Option<SocketAddress>,
+    ) -> io::Result<Option<Request>> {
+        let socket = Socket::from(connection);
+        let Some(client_address) = client_address else {
+            self.inherited.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+            return Ok(None);
+        };
+        let address = socket.peer_addr()?;
+        let mut request = self.request(socket, &address);
+        if *request.client_address() != client_address {
+            request.pass_on_for(client_address);
+        }
+        Ok(Some(request))
+    }
+
+    /// What was accepted and not handed out: of which it is known whose it is, and the rest.
+    pub(super) fn give_up(&self) -> (Vec<Request>, Vec<Request>) {
+        self.proxy_headers.get().map(|headers| headers.give_up()).unwrap_or_default()
     }
 }

@@ -347,6 +347,10 @@ impl Host {
         Resources { threads: count("task"), processes: processes_in(pid), descriptors: count("fd") }
     }
 
+    pub fn descriptors(&self) -> usize {
+        self.resources().descriptors
+    }
+
     /// The memory that it occupies now, in bytes; its children's apart.
     pub fn memory(&self) -> usize {
         resident(self.pid())
