@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::harness::wasm::{section, sized};
 use crate::harness::{
-    Case, PATIENCE, Running, children, handler, is_running, plugin, plugsock, run, sandbox_options, status,
+    Case, Host, PATIENCE, Running, children, handler, is_running, plugin, plugsock, run, sandbox_options,
+    status,
 };
 
 /// A component of one module, whose functions are as long as may be: to compile each takes a second or more.
@@ -81,17 +82,22 @@ impl Compiling {
         command.args(["check", laborious, "--no-cache"]).stdout(Stdio::null()).stderr(Stdio::piped());
         let host = command.spawn().unwrap();
         let mut compiling = Self { compiler: Pid::from_child(&host), host };
-        let deadline = Instant::now() + PATIENCE;
-        // It is confined before it compiles.
-        while compiling.compiler == Pid::from_child(&compiling.host)
-            || status(compiling.compiler, "Seccomp:") != "2"
-        {
-            assert!(Instant::now() < deadline, "no compiler is started");
-            let compilers = children(Pid::from_child(&compiling.host));
-            compiling.compiler = compilers.first().copied().unwrap_or(compiling.compiler);
-            thread::yield_now();
-        }
+        compiling.compiler = compiler_of(Pid::from_child(&compiling.host), &[]);
         compiling
+    }
+}
+
+/// Waits until a host compiles; its compiler, which is none of its other children.
+fn compiler_of(host: Pid, others: &[Pid]) -> Pid {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let compiler = children(host).into_iter().find(|child| !others.contains(child));
+        // It is confined before it compiles.
+        if let Some(compiler) = compiler.filter(|compiler| status(*compiler, "Seccomp:") == "2") {
+            return compiler;
+        }
+        assert!(Instant::now() < deadline, "no compiler is started");
+        thread::yield_now();
     }
 }
 
@@ -112,6 +118,31 @@ fn a_compiler_that_is_killed_is_reported() {
     compiling.host.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(compiling.host.wait().unwrap().code(), Some(1));
     assert!(said.contains("killed by signal 9") && said.lines().count() == 1, "{said}");
+}
+
+/// S5: it costs the swap that it compiled for.
+#[test]
+fn a_compiler_that_is_killed_costs_its_swap_alone() {
+    let (_directory, laborious) = laborious();
+    for strategy in ["threading", "forking"] {
+        let host = Host::serve(&["tcp://127.0.0.1:0", "--no-cache", "--concurrency", strategy]);
+        let client = host.greeted();
+        let others = children(host.pid());
+        thread::scope(|scope| {
+            let swapping = scope.spawn(|| host.ctl(&["swap", &laborious]));
+            let compiler = compiler_of(host.pid(), &others);
+            assert_eq!(host.ask(b"meanwhile"), b"meanwhile");
+            kill_process(compiler, Signal::KILL).unwrap();
+            let ended = swapping.join().unwrap();
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.stderr.contains("killed by signal 9"), "{ended:?}");
+        });
+        assert_eq!(host.status().slots[0].versions.len(), 1);
+        assert_eq!(children(host.pid()), others);
+        assert_eq!(client.exchange(b"b"), b"b");
+        assert_eq!(host.ctl(&["swap", &plugin("upper")]).code, Some(0));
+        assert_eq!(host.ask(b"a"), b"A");
+    }
 }
 
 /// S5

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-use crate::harness::{Host, children, for_each_strategy};
+use crate::harness::{Host, for_each_strategy, with_descendants};
 
 /// Ids that nobody has, so that nothing is there that they could use.
 const USER: u32 = 12_345;
@@ -46,11 +46,6 @@ fn another_user_has_no_way_back_to_root() {
         assert!(next.terminate().success());
         assert_eq!(fs::read_dir(&roots).unwrap().count(), 0);
     });
-}
-
-fn with_descendants(process: Pid) -> Vec<Pid> {
-    let below = children(process).into_iter().flat_map(with_descendants);
-    [process].into_iter().chain(below).collect()
 }
 
 fn has_given_up_root(process: Pid) {

@@ -1,8 +1,10 @@
 //! Signals to the command: no new requests, the open ones end or are cut off, and a second signal means now.
 
+use std::fs;
+
 use rustix::process::Signal;
 
-use crate::harness::{Client, Host, for_each_strategy, guest};
+use crate::harness::{Client, Host, for_each_strategy, guest, is_running, wait_until, with_descendants};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -13,9 +15,7 @@ fn serve(strategy: &str, args: &[&str]) -> Host {
 /// A host with one request that is being served.
 fn busy(strategy: &str, args: &[&str]) -> (Host, Client) {
     let host = serve(strategy, args);
-    let client = host.connect();
-    client.send(b"a");
-    assert_eq!(client.recv_exact(1), b"a");
+    let client = host.greeted();
     (host, client)
 }
 
@@ -90,14 +90,29 @@ fn a_second_signal_ends_the_host_at_once() {
     });
 }
 
-/// The kernel does it for most strategies; the processes of `forking` have to die with their host.
+/// The kernel does it for most strategies; the processes of `forking` have to die with their host. The next host
+/// serves at once where that one did.
 #[test]
 fn nothing_outlives_a_host_that_is_killed() {
     for_each_strategy(|strategy| {
-        let (mut host, client) = busy(strategy, &[]);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let [unix, unixgram] = [format!("unix://{}", at("stream")), format!("unixgram://{}", at("datagram"))];
+        let serve = |tcp: &str| Host::serve(&[tcp, &unix, &unixgram, "--concurrency", strategy]);
+        let mut host = serve("tcp://127.0.0.1:0");
+        let clients = [0, 1].map(|index| Client::greeted(&host.addresses[index]));
+        let processes = with_descendants(host.pid());
+        assert_eq!(processes.len(), if strategy == "forking" { 1 + 3 + 2 } else { 1 });
         host.signal(Signal::KILL);
         host.wait();
-        assert!(client.is_closed());
+        assert!(clients.iter().all(Client::is_closed));
+        wait_until(|| !processes.iter().any(|process| is_running(*process)));
+        let mut next = serve(&host.address().to_string());
+        for address in &next.addresses {
+            assert_eq!(Client::ask(address, b"hello"), b"hello");
+        }
+        assert!(next.terminate().success());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     });
 }
 

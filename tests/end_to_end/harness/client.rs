@@ -23,6 +23,14 @@ impl Client {
         Self::try_connect(address).unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"))
     }
 
+    /// A client whose request is being served, by a handler that echoes.
+    pub fn greeted(address: &ServeAddress) -> Self {
+        let client = Self::connect(address);
+        client.send(b"a");
+        assert_eq!(client.recv_exact(1), b"a");
+        client
+    }
+
     pub fn try_connect(address: &ServeAddress) -> io::Result<Self> {
         let client = Self::unbound(address)?;
         if client.socket.domain()? == Domain::UNIX && client.is_datagram {

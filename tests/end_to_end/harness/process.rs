@@ -12,6 +12,12 @@ pub fn children(parent: Pid) -> Vec<Pid> {
     pids.map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
 }
 
+/// A process, its children, theirs, and so on.
+pub fn with_descendants(process: Pid) -> Vec<Pid> {
+    let below = children(process).into_iter().flat_map(with_descendants);
+    [process].into_iter().chain(below).collect()
+}
+
 /// The last word of a field of its status.
 pub fn status(pid: Pid, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
