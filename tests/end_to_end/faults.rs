@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use plugsock::Refused;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    Client, Fault, Faults, Host, cache_dir, for_each_strategy, is_installed, plugin, plugsock, wait_until,
+    Client, Fault, Faults, Host, RUNTIME_DIR, cache_dir, for_each_strategy, is_installed, plugin, plugsock,
+    run, wait_until,
 };
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -100,37 +101,43 @@ fn cpu_time(host: &Host) -> Duration {
 
 /// A host whose log and ready line go where nothing can be written.
 #[test]
-fn a_full_disk_for_the_log_ends_nothing() {
+fn a_log_that_cannot_be_written_ends_nothing() {
     for_each_strategy(|strategy| {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("socket");
         let full = || File::options().write(true).open("/dev/full").unwrap();
-        let mut command = plugsock();
-        command
-            .args(["serve", &format!("unix://{}", socket.display()), "--concurrency", strategy])
-            .args(["--log-level", "debug", "--cache-dir"])
-            .arg(cache_dir())
-            .stdout(full())
-            .stderr(full());
-        let mut host = command.spawn().unwrap();
-        let _killed = KillOnDrop(rustix::process::Pid::from_child(&host));
-        let address = format!("unix://{}", socket.display()).parse().unwrap();
-        wait_until(|| Client::try_connect(&address).is_ok());
-        for _ in 0..3 {
-            assert_eq!(Client::ask(&address, b"hello"), b"hello");
-            Client::connect(&address).reset();
-        }
-        rustix::process::kill_process(rustix::process::Pid::from_child(&host), Signal::TERM).unwrap();
-        assert!(host.wait().unwrap().success());
+        let broken = || std::io::pipe().unwrap().1;
+        serves_without_a_log(plugsock().stdout(full()).stderr(full()), strategy);
+        serves_without_a_log(plugsock().stdout(broken()).stderr(broken()), strategy);
+        let mut closed = Command::new("sh");
+        closed.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]).arg(plugsock().get_program());
+        serves_without_a_log(&mut closed, strategy);
     });
 }
 
-struct KillOnDrop(rustix::process::Pid);
+fn serves_without_a_log(command: &mut Command, strategy: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unix://{}", directory.path().join("socket").display());
+    command
+        .args(["serve", &address, "--concurrency", strategy, "--log-level", "debug", "--cache-dir"])
+        .arg(cache_dir())
+        .env(RUNTIME_DIR, directory.path());
+    let mut host = command.spawn().unwrap();
+    let _killed = KillOnDrop(Pid::from_child(&host));
+    let address = address.parse().unwrap();
+    wait_until(|| Client::try_connect(&address).is_ok());
+    for _ in 0..3 {
+        assert_eq!(Client::ask(&address, b"hello"), b"hello");
+        Client::connect(&address).reset();
+    }
+    kill_process(Pid::from_child(&host), Signal::TERM).unwrap();
+    assert!(host.wait().unwrap().success());
+}
+
+struct KillOnDrop(Pid);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = rustix::process::kill_process(self.0, Signal::KILL);
+            let _ = kill_process(self.0, Signal::KILL);
         }
     }
 }
@@ -138,25 +145,8 @@ impl Drop for KillOnDrop {
 /// O12: a handler that cannot be kept is served, and nothing half-written stays.
 #[test]
 fn a_full_disk_for_the_cache_costs_the_cache_alone() {
-    if !is_installed("unshare") {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
-    let small = |command: &mut Command| {
-        let path = directory.path().display();
-        let mount = format!("mount -t tmpfs -o size=64k none {path} && exec \"$0\" \"$@\"");
-        let user = if rustix::process::geteuid().is_root() { &[][..] } else { &["--map-root-user"] };
-        command.args(user).args(["--mount", "sh", "-c", &mount]);
-    };
-    let mut tried = Command::new("unshare");
-    small(&mut tried);
-    if !tried.arg("true").status().unwrap().success() {
-        eprintln!("skipped: this process may not mount");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    small(&mut command);
-    command.arg(plugsock().get_program());
+    let Some(command) = with_mounted("size=64k", directory.path()) else { return };
     let cache = directory.path().join("cache");
     let host = Host::serve_by(command, &[TCP, &plugin("echo"), "--cache-dir", &cache.display().to_string()]);
     assert_eq!(host.ask(b"hello"), b"hello");
@@ -164,6 +154,60 @@ fn a_full_disk_for_the_cache_costs_the_cache_alone() {
     // In the host's own view of the file system.
     let seen = format!("/proc/{}/root{}", host.pid().as_raw_nonzero(), cache.display());
     assert_eq!(std::fs::read_dir(seen).unwrap().count(), 0);
+}
+
+/// It costs the cache, and the control socket that nobody asked for; another socket that cannot be had is an error.
+#[test]
+fn a_read_only_file_system_costs_what_is_not_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let read_only = || with_mounted("ro,mode=700", directory.path());
+    for_each_strategy(|strategy| {
+        let Some(command) = read_only() else { return };
+        let args = [TCP, &plugin("echo"), "--cache-dir", &at("cache"), "--concurrency", strategy];
+        let host = Host::serve_by(command, &args);
+        assert_eq!(host.ask(b"hello"), b"hello");
+        assert!(host.log.wait_for("compiled handlers are not kept").contains("Read-only file system"));
+    });
+    let is_refused = |mut command: Command, args: &[&str], words: &[&str]| {
+        let ended = run(command.args(["serve", "--cache-dir"]).arg(cache_dir()).args(args));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        for word in [&["Read-only file system"], words].concat() {
+            assert!(ended.stderr.contains(word), "no '{word}' in {ended:?}");
+        }
+    };
+    let Some(command) = read_only() else { return };
+    is_refused(command, &[&format!("unix://{}", at("socket"))], &[&at("socket")]);
+    let Some(command) = read_only() else { return };
+    is_refused(command, &[TCP, "--control", &at("control")], &[&at("control")]);
+    let Some(mut command) = read_only() else { return };
+    command.env(RUNTIME_DIR, directory.path());
+    // Nobody asked for this one.
+    let host = Host::serve_by(command, &[TCP]);
+    assert!(host.log.wait_for("no control socket").contains("Read-only file system"));
+    assert_eq!(host.ask(b"hello"), b"hello");
+}
+
+/// A `plugsock` that finds a file system of its own in place of a directory; says so where none can be mounted.
+fn with_mounted(options: &str, directory: &Path) -> Option<Command> {
+    if !is_installed("unshare") {
+        return None;
+    }
+    let unshare = || {
+        let mount = format!("mount -t tmpfs -o {options} none {} && exec \"$0\" \"$@\"", directory.display());
+        let user = if rustix::process::geteuid().is_root() { &[][..] } else { &["--map-root-user"] };
+        let mut command = Command::new("unshare");
+        command.args(user).args(["--mount", "sh", "-c", &mount]);
+        command
+    };
+    if !unshare().arg("true").status().unwrap().success() {
+        eprintln!("skipped: this process may not mount");
+        return None;
+    }
+    let mut command = unshare();
+    command.arg(plugsock().get_program());
+    Some(command)
 }
 
 /// A cache that others write to at the same time, and badly.

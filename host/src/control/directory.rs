@@ -31,7 +31,9 @@ pub(super) fn make_own() -> Result<PathBuf, BindError> {
     };
     made.map_err(|error| BindError::Refused {
         address: directory.display().to_string(),
-        reason: format!("{error}; remove it, or choose another path with --control"),
+        reason: format!(
+            "{error}; remove what is there, choose another path with --control, or do without by --no-control"
+        ),
     })?;
     Ok(directory)
 }
