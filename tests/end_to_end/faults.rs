@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
     Client, Fault, Faults, Host, RUNTIME_DIR, cache_dir, for_each_strategy, is_installed, plugin, plugsock,
-    run, wait_until,
+    run, stop, wait_until,
 };
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -40,6 +40,31 @@ fn deadlines_do_not_follow_the_wall_clock() {
             assert!(!is_today(&line), "{line}");
         }
     });
+}
+
+/// O13: nor does a rate allow more, or a replaced version end, before its time or after it.
+#[test]
+fn rates_and_drains_do_not_follow_the_wall_clock() {
+    for strategy in ["threading", "forking"] {
+        for offset in [DAY, -DAY] {
+            let args = [TCP, "--concurrency", strategy];
+            let long = ["--max-drain", "1h", "--connection-rate", "1/h:2"];
+            let Some((faults, host)) = Faults::serve(&[&args[..], &long].concat()) else { return };
+            let replaced = host.greeted();
+            assert_eq!(host.ctl(&["swap", &plugin("upper")]).code, Some(0));
+            faults.set(Fault::ClockOffset, offset);
+            assert_eq!(host.ask(b"b"), b"B");
+            assert!(host.connect().is_closed());
+            assert_eq!(replaced.exchange(b"b"), b"b");
+            let Some((faults, host)) = Faults::serve(&[&args[..], &["--max-drain", "500ms"]].concat()) else {
+                return;
+            };
+            let replaced = host.greeted();
+            faults.set(Fault::ClockOffset, offset);
+            assert_eq!(host.ctl(&["swap", &plugin("upper")]).code, Some(0));
+            assert!(replaced.is_closed());
+        }
+    }
 }
 
 /// The date, as the log begins with it.
@@ -250,9 +275,7 @@ fn a_stopped_host_goes_on() {
     for_each_strategy(|strategy| {
         let host = Host::serve(&[TCP, "--concurrency", strategy]);
         let open = host.greeted();
-        host.signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", host.pid().as_raw_nonzero());
-        wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+        stop(host.pid());
         open.send(b"b");
         let waiting = host.connect();
         waiting.send(b"later");

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
     Case, Client, Deployed, Host, PATIENCE, Running, children, is_long_run, is_running, pattern, plugsock,
-    sandbox, status, versioned,
+    sandbox, status, stop, versioned, wait_until,
 };
 
 fn forking(args: &[&str]) -> Host {
@@ -117,6 +117,39 @@ fn the_fork_server_may_die_under_load() {
     for client in clients {
         assert_eq!(client.exchange(b"b"), b"b");
     }
+}
+
+/// Open requests go on in their processes and end in their time; newcomers wait.
+#[test]
+fn a_stopped_fork_server_keeps_newcomers_waiting_alone() {
+    let host = forking(&["--idle-timeout", "500ms"]);
+    let server = fork_server(&host);
+    let silent = host.greeted();
+    stop(server);
+    let waiting = host.connect();
+    waiting.send(b"later");
+    assert!(silent.is_closed());
+    assert!(waiting.has_nothing());
+    assert!(host.status().servers[0].open > 0);
+    kill_process(server, Signal::CONT).unwrap();
+    assert_eq!(waiting.exchange(b""), b"later");
+    wait_for_children(server, 0);
+    wait_until(|| host.status().servers[0].open == 0);
+}
+
+/// Whoever stands still cannot end by itself: it is killed when its request's time is over.
+#[test]
+fn a_stopped_child_is_killed_in_time() {
+    let host = forking(&["--request-time", "2s"]);
+    let client = host.connect();
+    let server = fork_server(&host);
+    let child = wait_for_children(server, 1)[0];
+    stop(child);
+    assert_eq!(host.ask(b"another"), b"another");
+    assert!(client.is_closed());
+    host.log.wait_for("its process was killed by signal 9");
+    wait_for_children(server, 0);
+    assert_eq!(host.ask(b"hello"), b"hello");
 }
 
 /// Its version was replaced, and nobody is left who could kill it.

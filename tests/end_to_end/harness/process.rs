@@ -1,6 +1,8 @@
 //! What the kernel says of any process.
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::wait_until;
 
 /// The processes that a process has forked, zombies included.
 pub fn children(parent: Pid) -> Vec<Pid> {
@@ -39,6 +41,13 @@ pub(super) fn bytes(pid: Pid, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
     let kibibytes = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     kibibytes.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Stops it, as a debugger would, and waits until it stands.
+pub fn stop(pid: Pid) {
+    kill_process(pid, Signal::STOP).unwrap();
+    let stat = format!("/proc/{}/stat", pid.as_raw_pid());
+    wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
 }
 
 /// Whether it has not ended; one that nobody has waited for yet has.
