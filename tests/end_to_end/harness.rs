@@ -2,6 +2,7 @@
 //! matrix of server types and strategies.
 
 mod canary;
+mod cgroup;
 mod client;
 mod faults;
 mod host;
@@ -20,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use canary::canary;
+pub use cgroup::MemoryCgroup;
 pub use client::Client;
 pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};

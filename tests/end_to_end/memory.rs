@@ -6,7 +6,8 @@ use plugsock::Refused;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::harness::{
-    Host, address_space, cache_dir, children, for_each_strategy, plugsock, run, wait_until,
+    Host, MemoryCgroup, address_space, cache_dir, children, for_each_strategy, guest, plugsock, run,
+    wait_until,
 };
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -83,6 +84,26 @@ fn without_memory_requests_are_closed_and_the_host_lives() {
         assert!(host.terminate().success());
         assert!(!host.log.text().contains("panicked"), "{}", host.log.text());
     });
+}
+
+/// The kernel ends whoever has the most, and that is the child that takes it.
+#[test]
+fn a_child_that_takes_the_last_memory_is_ended_alone() {
+    let Some(cgroup) = MemoryCgroup::new(128 << 20) else { return };
+    let args = [TCP, &guest("hostile"), "--concurrency", "forking", "--memory", "1GiB"];
+    let mut host = Host::serve_by(cgroup.plugsock(), &args);
+    assert_eq!(host.ask(b"nothing\n"), b"well");
+    let open = host.connect();
+    for count in 1..=3 {
+        let taking = host.connect();
+        taking.send(b"take memory\n");
+        assert!(taking.is_closed());
+        host.log.wait_for_count("its process was killed by signal 9", count);
+        assert_eq!(host.ask(b"nothing\n"), b"well");
+    }
+    assert_eq!(open.exchange(b"nothing\n"), b"well");
+    assert!(!host.log.text().contains("the fork server"), "{}", host.log.text());
+    assert!(host.terminate().success());
 }
 
 fn all_threads_sleep(process: Pid) -> bool {
