@@ -9,8 +9,8 @@ use plugsock::Refused;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    Client, Fault, Faults, Host, RUNTIME_DIR, cache_dir, for_each_strategy, is_installed, plugin, plugsock,
-    run, stop, wait_until,
+    Client, Fault, Faults, Host, RUNTIME_DIR, cache_dir, for_each_strategy, guest, is_installed, plugin,
+    plugsock, run, stop, wait_until,
 };
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -90,6 +90,24 @@ fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
         assert_eq!(host.status().servers[0].refused, Refused { no_thread: 5, ..Refused::default() });
         assert_eq!(host.ask(b"hello"), b"hello");
         assert_eq!(open.exchange(b"b"), b"b");
+    }
+}
+
+/// A handler that waits for several things needs a thread of the host's to wait on.
+#[test]
+fn without_a_thread_to_wait_on_a_request_is_closed_and_the_host_lives() {
+    for strategy in ["sync", "pool"] {
+        let args = [TCP, &guest("streams_echo"), TCP, &plugin("echo"), "--concurrency", strategy];
+        let Some((faults, host)) = Faults::serve(&args) else { return };
+        // By now all threads run that serving itself takes.
+        assert_eq!(Client::ask(&host.addresses[1], b"hello"), b"hello");
+        faults.set(Fault::NoThreads, 1);
+        for _ in 0..3 {
+            assert!(host.connect().is_closed(), "{strategy}");
+        }
+        host.log.wait_for_count("host error: the system has no thread to wait on for handlers", 3);
+        faults.set(Fault::NoThreads, 0);
+        assert_eq!(host.ask(b"hello"), b"hello");
     }
 }
 

@@ -1,8 +1,9 @@
 //! A handler reaches what it was granted, and nothing else.
 
 use std::fs;
+use std::process::Command;
 
-use crate::harness::{Host, for_each_strategy, guest};
+use crate::harness::{Host, for_each_strategy, guest, plugsock, run};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -42,6 +43,36 @@ fn variables_arguments_and_directories_are_granted() {
     let expected =
         format!("arg={handler}\narg=first\narg=--second\nenv=COLOUR=blue\nenv=EMPTY=\ndir=/data\n");
     assert_eq!(answer(&host, ""), expected);
+}
+
+/// The host's own standard input, which all requests share; what nobody was granted stays unread.
+#[test]
+fn standard_input_is_granted() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("input");
+    fs::write(&input, "first\nsecond\n").unwrap();
+    let with_input = || {
+        let mut shell = Command::new("sh");
+        let script = format!("exec \"$0\" \"$@\" < {}", input.display());
+        shell.args(["-c", &script]).arg(plugsock().get_program());
+        shell
+    };
+    let handler = guest("env_and_args");
+    for_each_strategy(|strategy| {
+        let args = [TCP, &handler, "--concurrency", strategy];
+        let host = Host::serve_by(with_input(), &args);
+        assert_eq!(answer(&host, ""), format!("arg={handler}\n"));
+        let granted = [&args[..], &["--allow-stdin"]].concat();
+        if strategy == "forking" {
+            let ended = run(with_input().arg("serve").args(granted));
+            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert!(ended.stderr.contains("forked processes have no standard input"), "{ended:?}");
+            return;
+        }
+        let host = Host::serve_by(with_input(), &granted);
+        assert_eq!(answer(&host, ""), format!("arg={handler}\nstdin=first\nstdin=second\n"));
+        assert_eq!(answer(&host, ""), format!("arg={handler}\n"));
+    });
 }
 
 #[test]

@@ -43,6 +43,19 @@ fn a_verify_request_that_never_decides_refuses() {
     });
 }
 
+/// G1: nor do the others hold it up for longer than they may.
+#[test]
+fn a_hook_that_never_ends_is_stopped() {
+    let limits = ["--cpu-time", "100ms", "--timeout", "1ms"];
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("hooks_loop_forever", &[&limits[..], &["--concurrency", strategy]].concat());
+        assert_eq!(host.ask(b"fail"), b"");
+        host.log.wait_for("hook handle-error failed: handler stopped: CPU time limit of 100ms reached");
+        host.log.wait_for_count("hook failed: handler stopped: CPU time limit of 100ms reached", 3);
+        assert_eq!(host.ask(b"hello"), b"hello");
+    });
+}
+
 #[test]
 fn handle_error_is_told_of_a_failure() {
     for_each_strategy(|strategy| {

@@ -50,14 +50,17 @@ fn memory_ends_at_its_limit() {
 /// G4: the guest is told that its table cannot grow, and goes on.
 #[test]
 fn a_table_grows_to_its_limit() {
-    let serve = |limit| Host::serve(&["tcp://127.0.0.1:0", &written("table"), "--table-elements", limit]);
-    let mut host = serve("3000");
-    assert_eq!(host.ask(b""), b"");
-    assert!(host.terminate().success());
-    assert_eq!(host.log.lines_with("handler"), [""; 0]);
-    let host = serve("10000");
-    host.ask(b"");
-    host.log.wait_for("handler trapped: ");
+    for_each_strategy(|strategy| {
+        let args = ["tcp://127.0.0.1:0", &written("table"), "--concurrency", strategy, "--table-elements"];
+        let serve = |limit| Host::serve(&[&args[..], &[limit]].concat());
+        let mut host = serve("3000");
+        assert_eq!(host.ask(b""), b"");
+        assert!(host.terminate().success());
+        assert_eq!(host.log.lines_with("handler"), [""; 0]);
+        let host = serve("10000");
+        host.ask(b"");
+        host.log.wait_for("handler trapped: ");
+    });
 }
 
 /// G2, G4: by initial size

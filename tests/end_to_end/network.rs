@@ -287,6 +287,8 @@ fn check_says_which_imports_the_grants_do_not_cover() {
     assert!(!name.contains("--allow-net"), "{name}");
     let files = check(&guest("file_access"), &[]);
     assert!(line(&files, "wasi:filesystem/preopens@").contains("denied: no --dir"), "{files}");
+    assert!(line(&files, "wasi:cli/stdin@").contains("denied: no --allow-stdin"), "{files}");
+    assert!(!check(&guest("command_cat"), &[]).contains("--allow-stdin"));
     let files = check(&guest("file_access"), &["--dir", "/tmp::/data"]);
     assert!(!line(&files, "wasi:filesystem/preopens@").contains("denied"), "{files}");
 }

@@ -102,6 +102,10 @@ struct GrantArgs {
     #[arg(long)]
     allow_send_to: bool,
 
+    /// Let handlers read this process's standard input, each byte for the one that asks first; not with forking
+    #[arg(long)]
+    allow_stdin: bool,
+
     /// Arguments for handlers, after their own name
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
@@ -157,6 +161,15 @@ impl SandboxArgs {
         self.limits.max_requests
     }
 
+    /// Refuses grants that could not be kept.
+    pub fn check_stdin(&self, is_forking: bool) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !(self.grants.allow_stdin && is_forking),
+            "forked processes have no standard input: use --allow-stdin with another --concurrency"
+        );
+        Ok(())
+    }
+
     /// The same options for a command that serves one request at most: its pools can be small.
     pub fn for_one_request(mut self) -> Self {
         self.limits.max_requests = 1;
@@ -191,9 +204,16 @@ impl SandboxArgs {
             warm,
             ..Limits::default()
         };
-        let GrantArgs { env, dir: dirs, allow_net: net, allow_send_to: send_to, arguments } = self.grants;
+        let GrantArgs {
+            env,
+            dir: dirs,
+            allow_net: net,
+            allow_send_to: send_to,
+            allow_stdin: stdin,
+            arguments,
+        } = self.grants;
         let args = std::iter::once(handler.to_owned()).chain(arguments).collect();
-        let grants = Grants { env, dirs, args, send_to, net };
+        let grants = Grants { env, dirs, args, send_to, stdin, net };
         let trust = self.trust.trust();
         let compile = self.compile.options(log);
         Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache: self.cache.options() })

@@ -157,6 +157,8 @@ impl Serve {
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
         let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        let is_forking = matches!(self.serving.concurrency, Concurrency::Forking { .. });
+        self.sandbox.check_stdin(is_forking)?;
         capacity::prepare(self.sandbox.max_requests());
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let concurrency = self.serving.concurrency(&self.log);

@@ -76,10 +76,8 @@ impl Sandbox {
         let mut kind = None;
         if verdict.is_ok() {
             let served = compile(self, bytes, digest).and_then(|component| {
-                let names = names(component.component_type().imports(component.engine()));
-                let denied = |name: &str| self.grants().denial(name);
-                imports = names.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
-                exports = self::names(component.component_type().exports(component.engine()));
+                imports = names(component.component_type().imports(component.engine()));
+                exports = names(component.component_type().exports(component.engine()));
                 Handler::link(self, &name, digest.to_string(), &component)
             });
             kind = served.as_ref().ok().map(|handler| match handler.is_command() {
@@ -89,6 +87,9 @@ impl Sandbox {
             });
             verdict = served.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
         }
+        let is_command = matches!(kind, Some(HandlerKind::Command | HandlerKind::Preview1Command));
+        let denied = |name: &str| self.grants().denial(name, is_command);
+        let imports = imports.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
         Ok(Inspection { digest, size: bytes.len(), kind, imports, exports, verdict })
     }
 }

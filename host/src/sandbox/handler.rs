@@ -400,6 +400,9 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Cause::Limit(Limit::Resources(limits.resources));
     }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Cause::Host(error.to_string());
+    }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return Cause::Error(format!("it called exit({status})"));
     }

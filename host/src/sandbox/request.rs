@@ -146,7 +146,7 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
-        crate::runtime::enter();
+        crate::runtime::enter()?;
         let rfile = Rfile::new(Connection::of(self));
         Ok(Ok(self.table.push(Box::new(rfile) as DynInputStream)?))
     }
@@ -155,7 +155,7 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
-        crate::runtime::enter();
+        crate::runtime::enter()?;
         let wfile = Wfile::new(Connection::of(self));
         Ok(Ok(self.table.push(Box::new(wfile) as DynOutputStream)?))
     }
@@ -165,7 +165,7 @@ impl HostRequest for State {
     }
 
     fn subscribe_drain(&mut self, _: Resource<RequestResource>) -> Result<Resource<DynPollable>> {
-        crate::runtime::enter();
+        crate::runtime::enter()?;
         let watch = self.table.push(DrainWatch(self.version.drain.clone()))?;
         subscribe(&mut self.table, watch)
     }

@@ -78,7 +78,7 @@ impl State {
         watch: &Arc<Watch>,
     ) {
         if self.has_used_wasi() {
-            crate::runtime::enter();
+            enter_runtime();
         }
         self.server = server.clone();
         self.version = version.clone();
@@ -122,10 +122,17 @@ impl State {
     }
 }
 
+/// Without a runtime all of WASI works but waiting.
+fn enter_runtime() {
+    if let Err(error) = crate::runtime::enter() {
+        tracing::error!("{error}");
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         if self.wasi.is_none() {
-            crate::runtime::enter();
+            enter_runtime();
             self.wasi = Some(self.wasi_ctx());
         }
         WasiCtxView { ctx: self.wasi.as_mut().expect("it was made above"), table: &mut self.table }

@@ -22,6 +22,9 @@ pub struct Grants {
     pub args: Vec<String>,
     /// Whether a datagram handler may send to other addresses than its client's.
     pub send_to: bool,
+    /// Whether handlers share the standard input of this process: each byte is for the one that reads it first. An
+    /// ordinary program has its client there in any case, and a forked child nothing.
+    pub stdin: bool,
     /// Where handlers may connect and send to with WASI's sockets.
     pub net: Vec<NetGrant>,
 }
@@ -49,8 +52,8 @@ impl Grants {
         })
     }
 
-    /// Why an interface would be of no use to a handler under these grants.
-    pub(super) fn denial(&self, import: &str) -> Option<&'static str> {
+    /// Why an interface would be of no use to a handler, or to an ordinary program, under these grants.
+    pub(super) fn denial(&self, import: &str, is_command: bool) -> Option<&'static str> {
         let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
         match interface.split_once('/')? {
             // Only says what an address is.
@@ -59,6 +62,8 @@ impl Grants {
             ("wasi:sockets", "ip-name-lookup") if !self.net.iter().any(NetGrant::is_name) => {
                 Some("no name in --allow-net")
             }
+            // A program has its client there.
+            ("wasi:cli", "stdin") if !self.stdin && !is_command => Some("no --allow-stdin"),
             ("wasi:filesystem", _) if self.dirs.is_empty() => Some("no --dir"),
             _ => None,
         }
@@ -75,6 +80,9 @@ impl Grants {
         builder.max_random_size(RANDOM_MAX);
         reachable.grant(&mut builder);
         builder.stdout(log.stream("stdout")).stderr(log.stream("stderr"));
+        if self.stdin {
+            builder.inherit_stdin();
+        }
         builder.envs(environment).args(&self.args);
         for (name, value) in &self.env {
             if environment.iter().all(|(own, _)| own != name) {

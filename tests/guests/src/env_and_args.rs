@@ -1,4 +1,5 @@
-//! Answers the arguments, the environment and the preopened directories, one `key=value` a line.
+//! Answers the arguments, the environment, the preopened directories and the lines of standard input, one `key=value` a
+//! line.
 
 use std::env;
 use std::io::Write;
@@ -19,6 +20,9 @@ impl StreamRequestHandler for Guest {
         }
         for (_, path) in get_directories() {
             writeln!(request.wfile, "dir={path}")?;
+        }
+        for line in std::io::stdin().lines() {
+            writeln!(request.wfile, "stdin={}", line?)?;
         }
         Ok(())
     }
