@@ -43,7 +43,8 @@ pub(crate) fn confine(grants: &Grants) -> Option<BpfProgram> {
 /// those that serve.
 pub(crate) fn confine_compiler(memory: u64) {
     give_up_privileges();
-    warn("low priority", rustix::process::nice(10));
+    // A third of what a thread that serves gets: a swap is not to starve on a busy machine either.
+    warn("low priority", rustix::process::nice(5));
     let no_grants = Grants::default();
     warn("Landlock", restrict_files(&no_grants));
     set_limits(&[
