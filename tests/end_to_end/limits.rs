@@ -1,5 +1,6 @@
 //! What a request may use, and how one that wants more ends: alone.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use std::time::{Duration, Instant};
 use plugsock::{Cause, Limit, Limits, RequestError, Sandbox, SandboxOptions, ServerOptions, ServerType};
 use rustix::process::Signal;
 
+use crate::harness::wasm::with_instances;
 use crate::harness::{
-    Case, Client, Host, Recorder, Running, for_each_strategy, guest, handler, pattern, plugsock, run,
-    sandbox_options, written,
+    Case, Client, Host, Recorder, Running, STRATEGIES, for_each_strategy, guest, handler, pattern, plugin,
+    plugsock, run, sandbox_options, written,
 };
 
 /// A host with a guest that ends at a limit and says so in one line; the line.
@@ -87,6 +89,36 @@ fn a_module_may_have_several_memories_and_tables() {
         assert!(host.terminate().success());
         assert_eq!(host.log.lines_with("handler"), [""; 0]);
     });
+}
+
+/// None takes what another needs, however much its component is made of.
+#[test]
+fn there_are_instances_memories_and_tables_for_every_request() {
+    const OPEN: usize = 7;
+    let directory = tempfile::tempdir().unwrap();
+    let greedy = directory.path().join("greedy.wasm");
+    fs::write(&greedy, with_instances(fs::read(plugin("echo")).unwrap(), 90)).unwrap();
+    let (greedy, max) = (greedy.display().to_string(), (OPEN + 1).to_string());
+    for strategy in STRATEGIES.into_iter().filter(|strategy| *strategy != "sync") {
+        let addresses = ["tcp://127.0.0.1:0", &greedy, "tcp://127.0.0.1:0", &plugin("echo")];
+        let limits = ["--max-requests", &max, "--workers", "8", "--concurrency", strategy];
+        let host = Host::serve(&[&addresses[..], &limits].concat());
+        let open: Vec<_> = (0..OPEN).map(|_| host.greeted()).collect();
+        assert_eq!(Client::ask(&host.addresses[1], b"hello"), b"hello");
+        drop(open);
+    }
+}
+
+/// Beyond what one request may have of them a component is not served.
+#[test]
+fn a_component_of_too_many_parts_is_not_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let greedy = directory.path().join("greedy.wasm");
+    fs::write(&greedy, with_instances(fs::read(plugin("echo")).unwrap(), 100)).unwrap();
+    let ended = run(plugsock().args(["serve", "tcp://127.0.0.1:0", "--no-cache"]).arg(&greedy));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("core module instances"), "{ended:?}");
+    assert!(ended.stderr.contains("--instances"), "{ended:?}");
 }
 
 /// G3

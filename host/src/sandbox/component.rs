@@ -134,7 +134,7 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
         cache.store(engine, &code, digest);
     }
     // SAFETY: this executable has just compiled it, here or in a process that it started for this alone.
-    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
+    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}{}", hint(&error)))
 }
 
 /// A component of another contract version deserves a better word than a missing export.
@@ -163,10 +163,12 @@ pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a
         .collect()
 }
 
-/// What to do about a missing import that is well known.
+/// What to do about reasons that are well known.
 pub(super) fn hint(error: &wasmtime::Error) -> &'static str {
     let text = format!("{error:#}");
-    if text.contains("wasi:http") {
+    if text.contains("core module instances") {
+        "; raise --instances"
+    } else if text.contains("wasi:http") {
         "; wasi:http is not offered: a handler speaks HTTP over its own connection"
     } else if text.contains("wasi:") && text.contains("@0.3") {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"

@@ -8,15 +8,9 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::limits::{Limits, TICK};
 
-/// Core instances, memories and tables that an average request may hold. A Rust component needs one memory
-/// and two tables; an interpreter with an adapter somewhat more.
-const CORE_INSTANCES_A_REQUEST: u32 = 16;
+/// Memories and tables that a component may have. Those of all languages have one memory and two tables.
 const MEMORIES_A_REQUEST: u32 = 2;
 const TABLES_A_REQUEST: u32 = 6;
-
-/// Memories and tables that a core module may have of its own: as many as are valid. What they hold together is
-/// limited by the request's.
-const OF_A_MODULE: u32 = 100;
 
 /// Places beyond the open requests: for hooks and for trying out a handler before it serves. So many places that
 /// another handler has used are left to it, too: were it more, each new version would have places of its own,
@@ -40,17 +34,19 @@ const KEEP_RESIDENT: usize = 64 * 1024;
 /// An engine with pools: memory, tables and stacks are kept from one request to the next.
 pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
     let requests = requests(limits);
+    let instances = limits.instances.try_into().unwrap_or(u32::MAX);
+    // There is as much of everything as all requests together may have: none can take what another needs.
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(requests)
-        .total_core_instances(requests.saturating_mul(CORE_INSTANCES_A_REQUEST))
+        .total_core_instances(requests.saturating_mul(instances))
         .total_memories(requests.saturating_mul(MEMORIES_A_REQUEST))
         .total_tables(requests.saturating_mul(TABLES_A_REQUEST))
         .total_stacks(requests)
-        .max_core_instances_per_component(limits.instances.try_into().unwrap_or(u32::MAX))
-        .max_memories_per_module(OF_A_MODULE)
-        .max_tables_per_module(OF_A_MODULE)
-        .max_memories_per_component(u32::MAX)
-        .max_tables_per_component(u32::MAX)
+        .max_core_instances_per_component(instances)
+        .max_memories_per_module(MEMORIES_A_REQUEST)
+        .max_tables_per_module(TABLES_A_REQUEST)
+        .max_memories_per_component(MEMORIES_A_REQUEST)
+        .max_tables_per_component(TABLES_A_REQUEST)
         .max_memory_size(limits.memory)
         .table_elements(limits.table_elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)

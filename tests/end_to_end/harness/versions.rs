@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use plugsock::{Handler, Server};
 use tempfile::TempDir;
 
+use super::wasm::section;
 use super::{Client, cache_dir, guest, sandbox};
 
 /// Where the guest's name begins, and how long it is.
@@ -36,17 +37,9 @@ pub fn padded(component: Vec<u8>, length: usize) -> Vec<u8> {
 }
 
 /// Adds a section that nobody reads.
-fn with_section(mut component: Vec<u8>, data: &[u8]) -> Vec<u8> {
-    const NAME: &[u8] = b"\x05label";
-    component.push(0);
-    let mut length = NAME.len() + data.len();
-    // As LEB128: seven bits a byte, the lowest first, and whether there are more.
-    while length > 0x7f {
-        component.push(length as u8 & 0x7f | 0x80);
-        length >>= 7;
-    }
-    component.push(length as u8);
-    [&component, NAME, data].concat()
+fn with_section(component: Vec<u8>, data: &[u8]) -> Vec<u8> {
+    const CUSTOM: u8 = 0;
+    [component, section(CUSTOM, &[b"\x05label", data].concat())].concat()
 }
 
 /// The name of the version that answers a server's clients.
