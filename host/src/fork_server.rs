@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  host                                fork server                        child
-//!  accept, verify ──request, socket──▶ says "taken", forks ─────────────▶ serves, says how it went, exits
+//!  accept, verify ──request, socket──▶ says "taken", forks ─────────────▶ says "begun", serves, says how it went, exits
 //!  ends the job   ◀──────────────────── reaps, says "exited"
 //! ```
 //!
@@ -215,6 +215,7 @@ impl ForkServer {
     }
 
     fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
+        self.channel.send(&FromServer::Begun(request.id), &[])?;
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         confine::confine_child(&self.setup.limits, self.child_filter.as_ref());

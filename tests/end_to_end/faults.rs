@@ -111,6 +111,23 @@ fn without_a_thread_to_wait_on_a_request_is_closed_and_the_host_lives() {
     }
 }
 
+/// A fork server that is killed when it has taken a request and made no process for it: only that request is lost,
+/// and at once, though other children of that fork server live on.
+#[test]
+fn a_request_that_is_lost_with_its_fork_server_is_closed() {
+    let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", "forking"]) else { return };
+    let open = host.greeted();
+    faults.set(Fault::NoForks, -1);
+    let lost = host.connect();
+    host.log.wait_for("the fork server died");
+    faults.set(Fault::NoForks, 0);
+    assert!(lost.is_closed());
+    host.log.wait_for("host error: the fork server died");
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert_eq!(open.exchange(b"b"), b"b");
+    wait_until(|| host.status().servers[0].open == 0);
+}
+
 /// C10: the whole system has no more files. The host asks a few times a second, and goes on by itself.
 #[test]
 fn without_files_in_the_system_the_host_waits() {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -17,7 +18,7 @@
 struct faults {
     int64_t clock_offset;   /* seconds that the wall clock is ahead */
     int64_t no_threads;     /* no thread can be made */
-    int64_t no_forks;       /* no process can be forked */
+    int64_t no_forks;       /* no process can be forked; who tries is killed if it is negative */
     int64_t no_files;       /* the system has no more files for connections */
     int64_t accepts;        /* how often one was asked for while there were none */
 };
@@ -53,6 +54,8 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 pid_t fork(void) {
+    if (faults->no_forks < 0)
+        kill(getpid(), SIGKILL);
     if (faults->no_forks) {
         errno = EAGAIN;
         return -1;

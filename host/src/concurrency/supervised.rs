@@ -88,6 +88,8 @@ type Jobs = HashMap<u64, Given>;
 struct Given {
     job: Job,
     is_taken: bool,
+    /// Whether a child serves it.
+    is_begun: bool,
     outcome: Option<Result<(), RequestError>>,
 }
 
@@ -175,7 +177,7 @@ impl Shared {
         let request = job.request().clone();
         let id = request.id();
         // Known before it is sent: the answer may come before `send` returns.
-        link.jobs().insert(id, Given { job, is_taken: false, outcome: None });
+        link.jobs().insert(id, Given { job, is_taken: false, is_begun: false, outcome: None });
         let socket = request.stream_socket();
         let fds: Vec<_> = socket.iter().map(|socket| socket.as_fd()).collect();
         let sent = link.channel.send(&ToServer::Serve(WireRequest::of(&request)), &fds);
@@ -239,6 +241,7 @@ impl Shared {
             let link = self.state().link.take();
             // Not under the lock: what has ended may have been the last that held this fork server.
             let untaken = link.as_ref().map(|link| link.take_untaken()).unwrap_or_default();
+            link.iter().for_each(|link| link.end_lost());
             let mut state = self.state();
             if state.is_closed {
                 drop(state);
@@ -290,7 +293,6 @@ impl Link {
         // What was not taken is for the supervisor, which may not know yet that the fork server is dead.
         let left: Vec<_> = self.jobs().extract_if(|_, given| given.is_taken).collect();
         for (_, given) in left {
-            let lost = || Err(RequestError::host(Phase::Handle, "the fork server died".to_owned()));
             given.job.end_elsewhere(given.outcome.unwrap_or_else(lost));
         }
     }
@@ -323,6 +325,17 @@ impl Link {
         let mut jobs = self.jobs();
         jobs.extract_if(|_, given| !given.is_taken).map(|(_, given)| given.job).collect()
     }
+
+    /// Ends the jobs for which a dead fork server made no child: other children may keep the channel open for long.
+    /// A child that has not yet said that it is there serves its client all the same.
+    fn end_lost(&self) {
+        let lost_jobs: Vec<_> = self.jobs().extract_if(|_, given| !given.is_begun).collect();
+        lost_jobs.into_iter().for_each(|(_, given)| given.job.end_elsewhere(lost()));
+    }
+}
+
+fn lost() -> Result<(), RequestError> {
+    Err(RequestError::host(Phase::Handle, "the fork server died".to_owned()))
 }
 
 /// How a job ended.
@@ -336,6 +349,7 @@ enum End {
 fn note(jobs: &mut Jobs, message: FromServer) -> Option<(Job, End)> {
     match message {
         FromServer::Taken(id) => jobs.get_mut(&id)?.is_taken = true,
+        FromServer::Begun(id) => jobs.get_mut(&id)?.is_begun = true,
         FromServer::Outcome(id, outcome) => jobs.get_mut(&id)?.outcome = Some(outcome),
         FromServer::Exited { id, status, signal } => {
             let given = jobs.remove(&id)?;

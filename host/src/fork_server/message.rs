@@ -93,6 +93,8 @@ pub(crate) enum FromServer {
     Ready(Result<(), String>),
     /// It is about to fork for this request, and nobody else may serve it any more.
     Taken(u64),
+    /// A child's first word: this request is its own, whatever becomes of the fork server.
+    Begun(u64),
     /// There is no process for this request, and why.
     Refused(u64, String),
     /// A child's word on how its request went.
