@@ -1,4 +1,4 @@
-//! Loops in every hook but `verify_request`. Fails if the data begin with `fail`, and echoes them otherwise.
+//! Loops in every hook but `verify_request`. Echoes what comes, and fails if nothing does.
 
 use plugsock_sdk::{Failure, HandlerError, Request, RequestHandler, Result, ServerHooks, ServerInfo, export};
 
@@ -7,11 +7,10 @@ struct Guest;
 
 impl RequestHandler for Guest {
     fn handle(&mut self, request: &Request) -> Result {
-        let data = request.recv(8192)?;
-        if data.starts_with(b"fail") {
-            return Err(HandlerError::new("as the client wished"));
+        match request.recv(8192)? {
+            data if data.is_empty() => Err(HandlerError::new("nothing came")),
+            data => Ok(request.send(&data)?),
         }
-        Ok(request.send(&data)?)
     }
 }
 
