@@ -79,7 +79,7 @@ fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
     for (strategy, fault, said) in
         [("threading", Fault::NoThreads, "no thread for it"), ("forking", Fault::NoForks, "cannot fork")]
     {
-        let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", strategy]) else { return };
+        let Some((faults, mut host)) = Faults::serve(&[TCP, "--concurrency", strategy]) else { return };
         let open = host.greeted();
         faults.set(fault, 1);
         for _ in 0..5 {
@@ -90,6 +90,8 @@ fn without_threads_or_processes_a_request_is_closed_and_the_host_lives() {
         assert_eq!(host.status().servers[0].refused, Refused { no_thread: 5, ..Refused::default() });
         assert_eq!(host.ask(b"hello"), b"hello");
         assert_eq!(open.exchange(b"b"), b"b");
+        faults.set(fault, 1);
+        assert!(host.terminate().success());
     }
 }
 

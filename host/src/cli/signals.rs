@@ -35,11 +35,14 @@ impl Signals {
         if self.0.handle().is_closed() {
             return;
         }
-        thread::spawn(move || {
+        let follow = move || {
             if let Some(signal) = self.0.forever().find(|signal| [SIGINT, SIGTERM].contains(signal)) {
                 std::process::exit(128 + signal);
             }
-        });
+        };
+        if let Err(error) = thread::Builder::new().name("signals".to_owned()).spawn(follow) {
+            tracing::warn!("a second signal will not end this process at once: {error}");
+        }
         running.close();
     }
 }
