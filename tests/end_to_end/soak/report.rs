@@ -18,7 +18,6 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 pub struct Tally {
     pub good: AtomicUsize,
     pub bad: AtomicUsize,
-    pub refused: AtomicUsize,
     /// Requests to handlers that do their worst.
     pub worst: AtomicUsize,
     pub swaps: AtomicUsize,
@@ -95,22 +94,23 @@ pub struct Report {
     pub before: Holdings,
     pub after: Holdings,
     pub tally: Tally,
+    /// Connections and packets that the host turned away.
+    pub refused: u64,
     /// By how much good clients wait longer than for a plain echo; shortest first.
     pub longer: Vec<Duration>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { strategy, time, before, after, tally, longer } = self;
+        let Self { strategy, time, before, after, tally, refused, longer } = self;
         let count = |count: &AtomicUsize| count.load(SeqCst);
         let failures = tally.failures();
         writeln!(f, "{strategy}, {time:?}:")?;
         writeln!(f, "  good requests  {} served, {} failed", count(&tally.good), failures.len())?;
         writeln!(
             f,
-            "  bad clients    {} tries, {} of them refused",
-            count(&tally.bad),
-            count(&tally.refused)
+            "  bad clients    {} tries, {refused} connections and packets refused",
+            count(&tally.bad)
         )?;
         if let [.., most] = longer[..] {
             let [half, nearly_all] = [50, 99].map(|percent| longer[longer.len() * percent / 100]);
