@@ -75,6 +75,17 @@ fn a_slow_start_is_not_at_the_cost_of_a_request() {
 }
 
 #[test]
+fn where_there_are_too_many_handlers_the_log_says_which_has_none() {
+    let handlers = ["counter", "phases", "server_info", "v2", "streams_echo"].map(guest);
+    let mut args: Vec<&str> = handlers.iter().flat_map(|handler| ["tcp://127.0.0.1:0", handler]).collect();
+    args.extend(["--warm", "1"]);
+    let host = Host::serve(&args);
+    assert_eq!(Client::ask(&host.addresses[4], b"hello"), b"hello");
+    let line = host.log.wait_for("0 of 1 instances of ");
+    assert!(line.contains("streams_echo.wasm are ready ahead"), "{line}");
+}
+
+#[test]
 fn every_forked_child_begins_with_its_own_copy() {
     let host = Host::tcp("counter", &["--warm", "1", "--concurrency", "forking"]);
     for _ in 0..20 {

@@ -61,6 +61,13 @@ impl Handler {
         }
         self.0.warm.wanted.store(wanted, Relaxed);
         while self.warm_one() {}
+        let (ready, wanted) = (self.warm_instances(), self.0.warm.wanted.load(Relaxed));
+        if ready < wanted {
+            let name = self.name();
+            tracing::warn!(
+                "{ready} of {wanted} instances of {name} are ready ahead: others' have the places"
+            );
+        }
         let handler = Arc::downgrade(&self.0);
         let keep = move || {
             for () in taken {
