@@ -154,7 +154,7 @@ fn a_compiler_can_do_little_and_gives_way() {
     assert_eq!(status(compiler, "NoNewPrivs:"), "1");
     let stat = fs::read_to_string(format!("/proc/{}/stat", compiler.as_raw_pid())).unwrap();
     let nice: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().parse().unwrap();
-    assert!(nice >= 10, "nice {nice}");
+    assert!(nice >= 5, "nice {nice}");
     // It does not outlive its host.
     drop(compiling);
     let deadline = Instant::now() + PATIENCE;
