@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 
-use crate::harness::{Ended, Host, cache_dir, guest, is_installed, plugin, plugsock, run, written};
+use crate::harness::{Ended, Host, cache_dir, cargo, guest, is_installed, plugin, plugsock, run, written};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -32,6 +32,18 @@ fn is_usage_error(args: &[&str], word: &str) {
     assert!(line.starts_with("error: ") && ended.stderr.contains(word), "{args:?}: {}", ended.stderr);
     assert!(!ended.stderr.contains("panicked"), "{args:?}: {}", ended.stderr);
     assert_eq!(ended.stdout, "", "{args:?}");
+}
+
+/// As the README has it: of the programs of the workspace none is named.
+#[test]
+fn cargo_runs_the_host() {
+    // Built by now, however long it takes.
+    plugsock();
+    let mut command = cargo("run");
+    command.arg("--");
+    let mut host = Host::serve_by(command, &[TCP]);
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert!(host.terminate().success());
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use canary::canary;
 pub use cgroup::MemoryCgroup;
 pub use client::Client;
 pub use faults::{Fault, Faults};
-pub use host::{Ended, Host, RUNTIME_DIR, plugsock, run};
+pub use host::{Ended, Host, RUNTIME_DIR, cargo, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use panics::PANIC_ON;

@@ -25,23 +25,32 @@ pub fn plugsock() -> Command {
 }
 
 fn build() -> PathBuf {
+    let built = cargo("build").args(["--bin", "plugsock"]).status().unwrap();
+    assert!(built.success(), "the host does not build");
+    built_in().join("plugsock")
+}
+
+/// The directory of what is built in the profile of the tests.
+fn built_in() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let directory = test.ancestors().nth(2).expect("tests run in target/PROFILE/deps");
+    test.ancestors().nth(2).expect("tests run in target/PROFILE/deps").to_owned()
+}
+
+/// A command of cargo's for the whole workspace, in the profile of the tests; then what it builds shares the features of
+/// the dependencies with them.
+pub fn cargo(command: &str) -> Command {
+    let directory = built_in();
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(name) => name,
         None => unreachable!("a profile has a name"),
     };
-    let built = Command::new(env!("CARGO"))
-        // Of the whole workspace, as `cargo run` builds it: then both share the dependencies' features.
-        .args(["build", "--quiet", "--bin", "plugsock", "--profile", profile])
-        .arg("--target-dir")
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args([command, "--quiet", "--profile", profile, "--target-dir"])
         .arg(directory.parent().unwrap())
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success(), "the host does not build");
-    directory.join("plugsock")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
+    cargo
 }
 
 /// How a command ended, and all that it wrote.
