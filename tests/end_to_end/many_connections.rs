@@ -4,7 +4,7 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{Client, Host, resident};
+use crate::harness::{Client, Host};
 
 const COUNT: usize = 10_000;
 
@@ -47,10 +47,10 @@ fn ten_thousand_requests_leave_nothing_behind() {
     assert_eq!(host.ask(b"a"), b"a");
     let resources = host.resources();
     ask(1000);
-    let memory = resident(host.pid());
+    let memory = host.memory();
     ask(COUNT);
     host.wait_for_resources(&resources);
-    let grown = resident(host.pid()).saturating_sub(memory);
+    let grown = host.memory().saturating_sub(memory);
     assert!(grown < memory / 20 + (4 << 20), "grown by {grown} bytes from {memory}");
 }
 

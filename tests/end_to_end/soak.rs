@@ -14,7 +14,7 @@ use std::time::Duration;
 use plugsock::ServeAddress;
 use rustix::process::Signal;
 
-use crate::harness::{Client, Host, STRATEGIES, canary, guest, pattern, plugin, resident};
+use crate::harness::{Client, Host, STRATEGIES, canary, guest, pattern, plugin};
 use report::{Holdings, Report, Tally};
 
 /// How long it runs in all, in seconds, unless this variable says otherwise.
@@ -111,7 +111,7 @@ fn soak(strategy: &'static str, time: Duration) -> Report {
     let start = Holdings::of(&soak.host);
     // What is filled once, on first use, is no growth.
     soak.load(time / 4);
-    let before = Holdings { memory: resident(soak.host.pid()), ..start };
+    let before = Holdings { memory: soak.host.memory(), ..start };
     soak.load(time - time / 4);
     let after = before.wait_for(&soak.host);
     let longer = soak.longer.into_inner().unwrap();

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use tempfile::TempDir;
 
-use super::process::{bytes, resident};
+use super::process::bytes;
 use super::{Client, PATIENCE, cache_dir};
 
 /// The `plugsock` command of this source tree, in the profile of the tests.
@@ -338,12 +338,12 @@ impl Host {
     }
 }
 
-/// What a host holds: its threads, its child processes, and its descriptors.
+/// What a host holds: its threads, the processes that it and its helpers are, and its descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
-    threads: usize,
-    processes: usize,
-    descriptors: usize,
+    pub threads: usize,
+    pub processes: usize,
+    pub descriptors: usize,
 }
 
 impl Host {
@@ -359,7 +359,7 @@ impl Host {
 
     /// The memory that it occupies now, in bytes; its children's apart.
     pub fn memory(&self) -> usize {
-        resident(self.pid())
+        bytes(self.pid(), "VmRSS:") as usize
     }
 
     /// The most memory that it occupied at any time, in bytes.

@@ -22,14 +22,7 @@ pub fn with_descendants(process: Pid) -> Vec<Pid> {
 
 /// The last word of a field of its status.
 pub fn status(pid: Pid, field: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().last().unwrap().to_owned()
-}
-
-/// The memory that it has, in bytes.
-pub fn resident(pid: Pid) -> usize {
-    bytes(pid, "VmRSS:") as usize
+    status_field(pid, field).split_whitespace().last().unwrap().to_owned()
 }
 
 /// The address space that it has mapped, in bytes.
@@ -38,9 +31,12 @@ pub fn address_space(pid: Pid) -> u64 {
 }
 
 pub(super) fn bytes(pid: Pid, field: &str) -> u64 {
+    status_field(pid, field).trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+fn status_field(pid: Pid, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
-    let kibibytes = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    kibibytes.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    status.lines().find_map(|line| line.strip_prefix(field)).unwrap().to_owned()
 }
 
 /// Stops it, as a debugger would, and waits until it stands.

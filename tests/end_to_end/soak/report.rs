@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, children, resident};
+use crate::harness::{Host, Resources};
 
 /// What idle threads, kept buffers and the like may come to.
 const SLACK: Holdings = Holdings { threads: 8, descriptors: 16, processes: 0, memory: 48 << 20 };
@@ -42,7 +42,7 @@ impl Tally {
 pub struct Holdings {
     pub threads: usize,
     pub descriptors: usize,
-    /// Those that it started, and those that they started.
+    /// Itself, those that it started, and those that they started.
     pub processes: usize,
     /// Resident, in bytes.
     pub memory: usize,
@@ -50,12 +50,8 @@ pub struct Holdings {
 
 impl Holdings {
     pub fn of(host: &Host) -> Self {
-        let pid = host.pid();
-        let own = children(pid);
-        let processes = own.len() + own.iter().map(|child| children(*child).len()).sum::<usize>();
-        let count =
-            |what| std::fs::read_dir(format!("/proc/{}/{what}", pid.as_raw_nonzero())).unwrap().count();
-        Self { threads: count("task"), descriptors: count("fd"), processes, memory: resident(pid) }
+        let Resources { threads, processes, descriptors } = host.resources();
+        Self { threads, descriptors, processes, memory: host.memory() }
     }
 
     /// Whether `after` is no more than this, but for 5 % of memory and some slack.
