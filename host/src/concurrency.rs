@@ -19,7 +19,8 @@ pub(crate) use forking::Forking;
 pub(crate) use supervised::ForkServer;
 
 use crate::request::Waits;
-use crate::server::{Job, ServerInfo};
+use crate::server::Job;
+use crate::server_info::ServerInfo;
 
 /// Where requests are served; the strategies of `socketserver` and two of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use crate::error::{Phase, RequestError};
 use crate::helper_process::{Channel, confine};
 use crate::listener::DatagramSocket;
 use crate::sandbox::{Handler, Sandbox, Watch};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 use crate::slot::{Drain, VersionInfo};
 use crate::wake::poll_until;
 

@@ -49,6 +49,7 @@ mod request;
 mod runtime;
 mod sandbox;
 mod server;
+mod server_info;
 mod slot;
 pub mod upgrade;
 mod wake;
@@ -68,9 +69,9 @@ pub use sandbox::{
     SignatureError, Trust, signature_path,
 };
 pub use server::{
-    NoHooks, Server, ServerHooks, ServerInfo, ServerOptions, TcpServer, UdpServer, UnixDatagramServer,
-    UnixStreamServer,
+    NoHooks, Server, ServerHooks, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer,
 };
+pub use server_info::ServerInfo;
 pub use slot::{
     Probe, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState, VersionStats,
 };

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use hooks::{NoHooks, ServerHooks};
 pub(crate) use job::Job;
-pub use options::{ServerInfo, ServerOptions};
+pub use options::ServerOptions;
 
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
@@ -29,6 +29,7 @@ use crate::error::{BindError, Cause, Limit, RequestError, ServeError};
 use crate::listener::Listener;
 use crate::request::Request;
 use crate::sandbox::Limits;
+use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot, Version};
 use crate::upgrade::{HandedSocket, Heir};
 use accept::{Accepted, Acceptor};

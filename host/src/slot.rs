@@ -29,7 +29,7 @@ pub use version::{VersionState, VersionStats};
 
 use crate::error::{HandlerError, RequestError, SwapError};
 use crate::sandbox::{Digest, Handler};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 use reaper::Reaper;
 use version::Record;
 

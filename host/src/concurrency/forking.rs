@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::supervised::{ForkServer, ForkSetup};
 use crate::fork_server::Setup;
-use crate::server::{Job, ServerInfo};
+use crate::server::Job;
+use crate::server_info::ServerInfo;
 use crate::slot::Version;
 
 #[derive(Debug)]

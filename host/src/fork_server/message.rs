@@ -11,7 +11,7 @@ use crate::error::RequestError;
 use crate::listener::{DatagramSocket, LocalAddress};
 use crate::request::{Datagram, MinRate, Request, Stream, Transport, UnixCredentials};
 use crate::sandbox::{Grants, Limits};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]

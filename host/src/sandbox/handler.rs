@@ -25,7 +25,7 @@ use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt};
 use crate::listener::DatagramSocket;
 use crate::request::{Datagram, Request, Stream, Transport};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 use crate::slot::VersionInfo;
 
 /// A component that is ready to serve. Cloning is cheap.

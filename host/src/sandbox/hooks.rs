@@ -11,7 +11,7 @@ use super::request::{RequestResource, contract_address};
 use super::state::State;
 use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 use crate::slot::VersionInfo;
 
 impl Handler {

@@ -13,7 +13,7 @@ use super::streams::Connection;
 use super::{Sandbox, ucspi};
 use crate::error::{Cause, Limit, excerpt};
 use crate::request::{ClientFault, Request};
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 use crate::slot::VersionInfo;
 
 pub(super) struct State {

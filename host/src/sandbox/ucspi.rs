@@ -3,7 +3,7 @@
 
 use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::request::Request;
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 
 type Environment = Vec<(&'static str, String)>;
 

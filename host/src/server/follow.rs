@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::ServerInfo;
 use super::open::OpenRequests;
 use crate::concurrency::Forking;
 use crate::error::Limit;
+use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Version};
 
 #[derive(Debug)]

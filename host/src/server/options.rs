@@ -1,12 +1,9 @@
-//! How a server serves, and what it says of itself.
+//! How a server serves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::{NoHooks, ServerHooks};
-use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::clients::ClientLimits;
 use crate::concurrency::Concurrency;
 use crate::listener::SocketOptions;
@@ -40,32 +37,6 @@ impl Default for ServerOptions {
             timeout: None,
             bind_and_activate: true,
             hooks: Arc::new(NoHooks),
-        }
-    }
-}
-
-/// What a server is, for handlers and logs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerInfo {
-    /// What it is called.
-    pub name: String,
-    /// Which kind it is.
-    pub server_type: ServerType,
-    /// The address it is bound to, with the port that it got.
-    pub server_address: SocketAddress,
-    /// The strategy's name.
-    pub concurrency: String,
-}
-
-impl ServerInfo {
-    /// For a handler that is tried out before there is a server.
-    pub(crate) fn none() -> Self {
-        let server_address = SocketAddress::Unix(UnixAddress::Unnamed);
-        Self {
-            name: String::new(),
-            server_type: ServerType::UnixStream,
-            server_address,
-            concurrency: String::new(),
         }
     }
 }

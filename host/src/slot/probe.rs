@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::RequestError;
 use crate::sandbox::Handler;
-use crate::server::ServerInfo;
+use crate::server_info::ServerInfo;
 
 /// A request that a handler must serve before clients get it.
 #[derive(Clone, Debug)]

@@ -1,0 +1,31 @@
+//! What a server is, for everything that says so: handlers, logs, fork servers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{ServerType, SocketAddress, UnixAddress};
+
+/// What a server is, for handlers and logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// What it is called.
+    pub name: String,
+    /// Which kind it is.
+    pub server_type: ServerType,
+    /// The address it is bound to, with the port that it got.
+    pub server_address: SocketAddress,
+    /// The strategy's name.
+    pub concurrency: String,
+}
+
+impl ServerInfo {
+    /// For a handler that is tried out before there is a server.
+    pub(crate) fn none() -> Self {
+        let server_address = SocketAddress::Unix(UnixAddress::Unnamed);
+        Self {
+            name: String::new(),
+            server_type: ServerType::UnixStream,
+            server_address,
+            concurrency: String::new(),
+        }
+    }
+}
