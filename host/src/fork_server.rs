@@ -33,9 +33,8 @@ use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::{Channel, confine};
 use crate::listener::DatagramSocket;
-use crate::sandbox::{Handler, Sandbox, Watch};
+use crate::sandbox::{Drain, Handler, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
-use crate::slot::{Drain, VersionInfo};
 use crate::wake::poll_until;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and

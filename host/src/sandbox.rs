@@ -24,6 +24,7 @@ mod state;
 mod streams;
 mod trust;
 mod ucspi;
+mod version_info;
 mod warm;
 mod wasi;
 
@@ -45,6 +46,7 @@ pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
+pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Admission;

@@ -4,7 +4,6 @@
 //! version beside the old one and then publishes it in one pointer store, so that nothing is dropped, cut or
 //! paused. Only the slot publishes a version.
 
-mod drain;
 mod policy;
 mod probe;
 mod reaper;
@@ -21,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-pub(crate) use drain::Drain;
+/// For strategies, which know no sandbox.
+pub(crate) use crate::sandbox::Drain;
 pub use policy::{RollbackPolicy, Share};
 pub use probe::Probe;
-pub(crate) use version::{Taken, Version, VersionInfo};
+pub(crate) use version::{Taken, Version};
 pub use version::{VersionState, VersionStats};
 
 use crate::error::{HandlerError, RequestError, SwapError};

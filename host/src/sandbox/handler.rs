@@ -18,6 +18,7 @@ use super::guest::{Export, Guest};
 use super::limits::Watch;
 use super::request::RequestResource;
 use super::state::State;
+use super::version_info::VersionInfo;
 use super::warm::Warm;
 use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
@@ -26,7 +27,6 @@ use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt};
 use crate::listener::DatagramSocket;
 use crate::request::{Datagram, Request, Stream, Transport};
 use crate::server_info::ServerInfo;
-use crate::slot::VersionInfo;
 
 /// A component that is ready to serve. Cloning is cheap.
 #[derive(Clone)]

@@ -9,10 +9,10 @@ use super::handler::{Handler, cause};
 use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::State;
+use super::version_info::VersionInfo;
 use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
 use crate::server_info::ServerInfo;
-use crate::slot::VersionInfo;
 
 impl Handler {
     /// Whether the component exports `server-hooks`.

@@ -10,11 +10,11 @@ use super::guest_log::GuestLog;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
 use super::streams::Connection;
+use super::version_info::VersionInfo;
 use super::{Sandbox, ucspi};
 use crate::error::{Cause, Limit, excerpt};
 use crate::request::{ClientFault, Request};
 use crate::server_info::ServerInfo;
-use crate::slot::VersionInfo;
 
 pub(super) struct State {
     pub(super) sandbox: Sandbox,

@@ -9,8 +9,8 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use super::limits::{Deadlines, Watch};
 use super::state::State;
+use super::version_info::Drain;
 use crate::request::{Request, Transport};
-use crate::slot::Drain;
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
 const WRITE_MAX: usize = 64 * 1024;

@@ -11,20 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
-use super::drain::Drain;
 use super::policy::Share;
 use crate::concurrency::ForkServer;
 use crate::error::{Cause, RequestError};
-use crate::sandbox::Handler;
-
-/// What a handler may know of the version that it is.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct VersionInfo {
-    /// Counts the versions of the slot, from 1.
-    pub(crate) generation: u64,
-    /// Begun when the version is replaced; `None` if handlers are not to be told.
-    pub(crate) drain: Option<Arc<Drain>>,
-}
+use crate::sandbox::{Drain, Handler, VersionInfo};
 
 /// A handler as a slot serves it. It lives, with its code and its memory, until the slot has no use for it and
 /// the last request that took it has ended.

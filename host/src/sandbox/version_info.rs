@@ -1,24 +1,34 @@
-//! Tells the requests of a version that it was replaced.
+//! What a handler may know of the version that it is, and how its requests learn that it was replaced.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::Interest;
 
 use crate::request::Waitable;
 
+/// What a handler may know of its version.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VersionInfo {
+    /// Counts the versions of the slot, from 1.
+    pub(crate) generation: u64,
+    /// Begun when the version is replaced; `None` if handlers are not to be told.
+    pub(crate) drain: Option<Arc<Drain>>,
+}
+
 /// An `eventfd` that stays readable once the drain has begun: children of a fork server share it.
 #[derive(Debug)]
 pub(crate) struct Drain(Waitable<OwnedFd>);
 
 impl Drain {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self::from(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Never blocks; the only possible failure is a full counter, which is already readable.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         let _ = rustix::io::write(self.0.socket(), &1u64.to_ne_bytes());
     }
 
