@@ -16,7 +16,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub(crate) use forking::Forking;
-pub(crate) use supervised::ForkServer;
 
 use crate::request::Waits;
 use crate::server::Job;

@@ -28,7 +28,7 @@ pub use host::{Ended, Host, RUNTIME_DIR, Resources, cargo, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use panics::PANIC_ON;
-pub use process::{address_space, children, is_running, status, stop, with_descendants};
+pub use process::{address_space, children, is_running, state, status, stop, with_descendants};
 pub use project::Project;
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};

@@ -9,12 +9,13 @@ use plugsock::{
     DirGrant, Grants, Limits, Probe, Sandbox, SandboxOptions, ServerType, Slot, SlotOptions, SwapError,
     Swapped, VersionState,
 };
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use rustix::thread::gettid;
 
 use crate::harness::{
-    Case, Client, Clients, Deployed, Host, Load, Running, for_each_case, for_each_strategy, guest, padded,
-    pattern, sandbox_options, version, versioned, wait_until, who, written,
+    Case, Client, Clients, Deployed, Fault, Faults, Host, Load, Running, cache_dir, children, for_each_case,
+    for_each_strategy, guest, padded, pattern, plugsock, run, sandbox_options, state, version, versioned,
+    wait_until, who, written,
 };
 
 const THREADING: Case = Case { server_type: ServerType::Tcp, strategy: "threading" };
@@ -280,6 +281,47 @@ fn sighup_loads_the_file_again() {
         assert_eq!(host.ask(b"3\n"), b"two 3\n");
         goes_on(&client);
     });
+}
+
+/// A new version may take long to be made ready: until then one can see how the host is, and who serves.
+#[test]
+fn whoever_looks_at_a_host_does_not_wait_for_a_swap() {
+    let deployed = Deployed::new(&versioned("one"));
+    let args = ["tcp://127.0.0.1:0", &deployed.path(), "--concurrency", "forking"];
+    let Some((faults, host)) = Faults::serve(&args) else { return };
+    // Compiled, and so in the cache, before no compiler gets to its work.
+    fs::write(&deployed.file, versioned("two")).unwrap();
+    assert_eq!(
+        run(plugsock().arg("check").arg(&deployed.file).arg("--cache-dir").arg(cache_dir())).code,
+        Some(0)
+    );
+    let before = children(host.pid());
+    faults.set(Fault::StopHelpers, 1);
+    let (swapped, status) = thread::scope(|scope| {
+        let swap = scope.spawn(|| host.ctl(&["swap", &deployed.path()]));
+        let begun = || children(host.pid()).into_iter().find(|child| !before.contains(child));
+        wait_until(|| begun().is_some());
+        let stopped = Stopped(begun().unwrap());
+        wait_until(|| state(stopped.0) == "T");
+        let status = host.status();
+        assert_eq!(host.ask(b"1\n"), b"one 1\n");
+        assert_eq!((state(stopped.0).as_str(), swap.is_finished()), ("T", false));
+        faults.set(Fault::StopHelpers, 0);
+        drop(stopped);
+        (swap.join().unwrap(), status)
+    });
+    assert_eq!(status.slots[0].versions.len(), 1, "{status:?}");
+    assert_eq!(swapped.code, Some(0), "{swapped:?}");
+    assert_eq!(host.ask(b"2\n"), b"two 2\n");
+}
+
+/// A process that is to go on whatever becomes of the test.
+struct Stopped(rustix::process::Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
 }
 
 /// What the old version keeps to use again would be missing in the pools.

@@ -21,6 +21,7 @@ struct faults {
     int64_t no_forks;       /* no process can be forked; who tries is killed if it is negative */
     int64_t no_files;       /* the system has no more files for connections */
     int64_t accepts;        /* how often one was asked for while there were none */
+    int64_t stop_helpers;   /* a helper process stops before it begins */
 };
 
 static struct faults none;
@@ -35,6 +36,8 @@ __attribute__((constructor)) static void map(void) {
     if (mapped != MAP_FAILED)
         faults = mapped;
     close(file);
+    if (faults->stop_helpers && getenv("PLUGSOCK_HELPER_PROCESS"))
+        raise(SIGSTOP);
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))

@@ -21,8 +21,8 @@ pub(crate) struct Forking {
     /// Arguments with which this executable becomes a fork server.
     arguments: Vec<OsString>,
     datagram_socket: Option<Arc<OwnedFd>>,
-    /// Their versions keep them alive.
-    started: Mutex<Vec<Weak<ForkServer>>>,
+    /// Those that keep a fork server for it.
+    versions: Mutex<Vec<Weak<Version>>>,
 }
 
 impl Forking {
@@ -38,12 +38,12 @@ impl Forking {
             info,
             arguments,
             datagram_socket: datagram_socket.map(Arc::new),
-            started: Mutex::default(),
+            versions: Mutex::default(),
         }
     }
 
     /// Starts the fork server of a version, and waits until it can serve.
-    pub(crate) fn prepare(&self, version: &Version) -> io::Result<()> {
+    pub(crate) fn prepare(&self, version: &Arc<Version>) -> io::Result<()> {
         let handler = &version.handler;
         let setup = Setup {
             info: (*self.info).clone(),
@@ -57,14 +57,11 @@ impl Forking {
         let datagram_socket = self.datagram_socket.clone();
         let drain = version.info.drain.clone();
         let fork_setup = ForkSetup { setup, code: handler.precompiled()?, datagram_socket, drain };
-        let fork_server = Arc::new(ForkServer::start(self.id, fork_setup, self.arguments.clone())?);
-        let mut started = self.started();
-        started.retain(|other| other.strong_count() > 0);
-        started.push(Arc::downgrade(&fork_server));
-        let mut fork_servers = version.fork_servers();
-        // Those of servers that are gone.
-        fork_servers.retain(|other| !other.is_closed());
-        fork_servers.push(fork_server);
+        let fork_server = ForkServer::start(fork_setup, self.arguments.clone())?;
+        version.keep(self.id, Arc::new(fork_server));
+        let mut versions = self.versions();
+        versions.retain(|other| other.strong_count() > 0);
+        versions.push(Arc::downgrade(version));
         Ok(())
     }
 
@@ -77,7 +74,7 @@ impl Forking {
 
     /// Kills the children that still serve.
     pub(super) fn cut_all(&self) {
-        self.started().iter().filter_map(Weak::upgrade).for_each(|fork_server| fork_server.cut_all());
+        self.living().iter().for_each(|version| self.cut(version));
     }
 
     /// Kills the children that still serve with a version.
@@ -88,17 +85,27 @@ impl Forking {
     }
 
     fn fork_server(&self, version: &Version) -> Option<Arc<ForkServer>> {
-        version.fork_servers().iter().find(|fork_server| fork_server.owner() == self.id).cloned()
+        version.kept_for(self.id)
     }
 
-    fn started(&self) -> MutexGuard<'_, Vec<Weak<ForkServer>>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    fn versions(&self) -> MutexGuard<'_, Vec<Weak<Version>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not under the lock: who uses one may be the last.
+    fn living(&self) -> Vec<Arc<Version>> {
+        self.versions().iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Drop for Forking {
     /// A version may live longer than one of its servers.
     fn drop(&mut self) {
-        self.started().iter().filter_map(Weak::upgrade).for_each(|fork_server| fork_server.close());
+        for version in self.living() {
+            if let Some(fork_server) = self.fork_server(&version) {
+                fork_server.close();
+            }
+            version.let_go(self.id);
+        }
     }
 }

@@ -51,8 +51,6 @@ pub(crate) struct ForkSetup {
 #[derive(Debug)]
 pub(crate) struct ForkServer {
     shared: Arc<Shared>,
-    /// The server that it forks for: a version may have several.
-    owner: u64,
 }
 
 #[derive(Debug)]
@@ -95,7 +93,7 @@ struct Given {
 
 impl ForkServer {
     /// Starts the process, and waits until it can serve.
-    pub(super) fn start(owner: u64, fork_setup: ForkSetup, arguments: Vec<OsString>) -> io::Result<Self> {
+    pub(super) fn start(fork_setup: ForkSetup, arguments: Vec<OsString>) -> io::Result<Self> {
         if !helper_process::can_be_started() {
             return Err(io::Error::other(
                 "this program must call plugsock::become_helper_process_if_asked() first in its main",
@@ -108,11 +106,7 @@ impl ForkServer {
         thread::Builder::new()
             .name("fork-supervisor".to_owned())
             .spawn(move || supervisor.supervise(process))?;
-        Ok(Self { shared, owner })
-    }
-
-    pub(super) fn owner(&self) -> u64 {
-        self.owner
+        Ok(Self { shared })
     }
 
     pub(super) fn process_request(&self, job: Job) {
@@ -149,10 +143,6 @@ impl ForkServer {
             link.close();
         }
         waiting.into_iter().for_each(|job| job.refuse(CLOSED));
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.shared.state().is_closed
     }
 }
 

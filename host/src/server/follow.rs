@@ -21,7 +21,7 @@ impl Follower for Following {
         &self.info
     }
 
-    fn prepare(&self, version: &Version) -> io::Result<()> {
+    fn prepare(&self, version: &Arc<Version>) -> io::Result<()> {
         match &self.forking {
             Some(forking) => forking.prepare(version),
             None => {

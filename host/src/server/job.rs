@@ -10,24 +10,24 @@ use crate::clients::Refusal;
 use crate::error::{Cause, Phase, RequestError};
 use crate::request::Request;
 use crate::sandbox::{Watch, prepare_thread};
-use crate::slot::{Taken, Version};
+use crate::slot::{Version, VersionHold};
 
 /// A request on its way through a strategy: served by `run` or `serve`, closed whatever happens.
 #[derive(Debug)]
 pub(crate) struct Job {
     core: Arc<Core>,
     request: Arc<Request>,
-    taken: Taken,
+    held: VersionHold,
     watch: Arc<Watch>,
     _open: OpenGuard,
 }
 
 impl Job {
     pub(super) fn new(core: &Arc<Core>, request: Arc<Request>) -> Self {
-        let taken = core.version(&request).enter();
-        let watch = Arc::new(Watch::new(taken.version.handler.sandbox().limits(), request.waits));
+        let held = core.version(&request).enter();
+        let watch = Arc::new(Watch::new(held.version.handler.sandbox().limits(), request.waits));
         let open = core.open.enter(&request, &watch);
-        Self { core: core.clone(), request, taken, watch, _open: open }
+        Self { core: core.clone(), request, held, watch, _open: open }
     }
 
     /// Makes ready a thread that jobs are to run on, while there is memory for it; what fails is tried again with
@@ -46,7 +46,7 @@ impl Job {
 
     /// Serves the request where the future is polled: on a thread of its own, or as a task of tokio's.
     pub(crate) async fn serve(self) {
-        let Version { handler, info, .. } = &*self.taken.version;
+        let Version { handler, info, .. } = &*self.held.version;
         let served = handler.serve(&self.core.info, info, &self.request, &self.watch).await;
         self.report(served).await;
         self.request.shutdown_request().await;
@@ -69,7 +69,7 @@ impl Job {
     }
 
     pub(crate) fn version(&self) -> &Version {
-        &self.taken.version
+        &self.held.version
     }
 
     /// Whether it was cut off and has only to end.
@@ -84,13 +84,13 @@ impl Job {
     }
 
     async fn report(&self, served: Result<(), RequestError>) {
-        self.core.slot.count(&self.taken, &served);
+        self.core.slot.count(&self.held, &served);
         match served {
             Ok(()) => {
                 let client = self.request.client_address();
                 tracing::debug!(request = self.request.id(), %client, "served");
             }
-            Err(error) => self.core.handle_error(&self.request, &self.taken.version, &error).await,
+            Err(error) => self.core.handle_error(&self.request, &self.held.version, &error).await,
         }
     }
 

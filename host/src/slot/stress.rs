@@ -1,6 +1,6 @@
 //! Versions are taken, servers come and go, and all at once swaps, rollbacks and trials.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::error::Phase;
+use crate::error::{Phase, RequestError};
 use crate::sandbox::{Limits, Sandbox, SandboxOptions};
 
 const ROUNDS: usize = 1000;
@@ -30,7 +30,7 @@ impl Follower for Noting {
         &self.info
     }
 
-    fn prepare(&self, version: &Version) -> io::Result<()> {
+    fn prepare(&self, version: &Arc<Version>) -> io::Result<()> {
         if self.is_unwilling.load(SeqCst) {
             return Err(io::Error::other("not now"));
         }
@@ -118,13 +118,7 @@ fn a_version_that_is_taken_serves_and_is_ready() {
                 }
                 Ok(_) => {}
                 Err(SwapError::Prepare(_)) => assert!(server.is_unwilling.load(SeqCst)),
-                Err(
-                    SwapError::NothingBefore
-                    | SwapError::NoCanary
-                    | SwapError::CanaryOnTrial
-                    // Rolled back between the force and the publishing.
-                    | SwapError::Refused { .. },
-                ) => {}
+                Err(SwapError::NothingBefore | SwapError::NoCanary | SwapError::CanaryOnTrial) => {}
                 Err(other) => panic!("{other}"),
             }
         }
@@ -157,7 +151,7 @@ fn take_and_fail(
     seed: u64,
 ) {
     let mut state = seed;
-    let mut open: VecDeque<Taken> = VecDeque::new();
+    let mut open: VecDeque<VersionHold> = VecDeque::new();
     let mut last = 0;
     while !is_over.load(SeqCst) {
         let least = floor.load(SeqCst);

@@ -1,19 +1,12 @@
-//! One version of a slot's handler, and what is counted of it.
+//! One version of a slot's handler, and a request's hold on it.
 
-use std::collections::BTreeMap;
+use std::any::Any;
 use std::io;
-use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
-};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use hdrhistogram::Histogram;
-
-use super::policy::Share;
-use crate::concurrency::ForkServer;
-use crate::error::{Cause, RequestError};
+use super::record::Record;
+use crate::error::RequestError;
 use crate::sandbox::{Drain, Handler, VersionInfo};
 
 /// A handler as a slot serves it. It lives, with its code and its memory, until the slot has no use for it and
@@ -23,193 +16,71 @@ pub(crate) struct Version {
     pub(crate) handler: Handler,
     pub(crate) info: VersionInfo,
     pub(super) record: Arc<Record>,
-    /// What `forking` keeps for it: one for each server.
-    fork_servers: Mutex<Vec<Arc<ForkServer>>>,
+    /// What servers have made ready to serve it, each under its own id.
+    kept: Mutex<Vec<(u64, Kept)>>,
 }
+
+/// The slot does not know what it is.
+type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Version {
     /// `tell` is whether its handlers learn that it is replaced, which takes a descriptor.
     pub(super) fn new(handler: Handler, generation: u64, tell: bool) -> io::Result<Self> {
         let drain = tell.then(Drain::new).transpose()?.map(Arc::new);
-        let record = Record {
-            generation,
-            name: handler.name().to_owned(),
-            digest: handler.digest().to_owned(),
-            since: SystemTime::now(),
-            published: Instant::now(),
-            state: Mutex::new(VersionState::Serving),
-            is_observed: AtomicBool::new(true),
-            open: AtomicUsize::new(0),
-            counts: Mutex::default(),
-        };
-        let info = VersionInfo { generation, drain };
-        Ok(Self { handler, info, record: Arc::new(record), fork_servers: Mutex::default() })
+        let record = Arc::new(Record::new(&handler, generation));
+        Ok(Self { handler, info: VersionInfo { generation, drain }, record, kept: Mutex::default() })
     }
 
-    pub(crate) fn fork_servers(&self) -> MutexGuard<'_, Vec<Arc<ForkServer>>> {
-        self.fork_servers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps what a server has made ready for it, until it goes or the server does without. What was kept under
+    /// the id before is let go.
+    pub(crate) fn keep(&self, server: u64, made: Kept) {
+        let before = self.let_go(server);
+        self.kept().push((server, made));
+        drop(before);
+    }
+
+    /// What is kept under this id.
+    pub(crate) fn kept_for<T: Any + Send + Sync>(&self, server: u64) -> Option<Arc<T>> {
+        let kept = self.kept();
+        let (_, made) = kept.iter().find(|(id, _)| *id == server)?;
+        made.clone().downcast().ok()
+    }
+
+    /// Keeps it no longer; it, for whoever ends it.
+    pub(crate) fn let_go(&self, server: u64) -> Option<Kept> {
+        let mut kept = self.kept();
+        let index = kept.iter().position(|(id, _)| *id == server)?;
+        Some(kept.swap_remove(index).1)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(u64, Kept)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one request as open until what this returns is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> Taken {
-        self.record.open.fetch_add(1, SeqCst);
-        Taken { version: self.clone(), since: Instant::now() }
+    pub(crate) fn enter(self: &Arc<Self>) -> VersionHold {
+        self.record.open_one();
+        VersionHold { version: self.clone(), since: Instant::now() }
     }
 }
 
 /// A request's hold on its version.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct VersionHold {
     pub(crate) version: Arc<Version>,
     since: Instant,
 }
 
-impl Taken {
+impl VersionHold {
     /// Counts how the request went.
-    pub(crate) fn count(&self, served: &Result<(), RequestError>) {
+    pub(super) fn count(&self, served: &Result<(), RequestError>) {
         let latency = self.since.elapsed();
         self.version.record.counts().count(served, latency);
     }
 }
 
-impl Drop for Taken {
+impl Drop for VersionHold {
     fn drop(&mut self) {
-        self.version.record.open.fetch_sub(1, SeqCst);
+        self.version.record.close_one();
     }
-}
-
-/// What stays known of a version when it has gone.
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) generation: u64,
-    pub(super) name: String,
-    pub(super) digest: String,
-    since: SystemTime,
-    pub(super) published: Instant,
-    pub(super) state: Mutex<VersionState>,
-    /// Whether failures may still roll it back.
-    pub(super) is_observed: AtomicBool,
-    open: AtomicUsize,
-    counts: Mutex<Counts>,
-}
-
-impl Record {
-    pub(super) fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set_state(&self, state: VersionState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-
-    /// Whether new requests get it.
-    pub(super) fn gets_requests(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*state, VersionState::Serving | VersionState::Canary(_))
-    }
-
-    /// Whether it is the first to ask for what is done once.
-    pub(super) fn stop_observing(&self) -> bool {
-        self.is_observed.swap(false, Relaxed)
-    }
-
-    pub(super) fn stats(&self) -> VersionStats {
-        let counts = self.counts();
-        let quantile =
-            |q| Duration::from_micros(counts.latency.as_ref().map_or(0, |all| all.value_at_quantile(q)));
-        VersionStats {
-            generation: self.generation,
-            handler: self.name.clone(),
-            digest: self.digest.clone(),
-            state: self.state.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            since: self.since,
-            open: self.open.load(SeqCst),
-            ended: counts.ended,
-            failed: counts.failed,
-            broken_off: counts.broken_off,
-            cut: counts.cut,
-            limits: counts.limits.clone(),
-            latency: [0.5, 0.9, 0.99].map(quantile),
-        }
-    }
-}
-
-/// How the requests of a version went.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) ended: u64,
-    pub(super) failed: u64,
-    broken_off: u64,
-    cut: u64,
-    limits: BTreeMap<String, u64>,
-    /// In microseconds; made with the first request.
-    latency: Option<Histogram<u64>>,
-}
-
-/// The longest time that the histogram tells from longer ones, in microseconds: a day.
-const LATENCY_MAX: u64 = 24 * 3600 * 1_000_000;
-
-impl Counts {
-    fn count(&mut self, served: &Result<(), RequestError>, latency: Duration) {
-        self.ended += 1;
-        match served.as_ref().map_err(|error| &error.cause) {
-            Ok(()) => {}
-            Err(Cause::Limit(limit)) if limit.is_a_cut() => self.cut += 1,
-            Err(cause) => {
-                *if cause.is_the_clients() { &mut self.broken_off } else { &mut self.failed } += 1;
-                if let Cause::Limit(limit) = cause {
-                    *self.limits.entry(limit.name().to_owned()).or_default() += 1;
-                }
-            }
-        }
-        let latency = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let histogram = self.latency.get_or_insert_with(|| {
-            Histogram::new_with_bounds(1, LATENCY_MAX, 2).expect("the bounds are in order")
-        });
-        histogram.saturating_record(latency);
-    }
-}
-
-/// Where a version stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VersionState {
-    /// New requests get it.
-    Serving,
-    /// This share of the new requests gets it.
-    Canary(Share),
-    /// It was replaced; what it had begun it ends.
-    Replaced,
-    /// Its share of requests was taken back.
-    Aborted,
-    /// The one before it was put back, for this reason.
-    RolledBack(String),
-}
-
-/// What is known of a version.
-#[derive(Clone, Debug)]
-pub struct VersionStats {
-    /// Counts the versions of the slot, from 1.
-    pub generation: u64,
-    /// The handler's name.
-    pub handler: String,
-    /// SHA-256 of the component, as `sha256:` and 64 hexadecimal digits.
-    pub digest: String,
-    /// Where it stands.
-    pub state: VersionState,
-    /// Since when it has served.
-    pub since: SystemTime,
-    /// Requests that it serves now.
-    pub open: usize,
-    /// Requests that have ended, however they went.
-    pub ended: u64,
-    /// Those of them that failed by the handler's fault or the host's.
-    pub failed: u64,
-    /// Those that ended by the client's doing: it broke off, or was silent or slow for too long.
-    pub broken_off: u64,
-    /// Those that were cut off, because the server closed or the version had been replaced for too long.
-    pub cut: u64,
-    /// Those of `failed` and `broken_off` that a limit ended, by the limit's name.
-    pub limits: BTreeMap<String, u64>,
-    /// How long requests took, from when they were taken on: the 50th, 90th and 99th percentile.
-    pub latency: [Duration; 3],
 }

@@ -22,6 +22,8 @@ pub enum Fault {
     NoFiles,
     /// Not a fault: how often a connection was asked for while there were no files.
     Accepts,
+    /// Helper processes stop before they begin, until somebody lets them go on.
+    StopHelpers,
 }
 
 /// What happens to a host.

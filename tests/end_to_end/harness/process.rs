@@ -39,16 +39,20 @@ fn status_field(pid: Pid, field: &str) -> String {
     status.lines().find_map(|line| line.strip_prefix(field)).unwrap().to_owned()
 }
 
+/// The letter for what it does; `T` if it is stopped.
+pub fn state(pid: Pid) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    // `PID (NAME) STATE …`, and a name may have brackets.
+    stat.rsplit_once(") ").map_or(String::new(), |(_, rest)| rest.chars().take(1).collect())
+}
+
 /// Stops it, as a debugger would, and waits until it stands.
 pub fn stop(pid: Pid) {
     kill_process(pid, Signal::STOP).unwrap();
-    let stat = format!("/proc/{}/stat", pid.as_raw_pid());
-    wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+    wait_until(|| state(pid) == "T");
 }
 
 /// Whether it has not ended; one that nobody has waited for yet has.
 pub fn is_running(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
-    // `PID (NAME) STATE …`, and a name may have brackets.
-    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+    !matches!(state(pid).as_str(), "" | "Z" | "X")
 }

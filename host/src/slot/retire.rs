@@ -1,4 +1,4 @@
-//! Cuts off requests whose version was replaced for longer than `max_drain`.
+//! Lets replaced versions end what they have begun, and cuts off what goes on for longer than `max_drain`.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -7,7 +7,41 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::{Inner, Version};
+use super::publish::Publisher;
+use super::{Inner, Slot, Version, VersionState};
+
+impl Slot {
+    /// Lets a version end what it has begun.
+    pub(super) fn retire(&self, publisher: &mut Publisher, version: &Arc<Version>, outcome: VersionState) {
+        version.record.stop_observing();
+        version.record.set_state(outcome);
+        version.handler.keep_idle(false);
+        if let Some(drain) = &version.info.drain {
+            drain.begin();
+        }
+        let Some(time) = self.0.options.max_drain else { return };
+        if publisher.reaper.is_none() {
+            match Reaper::start(&self.0) {
+                Ok(reaper) => publisher.reaper = Some(reaper),
+                Err(error) => tracing::error!("nothing will cut off what drains for too long: {error}"),
+            }
+        }
+        if let (Some(reaper), Some(at)) = (&publisher.reaper, Instant::now().checked_add(time)) {
+            reaper.watch(version, at);
+        }
+    }
+}
+
+impl Inner {
+    /// Cuts off what is still open of a version that was replaced.
+    fn cut(&self, version: &Version) {
+        let cut: usize = self.servers().iter().map(|server| server.cut(version)).sum();
+        if cut > 0 {
+            let generation = version.info.generation;
+            tracing::warn!(slot = self.name, generation, "cut off {cut} requests of a replaced version");
+        }
+    }
+}
 
 /// A thread of a slot's. It ends with the slot.
 #[derive(Debug)]
