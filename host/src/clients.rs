@@ -2,7 +2,7 @@
 //! accepted, before it costs a place, a thread or an instance.
 //!
 //! ```text
-//!  allow, deny ─▶ open from one source ─▶ rate of one source ─▶ rate of all ─▶ a place, kept until the request ends
+//!  PROXY header ─▶ allow, deny ─▶ open from one source ─▶ rate of one source ─▶ rate of all
 //! ```
 //!
 //! Each question costs the same however many sources there are. What is known of a source takes bounded room, so
@@ -10,20 +10,23 @@
 
 mod networks;
 mod proxies;
+mod proxy_protocol;
 mod rate;
 mod recent;
 mod refused;
 mod source;
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use networks::{NetworkError, Networks};
 pub use proxies::Proxies;
+pub(crate) use proxy_protocol::ProxyHeaders;
 pub use rate::{Rate, RateError};
 pub use refused::Refused;
 pub(crate) use refused::{Refusal, Refusals};
-pub(crate) use source::Place;
+pub(crate) use source::SourceCount;
 
 use crate::request::Request;
 use rate::{Allowance, NoneLeft};
@@ -95,30 +98,40 @@ impl Clients {
             || !limits.deny.is_empty()
     }
 
+    /// What takes the headers off connections that begin with one, if any do.
+    pub(crate) fn proxy_headers(&self) -> io::Result<Option<ProxyHeaders>> {
+        let proxies = &self.limits.proxy_protocol;
+        (!proxies.is_empty()).then(|| ProxyHeaders::new(proxies.clone())).transpose()
+    }
+
+    /// How many requests of this server may be open, by its operator's word.
+    pub(crate) fn max_connections(&self) -> Option<usize> {
+        self.limits.max_connections
+    }
+
     /// Whom this server has turned away.
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {
         &self.refusals
     }
 
-    /// Gives a newcomer its place, or says why it gets none. One that has its place keeps it.
-    pub(crate) fn admit(&self, request: &mut Request) -> Result<(), Refusal> {
-        if request.place.is_some() || !self.are_choosy() {
-            return Ok(());
+    /// Counts a newcomer for its source, if sources are counted; or says why it is turned away.
+    pub(crate) fn admit(&self, request: &Request) -> Result<Option<SourceCount>, Refusal> {
+        if !self.are_choosy() {
+            return Ok(None);
         }
         let client = request.client_address();
         if !networks::is_allowed(&self.limits.allow, &self.limits.deny, client) {
             return Err(Refusal::Denied);
         }
         let source = Source::of(client, request.unix_credentials());
-        let place = match (source, self.limits.max_connections_per_ip) {
+        let count = match (source, self.limits.max_connections_per_ip) {
             (Some(source), Some(max)) => {
                 Some(OpenBySource::enter(&self.open, source, max).ok_or(Refusal::OpenPerIp(max))?)
             }
             _ => None,
         };
         self.take_from_rates(source)?;
-        request.place = place;
-        Ok(())
+        Ok(count)
     }
 
     /// One that is refused by its own rate takes nothing from that of all.

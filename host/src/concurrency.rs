@@ -1,9 +1,9 @@
 //! Where a request is served: one file a strategy. Each overrides exactly what a mix-in of `socketserver`
-//! does: where `process_request` runs. None knows listeners or the sandbox.
+//! does: where `process_request` runs. They know of a request
+//! what [`Job`] lets them do with it, and neither listeners nor the sandbox.
 
 mod forking;
 mod pool;
-mod supervised;
 mod sync;
 mod tasks;
 mod threading;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub(crate) use forking::Forking;
 
+use crate::job::Job;
 use crate::request::Waits;
-use crate::server::Job;
 use crate::server_info::ServerInfo;
 
 /// Where requests are served; the strategies of `socketserver` and two of our own.
@@ -159,7 +159,7 @@ impl Strategy {
             Concurrency::Sync => Self::Sync,
             Concurrency::Threading { .. } => Self::Threading(threading::Threading::new()),
             Concurrency::Forking { ref arguments, .. } => {
-                Self::Forking(Arc::new(Forking::new(info.clone(), arguments.clone(), datagram_socket()?)))
+                Self::Forking(Arc::new(Forking::start(info.clone(), arguments.clone(), datagram_socket()?)?))
             }
             Concurrency::Pool { workers, queue } => Self::Pool(pool::Pool::start(workers, queue)?),
             Concurrency::Async { workers } => Self::Tasks(tasks::Tasks::start(workers)?),
@@ -182,13 +182,6 @@ impl Strategy {
         match self {
             Self::Forking(forking) => Some(forking),
             _ => None,
-        }
-    }
-
-    /// Cuts off what the open requests' own sockets and watches do not reach.
-    pub(crate) fn cut_all(&self) {
-        if let Self::Forking(forking) = self {
-            forking.cut_all();
         }
     }
 }

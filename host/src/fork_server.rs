@@ -1,17 +1,21 @@
 //! The fork server: a second process of the host that forks for each request, as `ForkingMixIn` does.
 //!
 //! ```text
-//!  host                                fork server                        child
-//!  accept, verify ──request, socket──▶ says "taken", forks ─────────────▶ says "begun", serves, says how it went, exits
-//!  ends the job   ◀──────────────────── reaps, says "exited"
+//!  host                                      fork server              child
+//!  accept, verify ──status socket, socket──▶ forks ─────────────────▶ takes the request, serves, says how it went
+//!  ends the job   ◀───────────────────────── reaps; both have let go of the status socket
 //! ```
 //!
 //! Forking a process that has threads is a gamble: a lock that another thread holds stays locked for ever in
 //! the child. So the forking is done by a process that never had a second thread: it is the host's
 //! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
 //! child may start threads, since it never forks, but serving needs none: a timer's signal is its ticker.
+//!
+//! The request itself lies in its status socket until the child takes it. So whoever dies when, the host can tell a
+//! request that nobody has begun with, which it gives to the next fork server, from one whose process has ended. A child has
+//! no other channel: not the one between host and fork server, nor those of its siblings.
 
-#![allow(unsafe_code, reason = "it forks, and its children tick by a signal")]
+#![allow(unsafe_code, reason = "it forks, and its children are reached by signals")]
 
 mod message;
 mod ticker;
@@ -24,39 +28,42 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::net::RecvFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
 use seccompiler::BpfProgram;
 
-pub(crate) use message::{FromServer, Setup, ToServer, WireRequest};
+pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
 
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
-use crate::helper_process::{Channel, confine};
-use crate::listener::DatagramSocket;
+use crate::helper_process::{Channel, confine, send};
+use crate::request::{DatagramSocket, Waits};
 use crate::sandbox::{Drain, Handler, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
 use crate::wake::poll_until;
+use message::WireRequest;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
 /// closing may take two seconds.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves as the fork server until the host closes the channel.
+/// Serves as the fork server until the host closes the channel; in each child, serves one request.
 pub(crate) fn run(channel: Channel) -> io::Result<()> {
-    let Some((ToServer::Setup(setup), fds)) = channel.recv()? else {
+    let Some((ToForkServer::Setup(setup), fds)) = channel.recv()? else {
         return Err(io::Error::other("the host did not say what to serve"));
     };
-    match ForkServer::new(channel, *setup, fds) {
-        Ok(mut server) => {
-            server.channel.send(&FromServer::Ready(Ok(())), &[])?;
-            server.serve()
-        }
-        Err((channel, reason)) => channel.send(&FromServer::Ready(Err(reason)), &[]),
+    let server = match ForkServer::new(*setup, fds) {
+        Ok(server) => server,
+        Err(reason) => return channel.send(&Ready::Err(reason), &[]),
+    };
+    channel.send(&Ready::Ok(()), &[])?;
+    match server.fork_for_each_request(channel)? {
+        Some(errand) => server.serve(errand),
+        None => Ok(()),
     }
 }
 
 struct ForkServer {
-    channel: Channel,
     setup: Setup,
     info: Arc<ServerInfo>,
     handler: Handler,
@@ -64,41 +71,26 @@ struct ForkServer {
     datagram_socket: Option<Arc<DatagramSocket>>,
     /// The system calls that a child gives up besides.
     child_filter: Option<BpfProgram>,
-    children: HashMap<u64, Child>,
 }
 
-/// What came with the setup.
-struct Loaded {
-    handler: Handler,
-    datagram_socket: Option<Arc<DatagramSocket>>,
-    drain: Option<Arc<Drain>>,
+/// What comes for one request.
+struct Errand {
+    status: OwnedFd,
+    /// `None` for a datagram.
+    connection: Option<OwnedFd>,
 }
 
+/// A process that serves one request.
 struct Child {
-    pid: Pid,
     pidfd: OwnedFd,
+    /// Held, too, so that the host hears of the end when the child has been waited for.
+    status: OwnedFd,
     kill_at: Option<Instant>,
+    is_killed: bool,
 }
 
 impl ForkServer {
-    fn new(channel: Channel, setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, (Channel, String)> {
-        let loaded = Self::load(&setup, fds).and_then(|loaded| {
-            let prepared = ticker::prepare(loaded.handler.sandbox(), &channel);
-            prepared.map(|()| loaded).map_err(|error| error.to_string())
-        });
-        match loaded {
-            Ok(Loaded { handler, datagram_socket, drain }) => {
-                let info = Arc::new(setup.info.clone());
-                let version = VersionInfo { generation: setup.generation, drain };
-                let child_filter = confine::confine(&setup.grants);
-                let children = HashMap::new();
-                Ok(Self { channel, setup, info, handler, version, datagram_socket, child_filter, children })
-            }
-            Err(reason) => Err((channel, reason)),
-        }
-    }
-
-    fn load(setup: &Setup, fds: Vec<OwnedFd>) -> Result<Loaded, String> {
+    fn new(setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, String> {
         let mut fds = fds.into_iter();
         let code = fds.next().ok_or("the host sent no handler")?;
         let socket = if setup.has_datagram_socket { fds.next() } else { None };
@@ -112,129 +104,149 @@ impl ForkServer {
         let handler =
             sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
         handler.warm_to_fork();
-        Ok(Loaded { handler, datagram_socket, drain })
+        ticker::prepare(handler.sandbox()).map_err(|error| error.to_string())?;
+        let info = Arc::new(setup.info.clone());
+        let version = VersionInfo { generation: setup.generation, drain };
+        let child_filter = confine::confine(&setup.grants);
+        Ok(Self { setup, info, handler, version, datagram_socket, child_filter })
     }
 
-    /// Forks for each request until the host closes the channel.
-    fn serve(&mut self) -> io::Result<()> {
+    /// `socketserver`'s `process_request` of `ForkingMixIn`, until the host closes the channel. In a child it returns what
+    /// the child is to serve, and has let go of the channel and of all that belongs to siblings.
+    fn fork_for_each_request(&self, channel: Channel) -> io::Result<Option<Errand>> {
+        let mut children = HashMap::new();
         loop {
-            self.wait()?;
-            self.reap()?;
-            match self.channel.try_recv() {
-                Ok(Some((ToServer::Serve(request), fds))) => self.process_request(request, fds)?,
-                Ok(Some((ToServer::KillAll, _))) => self.children.values().for_each(Child::kill),
-                Ok(Some((ToServer::Setup(_), _))) => return Err(io::Error::other("it is set up already")),
-                // The host is gone; the children see it too.
-                Ok(None) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            if wait(&channel, &mut children)? {
+                reap(&mut children);
+            }
+            let fds = match channel.try_recv() {
+                Ok(Some((ToForkServer::Serve, fds))) => fds,
+                Ok(Some((ToForkServer::Setup(_), _))) => {
+                    return Err(io::Error::other("it is set up already"));
+                }
+                // The host is gone, or has no use for this process any more. The children see the former, too.
+                Ok(None) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
+            };
+            let mut fds = fds.into_iter();
+            let Some(status) = fds.next() else { return Err(io::Error::other("a status socket is missing")) };
+            let errand = Errand { status, connection: fds.next() };
+            // SAFETY: this process has a single thread, so the child may do whatever it could have done.
+            match unsafe { fork() } {
+                Ok(ForkResult::Child) => return Ok(Some(errand)),
+                Ok(ForkResult::Parent { child }) => {
+                    let pid = Pid::from_raw(child.as_raw()).expect("a child's process id is positive");
+                    children.extend(self.follow(pid, errand.status).map(|child| (pid, child)));
+                }
+                Err(error) => refuse(&errand.status, format!("cannot fork: {error}")),
             }
         }
     }
 
-    /// Until the host says something, a child exits, or one has to be killed.
-    fn wait(&self) -> io::Result<()> {
-        let mut fds = vec![PollFd::new(&self.channel, PollFlags::IN)];
-        fds.extend(self.children.values().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
-        let deadline = self.children.values().filter_map(|child| child.kill_at).min();
-        poll_until(&mut fds, deadline).map(drop)
-    }
-
-    /// Collects the children that have exited: only those that were forked here, one by one.
-    fn reap(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        let mut exited = Vec::new();
-        for (id, child) in &mut self.children {
-            if child.kill_at.is_some_and(|at| at <= now) {
-                child.kill();
-                child.kill_at = None;
-            }
-            if let Some((_, status)) = waitpid(Some(child.pid), WaitOptions::NOHANG)? {
-                exited.push((*id, status));
-            }
-        }
-        for (id, status) in exited {
-            self.children.remove(&id);
-            let signal = status.terminating_signal();
-            self.channel.send(&FromServer::Exited { id, status: status.exit_status(), signal }, &[])?;
-        }
-        Ok(())
-    }
-
-    /// `socketserver`'s `process_request` of `ForkingMixIn`.
-    fn process_request(&mut self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
-        let id = request.id;
-        // Said before the fork: if this process is killed between the two, the host must not have the
-        // request served a second time.
-        self.channel.send(&FromServer::Taken(id), &[])?;
-        // SAFETY: this process has a single thread, so the child may do whatever it could have done.
-        match unsafe { fork() } {
-            Ok(ForkResult::Child) => self.child(request, fds),
-            Ok(ForkResult::Parent { child }) => {
-                let pid = Pid::from_raw(child.as_raw()).expect("a child's process id is positive");
-                self.follow(id, pid)
-            }
-            Err(error) => self.refuse(id, format!("cannot fork: {error}")),
-        }
-    }
-
-    fn follow(&mut self, id: u64, pid: Pid) -> io::Result<()> {
+    fn follow(&self, pid: Pid, status: OwnedFd) -> Option<Child> {
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(error) => {
                 // Nobody would see its end.
                 let _ = kill_process(pid, Signal::KILL);
-                waitpid(Some(pid), WaitOptions::empty())?;
-                return self.refuse(id, format!("cannot follow its process: {error}"));
+                let _ = waitpid(Some(pid), WaitOptions::empty());
+                refuse(&status, format!("cannot follow its process: {error}"));
+                return None;
             }
         };
         let time = self.setup.limits.request_time;
         let kill_at = time.and_then(|time| Instant::now().checked_add(time.saturating_add(GRACE)));
-        self.children.insert(id, Child { pid, pidfd, kill_at });
-        Ok(())
+        Some(Child { pidfd, status, kill_at, is_killed: false })
     }
 
-    fn refuse(&self, id: u64, reason: String) -> io::Result<()> {
-        self.channel.send(&FromServer::Refused(id, reason), &[])
-    }
-
-    /// Serves one request and exits.
-    fn child(&mut self, request: WireRequest, fds: Vec<OwnedFd>) -> ! {
-        let id = request.id;
-        self.children.clear();
-        let code = match self.serve_one(request, fds) {
-            Ok(()) => 0,
+    /// Serves one request, in a child of its own.
+    fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
+        let served = self.prepare_child(&status).and_then(|request| {
+            let min_rate = self.setup.limits.min_rate;
+            request.into_request(connection, self.datagram_socket.as_ref(), min_rate)
+        });
+        let request = match served {
+            Ok(request) => Arc::new(request),
             Err(error) => {
                 let error = RequestError::host(Phase::Instantiate, error.to_string());
-                let told = self.channel.send(&FromServer::Outcome(id, Err(error)), &[]);
-                i32::from(told.is_err())
+                return send(&status, &Report::Served(Err(error)), &[]);
             }
         };
-        std::process::exit(code);
-    }
-
-    fn serve_one(&self, request: WireRequest, fds: Vec<OwnedFd>) -> io::Result<()> {
-        self.channel.send(&FromServer::Begun(request.id), &[])?;
-        let name = format!("forking-{}", std::process::id());
-        rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
-        confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
-        ticker::start()?;
-        let (socket, min_rate) = (fds.into_iter().next(), self.setup.limits.min_rate);
-        let request = request.into_request(socket, self.datagram_socket.as_ref(), min_rate)?;
-        let request = Arc::new(request);
-        let watch = Arc::new(Watch::new(&self.setup.limits, request.waits));
+        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
-            // Said before the close, which may have to wait for a client that is still sending.
-            self.channel.send(&FromServer::Outcome(request.id(), served), &[])?;
-            request.shutdown_request().await;
+            let is_sending = request.discard_unread();
+            // The host half-closes the connection, so that what the request counts for is given back before.
+            send(&status, &Report::Served(served), &[])?;
+            if is_sending {
+                request.linger(Waits::Thread).await;
+            }
             Ok(())
         })
     }
+
+    fn prepare_child(&self, status: &OwnedFd) -> io::Result<WireRequest> {
+        let request = WireRequest::take(status)?;
+        let name = format!("forking-{}", std::process::id());
+        rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
+        ticker::start(status)?;
+        confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
+        Ok(request)
+    }
+}
+
+/// Until the host says something, a child exits, or one has to be killed, which is done; whether one may have exited.
+fn wait(channel: &Channel, children: &mut HashMap<Pid, Child>) -> io::Result<bool> {
+    let deadline = children.values().filter(|child| !child.is_killed).filter_map(|child| child.kill_at).min();
+    let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
+    fds.extend(children.values().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+    // One that is killed says so until it is reaped, too.
+    let alive = children.iter().filter(|(_, child)| !child.is_killed);
+    fds.extend(alive.clone().map(|(_, child)| PollFd::new(&child.status, PollFlags::RDHUP)));
+    poll_until(&mut fds, deadline)?;
+    let (exits, ends) = fds[1..].split_at(children.len());
+    let has_exited = exits.iter().any(|exit| !exit.revents().is_empty());
+    let now = Instant::now();
+    let is_due = |child: &Child| child.kill_at.is_some_and(|at| at <= now);
+    let doomed = alive.zip(ends).filter(|((_, child), end)| !end.revents().is_empty() || is_due(child));
+    let doomed: Vec<Pid> = doomed.map(|((pid, _), _)| *pid).collect();
+    for pid in doomed {
+        let _ = kill_process(pid, Signal::KILL);
+        children.entry(pid).and_modify(|child| child.is_killed = true);
+    }
+    Ok(has_exited)
+}
+
+/// Collects the children that have exited. There may be others beside those that were forked here: where this is
+/// the first process of its namespace it inherits orphans.
+fn reap(children: &mut HashMap<Pid, Child>) {
+    while let Ok(Some((pid, ended))) = waitpid(None, WaitOptions::NOHANG) {
+        if let Some(child) = children.remove(&pid) {
+            child.ended(ended);
+        }
+    }
+}
+
+/// Says that there is no process for a request.
+fn refuse(status: &OwnedFd, reason: String) {
+    take_untaken(status);
+    // A host that has gone need not know.
+    let _ = send(status, &Report::Refused(reason), &[]);
+}
+
+/// Nobody is to take the request for one that was never begun with.
+fn take_untaken(status: &OwnedFd) {
+    let _ = rustix::net::recv(status, &mut [0; 1][..], RecvFlags::DONTWAIT | RecvFlags::TRUNC);
 }
 
 impl Child {
-    fn kill(&self) {
-        let _ = kill_process(self.pid, Signal::KILL);
+    /// Says what it died of, if it did not exit as it should.
+    fn ended(self, ended: WaitStatus) {
+        let (status, signal) = (ended.exit_status(), ended.terminating_signal());
+        if status != Some(0) {
+            take_untaken(&self.status);
+            let _ = send(&self.status, &Report::Died { status, signal }, &[]);
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-pub(crate) use channel::Channel;
+pub(crate) use channel::{Channel, message_buffer, message_pair, recv, send};
 
 use crate::{fork_server, sandbox};
 

@@ -43,6 +43,7 @@ pub mod control;
 mod error;
 mod fork_server;
 mod helper_process;
+mod job;
 mod listener;
 mod log_limit;
 mod request;
@@ -51,6 +52,7 @@ mod sandbox;
 mod server;
 mod server_info;
 mod slot;
+mod sync;
 pub mod upgrade;
 mod wake;
 
@@ -61,16 +63,15 @@ pub use error::{
     BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
 };
 pub use helper_process::become_helper_process_if_asked;
-pub use listener::{SocketOptions, UnixSocketOptions, server_type_of};
+pub use job::{Job, NoHooks, ServerHooks};
+pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, HandlerKind, Import,
     Inspection, Limits, NetGrant, NetGrantError, NetHost, PublicKey, PublicKeyError, Sandbox, SandboxOptions,
     SignatureError, Trust, signature_path,
 };
-pub use server::{
-    NoHooks, Server, ServerHooks, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer,
-};
+pub use server::{Server, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 pub use server_info::ServerInfo;
 pub use slot::{
     Probe, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState, VersionStats,

@@ -1,31 +1,24 @@
 //! Where requests come from: one file a server type. A listener yields requests and knows nothing of what
 //! serves them.
 
-mod datagram_socket;
-mod proxy_protocol;
 mod stream_listener;
 mod tcp;
 mod udp;
 mod unix;
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-pub(crate) use datagram_socket::{DatagramSocket, LocalAddress};
 pub use unix::UnixSocketOptions;
 pub(crate) use unix::{SocketFile, bind as bind_unix, peer_credentials, remove_stale_socket};
 
 use socket2::{Domain, SockRef, Type};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
-use crate::clients::Proxies;
 use crate::error::BindError;
-use crate::request::{MinRate, Request};
-use crate::upgrade::{HandedSocket, Heir};
-use datagram_socket::Received;
+use crate::request::{DatagramSocket, MinRate, Received, Request};
 use stream_listener::StreamListener;
 
 /// How a socket is made; the names are `socketserver`'s.
@@ -58,15 +51,11 @@ impl Default for SocketOptions {
     }
 }
 
-/// A bound socket of one of the four server types.
+/// A bound socket of one of the four server types: what a [`Server`](crate::Server) listens on.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     server_type: ServerType,
     socket: Socket,
-    /// Accepted, and not served yet: by somebody who could not serve it, or by the process before this one.
-    accepted: Mutex<VecDeque<Request>>,
-    /// Who gets what is left of them.
-    heir: OnceLock<Heir>,
     /// The file of a Unix socket, removed with the listener.
     file: Option<SocketFile>,
 }
@@ -75,6 +64,14 @@ pub(crate) struct Listener {
 enum Socket {
     Stream(StreamListener),
     Datagram { socket: Arc<DatagramSocket>, max_packet_size: usize },
+}
+
+/// A bound socket of another process of this program.
+#[derive(Debug)]
+pub struct HandedSocket {
+    pub(crate) socket: OwnedFd,
+    /// The locked file beside a Unix socket's.
+    pub(crate) lock: Option<OwnedFd>,
 }
 
 /// What a listener had to offer.
@@ -88,16 +85,11 @@ pub(crate) enum Incoming {
         client_address: SocketAddress,
         length: usize,
     },
-    /// A connection of a trusted sender that did not begin as it must.
-    BadProxyHeader {
-        request: Request,
-        reason: &'static str,
-    },
 }
 
 impl Listener {
     /// Binds the first of the address's resolutions that can be bound. Stream sockets do not listen yet.
-    pub(crate) fn bind(address: &ServeAddress, options: &SocketOptions) -> Result<Self, BindError> {
+    pub fn bind(address: &ServeAddress, options: &SocketOptions) -> Result<Self, BindError> {
         let server_type = address.server_type();
         let mut failure = None;
         for resolved in address.resolve()? {
@@ -134,11 +126,11 @@ impl Listener {
         } else {
             Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
         };
-        Ok(Self { server_type, socket, accepted: Mutex::default(), heir: OnceLock::new(), file })
+        Ok(Self { server_type, socket, file })
     }
 
     /// Takes a socket that somebody else bound, after checking that it is of the server type.
-    pub(crate) fn adopt(
+    pub fn adopt(
         socket: OwnedFd,
         server_type: ServerType,
         options: &SocketOptions,
@@ -152,7 +144,7 @@ impl Listener {
     }
 
     /// Takes over a socket that another process of this program bound.
-    pub(crate) fn take_over(
+    pub fn take_over(
         HandedSocket { socket, lock }: HandedSocket,
         server_type: ServerType,
         options: &SocketOptions,
@@ -194,19 +186,13 @@ impl Listener {
         }
     }
 
-    /// Has connections from these senders begin with a PROXY protocol header.
-    pub(crate) fn trust(&self, proxies: Proxies) -> io::Result<()> {
-        match &self.socket {
-            Socket::Stream(listener) => listener.trust(proxies),
-            Socket::Datagram { .. } => Ok(()),
-        }
-    }
-
-    pub(crate) fn server_type(&self) -> ServerType {
+    /// Which kind of server it is for.
+    pub fn server_type(&self) -> ServerType {
         self.server_type
     }
 
-    pub(crate) fn local_address(&self) -> io::Result<SocketAddress> {
+    /// Where it is bound, with the port that it got.
+    pub fn local_address(&self) -> io::Result<SocketAddress> {
         let address = match &self.socket {
             Socket::Stream(listener) => listener.socket().local_addr()?,
             Socket::Datagram { socket, .. } => socket.local_addr()?,
@@ -215,12 +201,9 @@ impl Listener {
     }
 
     /// The next request, if there is one; never blocks.
-    pub(crate) fn get_request(&self) -> io::Result<Incoming> {
-        if let Some(request) = self.lock_accepted().pop_front() {
-            return Ok(Incoming::Request(request));
-        }
+    pub(crate) fn accept(&self) -> io::Result<Incoming> {
         let got = match &self.socket {
-            Socket::Stream(listener) => listener.get_request(),
+            Socket::Stream(listener) => listener.accept().map(Incoming::Request),
             Socket::Datagram { socket, max_packet_size } => {
                 DatagramSocket::try_recv(socket, *max_packet_size).map(|received| match received {
                     Received::Packet(request) => Incoming::Request(request),
@@ -233,67 +216,6 @@ impl Listener {
         match got {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Incoming::Nothing),
             got => got,
-        }
-    }
-
-    /// Readable when `get_request` may have something.
-    pub(crate) fn ready_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Stream(listener) => listener.ready_fd(),
-            Socket::Datagram { socket, .. } => socket.as_fd(),
-        }
-    }
-
-    /// When `get_request` will have something although nothing has come.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        match &self.socket {
-            Socket::Stream(listener) => listener.next_deadline(),
-            Socket::Datagram { .. } => None,
-        }
-    }
-
-    /// Keeps a request for the next call of `get_request`.
-    pub(crate) fn put_back(&self, request: Request) {
-        self.lock_accepted().push_front(request);
-    }
-
-    /// Takes a connection that another process has accepted. Without the client's address it is as one that is
-    /// accepted now.
-    pub(crate) fn inherit(
-        &self,
-        connection: OwnedFd,
-        client_address: Option<SocketAddress>,
-    ) -> io::Result<()> {
-        match &self.socket {
-            Socket::Stream(listener) => {
-                self.lock_accepted().extend(listener.inherit(connection, client_address)?);
-                Ok(())
-            }
-            Socket::Datagram { .. } => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// Whoever gets the connections that are accepted and not served when this is dropped.
-    pub(crate) fn set_heir(&self, heir: Heir) {
-        let _ = self.heir.set(heir);
-    }
-
-    fn lock_accepted(&self) -> MutexGuard<'_, VecDeque<Request>> {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let (Some(heir), Socket::Stream(listener)) = (self.heir.take(), &self.socket) else { return };
-        let (mut known, unknown) = listener.give_up();
-        known.extend(self.lock_accepted().drain(..));
-        let known = known.iter().map(|request| (request, Some(request.client_address())));
-        for (request, client_address) in known.chain(unknown.iter().map(|request| (request, None))) {
-            let left = request.stream_socket().map(|connection| heir.leave(connection, client_address));
-            if let Some(Err(error)) = left {
-                tracing::warn!(client = %request.client_address(), "cannot be handed over unserved: {error}");
-            }
         }
     }
 }

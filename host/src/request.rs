@@ -5,27 +5,24 @@
 //! transport blocks inside the future ([`Waits::Thread`]), elsewhere tokio waits ([`Waits::Task`]).
 
 mod datagram;
+mod datagram_socket;
 mod pace;
 mod stream;
 mod wait;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use datagram::Datagram;
+pub(crate) use datagram_socket::{DatagramSocket, LocalAddress, Received};
 pub use pace::{MinRate, MinRateError};
 pub(crate) use stream::{ClientFault, Stream};
 pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
-use crate::admission::Permit;
-use crate::clients::Place;
-use crate::slot::Version;
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,21 +35,14 @@ pub struct UnixCredentials {
     pub gid: u32,
 }
 
-/// One request: a connection of a stream server, a packet of a datagram server.
+/// One request: a connection of a stream server, a packet of a datagram server. What its server knows of it besides
+/// is in its [`Job`](crate::Job).
 #[derive(Debug)]
 pub struct Request {
     id: u64,
     client_address: SocketAddress,
     credentials: Option<UnixCredentials>,
     pub(crate) transport: Transport,
-    /// Whether it has a thread to itself; the server knows.
-    pub(crate) waits: Waits,
-    /// Its place among the open requests, given back when it is closed.
-    pub(crate) permit: Option<Permit>,
-    /// Its place among those of its source, given back likewise.
-    pub(crate) place: Option<Place>,
-    /// The version of the handler that serves it; the server that accepted it knows.
-    pub(crate) version: Option<Arc<Version>>,
 }
 
 /// How a request reaches its client.
@@ -81,8 +71,7 @@ impl Request {
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        let (waits, permit, place, version) = (Waits::Thread, None, None, None);
-        Self { id, client_address, credentials, transport, waits, permit, place, version }
+        Self { id, client_address, credentials, transport }
     }
 
     /// Its sender passes it on for a client of another address.
@@ -139,23 +128,19 @@ impl Request {
         }
     }
 
-    fn patience(&self, deadline: Option<Instant>) -> Patience {
-        Patience { waits: self.waits, deadline }
-    }
-
     /// Up to `max` bytes; empty at the end of the stream, or when the packet has been read.
-    pub(crate) async fn recv(&self, max: usize, deadline: Option<Instant>) -> io::Result<Vec<u8>> {
+    pub(crate) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
         match &self.transport {
-            Transport::Stream(stream) => stream.recv(max, self.patience(deadline)).await,
+            Transport::Stream(stream) => stream.recv(max, patience).await,
             Transport::Datagram(datagram) => Ok(datagram.recv(max)),
         }
     }
 
     /// Sends all of `data`: on a stream every byte, otherwise as one datagram to the client.
-    pub(crate) async fn send(&self, data: &[u8], deadline: Option<Instant>) -> io::Result<()> {
+    pub(crate) async fn send(&self, data: &[u8], patience: Patience) -> io::Result<()> {
         match &self.transport {
-            Transport::Stream(stream) => stream.send_all(data, self.patience(deadline)).await,
-            Transport::Datagram(_) => self.send_to(data, &self.client_address, deadline).await,
+            Transport::Stream(stream) => stream.send_all(data, patience).await,
+            Transport::Datagram(_) => self.send_to(data, &self.client_address, patience).await,
         }
     }
 
@@ -164,30 +149,30 @@ impl Request {
         &self,
         data: &[u8],
         to: &SocketAddress,
-        deadline: Option<Instant>,
+        patience: Patience,
     ) -> io::Result<()> {
         match &self.transport {
             Transport::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
-            Transport::Datagram(datagram) => datagram.send(data, to, self.patience(deadline)).await,
+            Transport::Datagram(datagram) => datagram.send(data, to, patience).await,
         }
     }
 
     /// Sends what the handler left to be sent at its end: the rest of a stream's `wfile`, a datagram's reply.
-    pub(crate) async fn flush(&self, deadline: Option<Instant>) -> io::Result<()> {
+    pub(crate) async fn flush(&self, patience: Patience) -> io::Result<()> {
         match &self.transport {
-            Transport::Stream(stream) => stream.drain(self.patience(deadline)).await,
+            Transport::Stream(stream) => stream.drain(patience).await,
             Transport::Datagram(datagram) => {
                 let reply = std::mem::take(&mut *datagram.reply());
                 match reply.is_wanted {
-                    true => self.send(&reply.data, deadline).await,
+                    true => self.send(&reply.data, patience).await,
                     false => Ok(()),
                 }
             }
         }
     }
 
-    /// Makes every wait on this request's socket return: the connection is cut.
-    pub(crate) fn cut(&self) {
+    /// Makes every wait on this request's connection return.
+    pub(crate) fn shut_down(&self) {
         if let Transport::Stream(stream) = &self.transport {
             let _ = stream.shutdown(rustix::net::Shutdown::Both);
         }
@@ -201,11 +186,39 @@ impl Request {
         }
     }
 
-    /// Ends it for the client: `socketserver`'s `shutdown_request`. Half-closes a connection, so that the
-    /// client reads all that was sent and then the end of the stream; closing follows when it is dropped.
-    pub(crate) async fn shutdown_request(&self) {
+    /// Reads away what the client has sent and nobody will read; whether there was something, so that it may still
+    /// be sending. Never blocks.
+    pub(crate) fn discard_unread(&self) -> bool {
+        match &self.transport {
+            Transport::Stream(stream) => stream.discard_unread(),
+            Transport::Datagram(_) => false,
+        }
+    }
+
+    /// Half-closes a connection, so that the client reads all that was sent and then the end of the stream; closing
+    /// follows when it is dropped. Never blocks.
+    pub(crate) fn half_close(&self) {
         if let Transport::Stream(stream) = &self.transport {
-            stream.finish(self.waits).await;
+            let _ = stream.shutdown(rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// Reads away, for a moment, what a client goes on sending.
+    ///
+    /// Closing a socket with unread input resets the connection, and a reset makes the client's kernel throw away
+    /// an answer that the client has not read yet.
+    pub(crate) async fn linger(&self, waits: Waits) {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.linger(waits).await;
+        }
+    }
+
+    /// Ends it for the client: `socketserver`'s `shutdown_request`.
+    pub(crate) async fn shutdown_request(&self, waits: Waits) {
+        let is_sending = self.discard_unread();
+        self.half_close();
+        if is_sending {
+            self.linger(waits).await;
         }
     }
 }

@@ -49,7 +49,7 @@ pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path
 pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
 
-use crate::admission::Admission;
+use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError};
 use cache::Cache;
 use state::State;
@@ -96,9 +96,10 @@ struct Inner {
     linker: Linker<State>,
     options: SandboxOptions,
     cache: Option<Cache>,
-    admission: Arc<Admission>,
-    /// Places for instances that are made ahead of requests.
-    ahead: Arc<Admission>,
+    /// How many requests may be open.
+    requests: Arc<Bound>,
+    /// How many instances may be made ahead of requests.
+    ahead: Arc<Bound>,
 }
 
 impl Sandbox {
@@ -133,9 +134,9 @@ impl Sandbox {
             };
             Cache::open(cache).inspect_err(warn).ok()
         });
-        let admission = Admission::new(options.limits.max_requests, None);
-        let ahead = Admission::new(engine::warm(&options.limits), None);
-        Ok(Self(Arc::new(Inner { engine, linker, options, cache, admission, ahead })))
+        let requests = Bound::new(options.limits.max_requests);
+        let ahead = Bound::new(engine::warm(&options.limits));
+        Ok(Self(Arc::new(Inner { engine, linker, options, cache, requests, ahead })))
     }
 
     /// Has every running guest looked at; due once a [`TICK`].
@@ -212,8 +213,8 @@ impl Sandbox {
         &self.0.options.grants
     }
 
-    pub(crate) fn admission(&self) -> &Arc<Admission> {
-        &self.0.admission
+    pub(crate) fn requests(&self) -> &Arc<Bound> {
+        &self.0.requests
     }
 }
 

@@ -1,41 +1,38 @@
 //! The way of a request, whole: accept → verify → strategy → serve → close.
 //!
-//! Nothing that one request does comes back to the accept loop as a `Result`: it ends in [`Job`], said in the
-//! log and to the hooks.
+//! Nothing that one request does comes back to the accept loop, as a `Result` or as a panic: it ends in its [`Job`], said in
+//! the log and to the hooks.
 
 mod accept;
+mod close;
+mod control;
 mod follow;
-mod hooks;
-mod job;
-mod open;
 mod options;
-mod orders;
+mod types;
 
 use std::io;
+use std::ops::DerefMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-pub use hooks::{NoHooks, ServerHooks};
-pub(crate) use job::Job;
 pub use options::ServerOptions;
+pub use types::{TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
-use crate::block_on::block_on;
-use crate::clients::{Clients, Refusal, Refused};
+use crate::clients::{Clients, Refused};
 use crate::concurrency::{Concurrency, Strategy};
-use crate::error::{BindError, Cause, Limit, RequestError, ServeError};
-use crate::listener::Listener;
-use crate::request::Request;
+use crate::error::{BindError, ServeError};
+use crate::job::{Job, OpenRequests, Service, isolated};
+use crate::listener::{HandedSocket, Listener};
 use crate::sandbox::Limits;
 use crate::server_info::ServerInfo;
-use crate::slot::{Follower, Slot, Version};
-use crate::upgrade::{HandedSocket, Heir};
-use accept::{Accepted, Acceptor};
-use follow::Following;
-use open::OpenRequests;
-use orders::Orders;
+use crate::slot::{Follower, Slot};
+use accept::{Accepted, Acceptor, Entrance};
+use control::LoopControl;
+use follow::SlotFollower;
 
 /// A bound socket and the handler that serves it: `socketserver.BaseServer`.
 ///
@@ -50,44 +47,36 @@ use orders::Orders;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Server {
-    core: Arc<Core>,
+    service: Arc<Service>,
+    /// `None` when it is closed.
     listener: RwLock<Option<Arc<Listener>>>,
-    admission: Arc<Admission>,
+    admission: Admission,
     concurrency: Concurrency,
     /// Started with the first request.
     started: OnceLock<Started>,
     timeout: Option<Duration>,
-    orders: Orders,
-    is_serving: Mutex<bool>,
-    not_serving: Condvar,
+    control: LoopControl,
+    /// Whoever has the entrance accepts.
+    entrance: Mutex<Held>,
+    /// The entrance is back.
+    has_entrance: Condvar,
+}
+
+/// Where the entrance is: here, or with a thread that accepts.
+enum Held {
+    Here(Box<Entrance>),
+    By(ThreadId),
 }
 
 /// What serving takes beyond the socket.
 struct Started {
     strategy: Strategy,
     /// The slot knows it for as long as the server lives.
-    _following: Arc<dyn Follower>,
+    _follower: Arc<dyn Follower>,
 }
 
 /// `ForkingMixIn`'s own.
 const FORKING_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// What requests need of their server, also after it is closed.
-struct Core {
-    info: Arc<ServerInfo>,
-    slot: Slot,
-    hooks: Arc<dyn ServerHooks>,
-    clients: Clients,
-    open: Arc<OpenRequests>,
-}
-
-/// How long a close waits for requests that were cut off, and after what time it cuts off those that have just
-/// been accepted.
-const CUT_TIME: Duration = Duration::from_secs(3);
-const CUT_AGAIN: Duration = Duration::from_millis(100);
-
-/// How long it takes at most, on an idle machine, from accepting a request to serving it.
-const MOMENT: Duration = Duration::from_millis(1);
 
 /// How often a component's `service-actions` runs at least.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -99,8 +88,7 @@ impl Server {
         slot: impl Into<Slot>,
         options: ServerOptions,
     ) -> Result<Self, BindError> {
-        let listener = Listener::bind(address, &options.socket)?;
-        Self::new(listener, slot.into(), options)
+        Self::with_listener(Listener::bind(address, &options.socket)?, slot, options)
     }
 
     /// Serves a socket that is bound already, for instance by systemd.
@@ -110,52 +98,16 @@ impl Server {
         slot: impl Into<Slot>,
         options: ServerOptions,
     ) -> Result<Self, BindError> {
-        let listener = Listener::adopt(socket, server_type, &options.socket)?;
-        Self::new(listener, slot.into(), options)
+        Self::with_listener(Listener::adopt(socket, server_type, &options.socket)?, slot, options)
     }
 
-    /// Takes over a socket of the process before this one.
-    pub fn take_over(
-        socket: HandedSocket,
-        server_type: ServerType,
+    /// Serves what was bound before its handler was loaded, for instance since that is for another user to do.
+    pub fn with_listener(
+        listener: Listener,
         slot: impl Into<Slot>,
         options: ServerOptions,
     ) -> Result<Self, BindError> {
-        let listener = Listener::take_over(socket, server_type, &options.socket)?;
-        Self::new(listener, slot.into(), options)
-    }
-
-    /// What another process needs to take the socket over.
-    pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
-        self.listener().map_err(io::Error::other)?.hand_out()
-    }
-
-    /// Whoever is to get the connections that it has accepted and not begun to serve when it is closed.
-    pub(crate) fn set_heir(&self, heir: Heir) {
-        if let Ok(listener) = self.listener() {
-            listener.set_heir(heir);
-        }
-    }
-
-    /// Serves a connection that another process has accepted.
-    pub(crate) fn inherit(
-        &self,
-        connection: OwnedFd,
-        client_address: Option<SocketAddress>,
-    ) -> io::Result<()> {
-        self.listener().map_err(io::Error::other)?.inherit(connection, client_address)?;
-        self.orders.wake.wake();
-        Ok(())
-    }
-
-    /// Says whether a Unix socket's file goes with this server or belongs to another process.
-    pub(crate) fn set_owned(&self, is_owned: bool) {
-        if let Ok(listener) = self.listener() {
-            listener.set_owned(is_owned);
-        }
-    }
-
-    fn new(listener: Listener, slot: Slot, options: ServerOptions) -> Result<Self, BindError> {
+        let slot = slot.into();
         let server_type = listener.server_type();
         let server_address = listener.local_address()?;
         let address = ServeAddress::with_bound(server_type, &server_address);
@@ -169,36 +121,45 @@ impl Server {
         let sandbox = handler.sandbox();
         let Limits { idle_time, min_rate, .. } = sandbox.limits();
         listener.set_pace(*idle_time, *min_rate)?;
-        let capacity =
-            options.clients.max_connections.unwrap_or(usize::MAX).min(options.concurrency.capacity());
-        if !options.clients.proxy_protocol.is_empty() {
-            listener.trust(options.clients.proxy_protocol.clone())?;
-        }
-        let admission = Admission::new(capacity, Some(sandbox.admission().clone()));
-        let core = Core {
+        let clients = Clients::new(options.clients);
+        let headers = if server_type.is_datagram() { None } else { clients.proxy_headers()? };
+        let capacity = clients.max_connections().unwrap_or(usize::MAX).min(options.concurrency.capacity());
+        let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
+        let service = Service {
             info: Arc::new(info),
             slot,
             hooks: options.hooks,
-            clients: Clients::new(options.clients),
-            open: Arc::default(),
+            clients,
+            open: Arc::new(OpenRequests::new(!is_forking)),
+            waits: options.concurrency.waits(),
         };
-        let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
-        let timeout = options.timeout.or(is_forking.then_some(FORKING_TIMEOUT));
         let server = Self {
-            core: Arc::new(core),
+            service: Arc::new(service),
             listener: RwLock::new(Some(Arc::new(listener))),
-            admission,
+            admission: Admission::new(capacity, sandbox.requests().clone()),
+            timeout: options.timeout.or(is_forking.then_some(FORKING_TIMEOUT)),
             concurrency: options.concurrency,
             started: OnceLock::new(),
-            timeout,
-            orders: Orders::new()?,
-            is_serving: Mutex::new(false),
-            not_serving: Condvar::new(),
+            control: LoopControl::new()?,
+            entrance: Mutex::new(Held::Here(Box::new(Entrance::new(headers)))),
+            has_entrance: Condvar::new(),
         };
         if options.bind_and_activate {
             server.server_activate()?;
         }
         Ok(server)
+    }
+
+    /// What another process needs to take the socket over.
+    pub(crate) fn hand_out(&self) -> io::Result<HandedSocket> {
+        self.listener().map_err(io::Error::other)?.hand_out()
+    }
+
+    /// Says whether a Unix socket's file goes with this server or belongs to another process.
+    pub(crate) fn set_owned(&self, is_owned: bool) {
+        if let Ok(listener) = self.listener() {
+            listener.set_owned(is_owned);
+        }
     }
 
     /// Starts to listen, if the server was bound without.
@@ -211,17 +172,17 @@ impl Server {
 
     /// What the server is.
     pub fn info(&self) -> &ServerInfo {
-        &self.core.info
+        &self.service.info
     }
 
     /// The address it is bound to: `socketserver`'s `server_address`.
     pub fn server_address(&self) -> &SocketAddress {
-        &self.core.info.server_address
+        &self.service.info.server_address
     }
 
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> ServeAddress {
-        ServeAddress::with_bound(self.core.info.server_type, self.server_address())
+        ServeAddress::with_bound(self.service.info.server_type, self.server_address())
     }
 
     /// The listening socket's descriptor; `None` when it is closed.
@@ -231,37 +192,38 @@ impl Server {
 
     /// What holds the handler that new requests get: to see its versions, and to swap it.
     pub fn handler(&self) -> &Slot {
-        &self.core.slot
+        &self.service.slot
     }
 
     /// How many requests are open.
     pub fn open_requests(&self) -> usize {
-        self.core.open.count()
+        self.service.open.count()
     }
 
     /// How many clients were turned away so far, and why.
     pub fn refused(&self) -> Refused {
-        self.core.clients.refusals().so_far()
+        self.service.clients.refusals().so_far()
     }
 
     /// Stops accepting; open requests go on, and new clients wait in the listen queue.
     pub fn pause(&self) {
-        self.orders.pause();
+        self.control.pause();
     }
 
     /// Accepts again.
     pub fn resume(&self) {
-        self.orders.resume();
+        self.control.resume();
     }
 
     /// Whether it is paused.
     pub fn is_paused(&self) -> bool {
-        self.orders.is_paused()
+        self.control.is_paused()
     }
 
     /// Whether it is paused and every request that it had accepted has ended.
     pub fn is_drained(&self) -> bool {
-        self.is_paused() && self.admission.open() == 0
+        // In this order: what the loop lets go of is among the open requests before.
+        self.is_paused() && !self.control.is_busy() && self.open_requests() == 0
     }
 
     /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
@@ -272,33 +234,45 @@ impl Server {
     /// Serves until [`shutdown`](Self::shutdown). A shutdown that was asked for before ends it at once.
     pub fn serve_forever(&self) -> Result<(), ServeError> {
         let listener = self.listener()?;
-        let _serving = Serving::begin(self)?;
+        let mut accepting = self.begin_accepting()?;
         self.start()?;
-        let mut acceptor = self.acceptor(&listener);
         let mut quiet_since = Instant::now();
         loop {
-            let timeout = self.timeout.and_then(|timeout| quiet_since.checked_add(timeout));
-            let service = self.service_interval().and_then(|interval| Instant::now().checked_add(interval));
-            match acceptor.get_request([timeout, service].into_iter().flatten().min())? {
-                Accepted::Request(request) => {
-                    quiet_since = Instant::now();
-                    self.verify_and_process(request)?;
-                }
-                Accepted::TimedOut if timeout.is_some_and(|at| Instant::now() >= at) => {
-                    quiet_since = Instant::now();
-                    self.handle_timeout();
-                }
-                Accepted::TimedOut => {}
-                Accepted::Stopped => return Ok(()),
+            let mut acceptor = self.acceptor(Some(&listener), &mut accepting);
+            match isolated("accepting", || self.serve_next(&mut acceptor, &mut quiet_since)) {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) => return Ok(()),
+                Some(Err(error)) => return Err(error),
+                // What brings it about may still be there.
+                None => acceptor.pause(None)?,
             }
-            self.service_actions();
         }
+    }
+
+    /// One round of [`serve_forever`](Self::serve_forever): `false` at a shutdown.
+    fn serve_next(&self, acceptor: &mut Acceptor<'_>, quiet_since: &mut Instant) -> Result<bool, ServeError> {
+        let timeout = self.timeout.and_then(|timeout| quiet_since.checked_add(timeout));
+        let service = self.service_interval().and_then(|interval| Instant::now().checked_add(interval));
+        match acceptor.get_request([timeout, service].into_iter().flatten().min())? {
+            Accepted::Request(job) => {
+                *quiet_since = Instant::now();
+                self.verify_and_process(job)?;
+            }
+            Accepted::TimedOut if timeout.is_some_and(|at| Instant::now() >= at) => {
+                *quiet_since = Instant::now();
+                self.handle_timeout();
+            }
+            Accepted::TimedOut => {}
+            Accepted::Stopped => return Ok(false),
+        }
+        self.service_actions();
+        Ok(true)
     }
 
     /// Serves one request, or runs `handle_timeout` if none comes in time. Whether one came; a refused one did.
     pub fn handle_request(&self) -> Result<bool, ServeError> {
         match self.next_request()? {
-            Accepted::Request(request) => self.verify_and_process(request).map(|()| true),
+            Accepted::Request(job) => self.verify_and_process(job).map(|()| true),
             Accepted::TimedOut => {
                 self.handle_timeout();
                 Ok(false)
@@ -308,111 +282,52 @@ impl Server {
     }
 
     /// Waits for a request, at most for the server's `timeout`; for programs with a loop of their own.
-    pub fn get_request(&self) -> Result<Option<Arc<Request>>, ServeError> {
+    pub fn get_request(&self) -> Result<Option<Job>, ServeError> {
         match self.next_request()? {
-            Accepted::Request(request) => Ok(Some(request)),
+            Accepted::Request(job) => Ok(Some(job)),
             Accepted::TimedOut | Accepted::Stopped => Ok(None),
         }
     }
 
     fn next_request(&self) -> Result<Accepted, ServeError> {
         let listener = self.listener()?;
-        let _serving = Serving::begin(self)?;
+        let mut accepting = self.begin_accepting()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.acceptor(&listener).get_request(deadline)
+        self.acceptor(Some(&listener), &mut accepting).get_request(deadline)
     }
 
     /// Whether every hook lets the request pass: the program's, then the component's.
-    pub fn verify_request(&self, request: &Arc<Request>) -> bool {
-        self.core.hooks.verify_request(request) && self.core.component_verifies(request)
+    pub fn verify_request(&self, job: &Job) -> bool {
+        job.is_verified()
     }
 
     /// Has a request served as the strategy does.
-    pub fn process_request(&self, request: Arc<Request>) -> Result<(), ServeError> {
-        let strategy = self.strategy()?;
-        strategy.process_request(Job::new(&self.core, request));
+    pub fn process_request(&self, job: Job) -> Result<(), ServeError> {
+        self.strategy()?.process_request(job);
         Ok(())
     }
 
-    fn verify_and_process(&self, request: Arc<Request>) -> Result<(), ServeError> {
-        if self.verify_request(&request) {
-            return self.process_request(request);
-        }
-        self.core.clients.refusals().count(&Refusal::Verify);
-        tracing::debug!(request = request.id(), client = %request.client_address(), "refused");
-        self.core.close_request(&request);
-        Ok(())
-    }
-
-    /// Ends `serve_forever`, which may run in another thread, and waits for its end. Open requests go on. If
-    /// it does not run, its next call ends at once.
-    pub fn shutdown(&self) {
-        self.request_shutdown();
-        let serving = self.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.not_serving.wait_while(serving, |serving| *serving));
-    }
-
-    /// Like [`shutdown`](Self::shutdown) without the wait: also for the serving thread itself.
-    pub fn request_shutdown(&self) {
-        self.orders.stop();
-    }
-
-    /// Closes the listening socket and, where the strategy is asked to (`block_on_close`), waits for open
-    /// requests.
-    pub fn server_close(&self) {
-        self.close_listener();
-        if self.concurrency.waits_on_close() {
-            self.core.open.wait_until_none(None);
-        }
-    }
-
-    /// Closes the listening socket, waits at most `timeout` for open requests and cuts off the rest; how many.
-    pub fn server_close_within(&self, timeout: Duration) -> usize {
-        self.close_listener();
-        if self.wait_until_none(Instant::now().checked_add(timeout)) {
-            return 0;
-        }
-        let is_served_here = !matches!(self.concurrency, Concurrency::Forking { .. });
-        let end = Instant::now() + CUT_TIME;
-        let mut cut = 0;
-        loop {
-            cut += self.core.open.cut(Limit::Closing, is_served_here, |_| true);
-            if let Some(started) = self.started.get() {
-                started.strategy.cut_all();
-            }
-            // A request that was cut ends within a tick, or when its system call returns.
-            if self.wait_until_none(Some(Instant::now() + CUT_AGAIN)) || Instant::now() >= end {
-                return cut;
+    fn verify_and_process(&self, job: Job) -> Result<(), ServeError> {
+        match self.verify_request(&job) {
+            true => self.process_request(job),
+            false => {
+                job.refuse_unverified();
+                Ok(())
             }
         }
-    }
-
-    /// Waits until no request is open or the deadline passes; whether none is. One that is just being accepted
-    /// has a place already and is not among the open ones yet.
-    fn wait_until_none(&self, deadline: Option<Instant>) -> bool {
-        while self.core.open.wait_until_none(deadline) {
-            if self.admission.open() == 0 {
-                return true;
-            }
-            if deadline.is_some_and(|at| Instant::now() >= at) {
-                return false;
-            }
-            std::thread::sleep(MOMENT);
-        }
-        false
-    }
-
-    fn close_listener(&self) {
-        self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn listener(&self) -> Result<Arc<Listener>, ServeError> {
         self.listener.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(ServeError::Closed)
     }
 
-    fn acceptor<'a>(&'a self, listener: &'a Listener) -> Acceptor<'a> {
-        let Self { core, admission, orders, .. } = self;
-        Acceptor::new(listener, &core.clients, admission, &core.slot, orders, self.concurrency.waits())
+    fn acceptor<'a>(
+        &'a self,
+        listener: Option<&'a Listener>,
+        accepting: &'a mut Accepting<'_>,
+    ) -> Acceptor<'a> {
+        let Self { service, admission, control, .. } = self;
+        Acceptor { listener, service, admission, control, entrance: &mut accepting.entrance }
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {
@@ -424,161 +339,81 @@ impl Server {
 
     fn start_strategy(&self) -> Result<Started, ServeError> {
         let failed = |error| ServeError::Strategy(self.concurrency.name(), error);
-        let Core { info, slot, open, .. } = &*self.core;
+        let Service { info, slot, open, .. } = &*self.service;
         let listener = self.listener()?;
         let is_datagram = info.server_type.is_datagram();
         let datagram_socket = || is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose();
         let strategy = Strategy::start(&self.concurrency, info, datagram_socket).map_err(failed)?;
         let forking = strategy.forking().cloned();
-        let following: Arc<dyn Follower> =
-            Arc::new(Following { info: info.clone(), open: open.clone(), forking });
-        slot.attach(&following).map_err(failed)?;
-        Ok(Started { strategy, _following: following })
+        let follower: Arc<dyn Follower> =
+            Arc::new(SlotFollower { info: info.clone(), open: open.clone(), forking });
+        slot.attach(&follower).map_err(failed)?;
+        Ok(Started { strategy, _follower: follower })
     }
 
     fn handle_timeout(&self) {
-        self.core.hooks.handle_timeout();
-        let version = self.core.slot.stable();
-        self.core.run_hook(version.handler.handle_timeout(&self.core.info, &version.info));
+        let Service { info, slot, hooks, .. } = &*self.service;
+        isolated("handle_timeout", || hooks.handle_timeout());
+        let version = slot.stable();
+        self.service.run_hook(version.handler.handle_timeout(info, &version.info));
     }
 
     fn service_interval(&self) -> Option<Duration> {
-        let of_component = self.core.slot.stable().handler.has_hooks().then_some(POLL_INTERVAL);
-        [self.core.hooks.service_interval(), of_component].into_iter().flatten().min()
+        let of_component = self.service.slot.stable().handler.has_hooks().then_some(POLL_INTERVAL);
+        let of_program = isolated("service_interval", || self.service.hooks.service_interval()).flatten();
+        [of_program, of_component].into_iter().flatten().min()
     }
 
     fn service_actions(&self) {
-        self.core.hooks.service_actions();
-        let version = self.core.slot.stable();
+        let Service { info, slot, hooks, .. } = &*self.service;
+        isolated("service_actions", || hooks.service_actions());
+        let version = slot.stable();
         if version.handler.has_hooks() {
-            self.core.run_hook(version.handler.service_actions(&self.core.info, &version.info));
+            self.service.run_hook(version.handler.service_actions(info, &version.info));
         }
     }
-}
 
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("info", &self.info).finish_non_exhaustive()
+    /// Takes the entrance, so that this thread alone accepts until what this returns is dropped.
+    fn begin_accepting(&self) -> Result<Accepting<'_>, ServeError> {
+        self.take_entrance(&mut self.held()).ok_or(ServeError::Busy)
+    }
+
+    fn take_entrance(&self, held: &mut impl DerefMut<Target = Held>) -> Option<Accepting<'_>> {
+        match std::mem::replace(&mut **held, Held::By(thread::current().id())) {
+            Held::Here(entrance) => Some(Accepting { server: self, entrance: *entrance }),
+            by => {
+                **held = by;
+                None
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("info", &self.core.info).finish_non_exhaustive()
+        f.debug_struct("Server").field("info", &self.service.info).finish_non_exhaustive()
     }
 }
 
-/// One thread is in the accept loop.
-struct Serving<'a>(&'a Server);
-
-impl<'a> Serving<'a> {
-    fn begin(server: &'a Server) -> Result<Self, ServeError> {
-        let mut is_serving = server.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_serving {
-            return Err(ServeError::Busy);
-        }
-        *is_serving = true;
-        Ok(Self(server))
-    }
+/// One thread accepts, until this is dropped.
+struct Accepting<'a> {
+    server: &'a Server,
+    entrance: Entrance,
 }
 
-impl Drop for Serving<'_> {
+impl Drop for Accepting<'_> {
     fn drop(&mut self) {
-        let mut is_serving = self.0.is_serving.lock().unwrap_or_else(PoisonError::into_inner);
-        *is_serving = false;
+        let Self { server, entrance } = self;
+        let entrance = std::mem::replace(entrance, Entrance::new(None));
+        server.control.set_busy(!entrance.is_empty());
+        let mut held = server.held();
+        *held = Held::Here(Box::new(entrance));
         // What was asked for has been done; a later call serves again.
-        self.0.orders.has_stopped();
-        self.0.not_serving.notify_all();
+        server.control.has_stopped();
+        server.has_entrance.notify_all();
     }
-}
-
-impl Core {
-    /// The version that a request took when it was accepted.
-    fn version<'a>(&self, request: &'a Request) -> &'a Arc<Version> {
-        request.version.as_ref().expect("requests come from a server, which gives them their version")
-    }
-
-    fn component_verifies(&self, request: &Arc<Request>) -> bool {
-        let version = self.version(request);
-        let verified = block_on(version.handler.verify_request(&self.info, &version.info, request));
-        request.rewind();
-        verified.unwrap_or_else(|error| {
-            block_on(self.handle_error(request, version, &error));
-            false
-        })
-    }
-
-    /// `socketserver`'s `handle_error`: logs what went wrong with a request, and tells the hooks.
-    async fn handle_error(&self, request: &Request, version: &Version, error: &RequestError) {
-        let generation = version.info.generation;
-        let (id, client, phase, cause) = (request.id(), request.client_address(), error.phase, &error.cause);
-        match cause {
-            cause if cause.is_the_clients() => {
-                tracing::info!(request = id, %client, %phase, generation, "{cause}")
-            }
-            _ => tracing::warn!(request = id, %client, %phase, generation, "{cause}"),
-        }
-        if let Cause::Trap { backtrace, .. } = cause {
-            tracing::debug!(request = id, "{}", backtrace.trim_end());
-        }
-        isolated(|| self.hooks.handle_error(request, error));
-        let hook = version.handler.handle_error(&self.info, &version.info, request, error);
-        if let Err(error) = hook.await {
-            tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
-        }
-    }
-
-    fn close_request(&self, request: &Request) {
-        isolated(|| self.hooks.close_request(request));
-    }
-
-    /// Runs a hook of the component that has no say in what happens.
-    fn run_hook(&self, hook: impl Future<Output = Result<(), RequestError>>) {
-        if let Err(error) = block_on(hook) {
-            tracing::warn!("hook failed: {}", error.cause);
-        }
-    }
-}
-
-/// Runs a hook of the embedding program; its panic must not take the thread that serves with it.
-fn isolated(hook: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(hook)).is_err() {
-        tracing::error!("a hook of the program panicked");
-    }
-}
-
-/// Defines a server type's name as a way to bind one.
-macro_rules! server_types {
-    ($($(#[$doc:meta])* $name:ident, $scheme:literal;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $name;
-
-        impl $name {
-            /// Binds an address, with the default options.
-            pub fn bind(address: &str, slot: impl Into<Slot>) -> Result<Server, BindError> {
-                Self::bind_with(address, slot, ServerOptions::default())
-            }
-
-            /// Binds an address.
-            pub fn bind_with(
-                address: &str,
-                slot: impl Into<Slot>,
-                options: ServerOptions,
-            ) -> Result<Server, BindError> {
-                Server::bind(&format!("{}://{address}", $scheme).parse()?, slot, options)
-            }
-        }
-    )*};
-}
-
-server_types! {
-    /// Makes servers whose requests are TCP connections; the address is `HOST:PORT`.
-    TcpServer, "tcp";
-    /// Makes servers whose requests are UDP datagrams; the address is `HOST:PORT`.
-    UdpServer, "udp";
-    /// Makes servers whose requests are connections to a Unix socket; the address is a path or `@NAME`.
-    UnixStreamServer, "unix";
-    /// Makes servers whose requests are datagrams to a Unix socket; the address is a path or `@NAME`.
-    UnixDatagramServer, "unixgram";
 }

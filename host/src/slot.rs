@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 /// For strategies, which know no sandbox.
-pub(crate) use crate::sandbox::Drain;
 pub use options::{SlotOptions, Source, SwapOptions, Swapped};
 pub use policy::{RollbackPolicy, Share};
 pub use probe::Probe;

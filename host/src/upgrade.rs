@@ -5,8 +5,7 @@
 //!  old process                                  new process
 //!  starts the executable anew ────────────────▶ is told what it takes over
 //!  sends sockets, locks, slots ───────────────▶ loads handlers, adopts the sockets, starts to accept
-//!  stops accepting, lets open requests end ◀─── says that it is ready
-//!  sends what it had not begun to serve ──────▶ serves it
+//!  stops accepting, serves what it has ◀─────── says that it is ready
 //! ```
 //!
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
@@ -14,21 +13,21 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::address::{ServeAddress, SocketAddress};
+use crate::address::ServeAddress;
 use crate::control::ControlSocket;
 use crate::helper_process::Channel;
+pub use crate::listener::HandedSocket;
 use crate::server::Server;
 use crate::wake::poll_until;
 
@@ -49,14 +48,6 @@ pub struct HandedSlot {
     pub generation: u64,
 }
 
-/// A bound socket of the old process.
-#[derive(Debug)]
-pub struct HandedSocket {
-    pub(crate) socket: OwnedFd,
-    /// The locked file beside a Unix socket's.
-    pub(crate) lock: Option<OwnedFd>,
-}
-
 /// From the old process to the new one.
 #[derive(Debug, Serialize, Deserialize)]
 enum Handed {
@@ -66,11 +57,8 @@ enum Handed {
     Slot { name: String, file: Option<Vec<u8>>, generation: u64 },
     /// Beside it the control socket and its lock.
     Control,
-    /// There is no more that the new process needs to be ready.
+    /// There is no more.
     End,
-    /// Beside it a connection that was accepted for the server of this address, and its client's address if it is
-    /// known by now.
-    Connection { server: String, client_address: Option<SocketAddress> },
 }
 
 /// The only answer; an enum, since a message of no bytes would be the end of the channel.
@@ -96,11 +84,7 @@ pub fn upgrade(
     let control = control.filter(|control| control.is_named());
     match hand_over(&channel, servers, slots, control) {
         Ok(()) => {
-            let channel = Arc::new(channel);
-            for (_, server) in servers {
-                server.set_owned(false);
-                server.set_heir(Heir { channel: channel.clone(), server: server.address().to_string() });
-            }
+            servers.iter().for_each(|(_, server)| server.set_owned(false));
             control.inspect(|control| control.set_owned(false));
             Ok(process.id())
         }
@@ -150,26 +134,6 @@ fn send_socket(
 ) -> io::Result<()> {
     let fds: Vec<_> = std::iter::once(socket).chain(lock).map(AsFd::as_fd).collect();
     channel.send(what, &fds)
-}
-
-/// Who gets the connections that a server has accepted and will not serve.
-#[derive(Debug)]
-pub(crate) struct Heir {
-    channel: Arc<Channel>,
-    /// The server's address.
-    server: String,
-}
-
-impl Heir {
-    /// Passes a connection on.
-    pub(crate) fn leave(
-        &self,
-        connection: BorrowedFd<'_>,
-        client_address: Option<&SocketAddress>,
-    ) -> io::Result<()> {
-        let (server, client_address) = (self.server.clone(), client_address.cloned());
-        self.channel.send(&Handed::Connection { server, client_address }, &[connection])
-    }
 }
 
 /// The socket that came beside a message.
@@ -222,7 +186,6 @@ impl Predecessor {
                     slots.push(HandedSlot { name, file, generation });
                 }
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
-                Some((Handed::Connection { .. }, _)) => {}
                 Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots, control })),
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
@@ -251,28 +214,11 @@ impl Predecessor {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
-    /// Says that this process serves with `servers`, so that the one before it may end, and serves what that one
-    /// had not begun to.
-    pub fn ready(self, servers: Vec<Arc<Server>>, control: Option<&ControlSocket>) -> io::Result<()> {
+    /// Says that this process serves with `servers`, so that the one before it may end.
+    pub fn ready(self, servers: &[Arc<Server>], control: Option<&ControlSocket>) -> io::Result<()> {
         self.channel.send(&Answer::Ready, &[])?;
         servers.iter().for_each(|server| server.set_owned(true));
         control.inspect(|control| control.set_owned(true));
-        let inherit = move || inherit(&self.channel, &servers);
-        if let Err(error) = thread::Builder::new().name("predecessor".to_owned()).spawn(inherit) {
-            tracing::warn!("what the process before this one had accepted is lost: {error}");
-        }
         Ok(())
-    }
-}
-
-/// Takes connections until the process before this one has ended.
-fn inherit(channel: &Channel, servers: &[Arc<Server>]) {
-    while let Ok(Some((Handed::Connection { server, client_address }, connections))) = channel.recv() {
-        let server = servers.iter().find(|other| other.address().to_string() == server);
-        for (server, connection) in server.into_iter().zip(connections) {
-            if let Err(error) = server.inherit(connection, client_address.clone()) {
-                tracing::warn!("a connection to {} could not be taken over: {error}", server.address());
-            }
-        }
     }
 }

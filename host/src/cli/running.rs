@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
 use plugsock::{
-    Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError, Swapped,
+    Listener, Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError, Swapped,
 };
 use signal_hook::consts::SIGTERM;
 
@@ -107,7 +107,10 @@ impl Running {
         options: ServerOptions,
     ) -> anyhow::Result<()> {
         let server = match handed {
-            Some(socket) => Server::take_over(socket, asked.server_type(), slot.clone(), options)?,
+            Some(socket) => {
+                let listener = Listener::take_over(socket, asked.server_type(), &options.socket)?;
+                Server::with_listener(listener, slot.clone(), options)?
+            }
             None => Server::bind(&asked, slot.clone(), options)?,
         };
         self.servers.push(Bound { asked, server: Arc::new(server) });

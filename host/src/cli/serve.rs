@@ -212,9 +212,8 @@ impl Serve {
             }
         }
         if let Some(predecessor) = predecessor {
-            predecessor
-                .ready(running.servers.iter().map(|bound| bound.server.clone()).collect(), control.as_ref())
-                .context("cannot take over")?;
+            let servers: Vec<_> = running.servers.iter().map(|bound| bound.server.clone()).collect();
+            predecessor.ready(&servers, control.as_ref()).context("cannot take over")?;
         }
         if self.swapping.watch {
             running.watch()?;

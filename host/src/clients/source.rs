@@ -38,19 +38,19 @@ pub(super) struct OpenBySource(Mutex<HashMap<Source, usize>>);
 
 /// One open request of a source; counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SourceCount {
     open: Arc<OpenBySource>,
     source: Source,
 }
 
 impl OpenBySource {
-    pub(super) fn enter(self: &Arc<Self>, source: Source, max: usize) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, source: Source, max: usize) -> Option<SourceCount> {
         let mut open = self.counts();
         if open.get(&source).is_some_and(|count| *count >= max) {
             return None;
         }
         *open.entry(source).or_default() += 1;
-        Some(Place { open: self.clone(), source })
+        Some(SourceCount { open: self.clone(), source })
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
@@ -58,7 +58,7 @@ impl OpenBySource {
     }
 }
 
-impl Drop for Place {
+impl Drop for SourceCount {
     fn drop(&mut self) {
         let mut open = self.open.counts();
         if let Some(count) = open.get_mut(&self.source) {

@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam::channel::{Sender, bounded};
 
-use crate::server::Job;
+use crate::job::Job;
 
 #[derive(Debug)]
 pub(crate) struct Pool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::server::Job;
+use crate::job::Job;
 
 #[derive(Debug)]
 pub(crate) struct Tasks {

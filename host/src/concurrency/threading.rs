@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::server::Job;
+use crate::job::Job;
 
 /// How long a thread without a request lives on.
 const IDLE_TIME: Duration = Duration::from_secs(5);

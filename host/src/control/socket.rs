@@ -16,8 +16,7 @@ use super::protocol::{Refusal, RefusalKind};
 use super::{Controlled, directory, session};
 use crate::address::{ServeAddress, ServerType, UnixAddress};
 use crate::error::BindError;
-use crate::listener::{SocketFile, UnixSocketOptions, bind_unix};
-use crate::upgrade::HandedSocket;
+use crate::listener::{HandedSocket, SocketFile, UnixSocketOptions, bind_unix};
 use crate::wake::{Wake, poll_until};
 
 /// As many clients may be connected at once.

@@ -1,28 +1,35 @@
-//! What the host and its fork server say to each other.
+//! What the host, its fork server and a child say to each other.
+//!
+//! The channel between host and fork server carries the setup, and then descriptors: for each request a status socket and,
+//! of a stream, the connection. The status socket is all that the host and the child of a request have in common.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
 use crate::address::SocketAddress;
 use crate::error::RequestError;
-use crate::listener::{DatagramSocket, LocalAddress};
-use crate::request::{Datagram, MinRate, Request, Stream, Transport, UnixCredentials};
+use crate::helper_process::{message_buffer, message_pair, recv, send};
+use crate::request::{
+    Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, Transport, UnixCredentials,
+};
 use crate::sandbox::{Grants, Limits};
 use crate::server_info::ServerInfo;
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToServer {
+pub(crate) enum ToForkServer {
     /// Comes first; beside it the precompiled handler, a datagram server's socket, and the version's drain.
     Setup(Box<Setup>),
-    /// Fork for this; beside it a stream's socket.
-    Serve(WireRequest),
-    /// The server closes and waits no longer.
-    KillAll,
+    /// Fork; beside it a status socket and a stream's connection.
+    Serve,
 }
+
+/// The only answer: whether it can serve.
+pub(crate) type Ready = Result<(), String>;
 
 /// What the fork server serves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,22 +44,85 @@ pub(crate) struct Setup {
     pub(crate) grants: Grants,
 }
 
+/// The host's end of what it and whoever serves a request talk by. The request lies ready at the other end; whoever takes
+/// it from there serves it, and nobody else. The end of it comes when all who had the other end are gone.
+#[derive(Debug)]
+pub(crate) struct StatusSocket(OwnedFd);
+
+/// What comes of a request, in the host.
+#[derive(Debug)]
+pub(crate) enum Status {
+    /// Nothing new.
+    Open,
+    Said(Report),
+    /// Something that no report is.
+    Nonsense,
+    /// Nobody has taken the request, nor will.
+    Untaken,
+    /// Its process has ended, or will not say more.
+    End,
+}
+
+/// What is said of a request at the other end.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct WireRequest {
-    pub(crate) id: u64,
-    pub(crate) client_address: SocketAddress,
-    pub(crate) credentials: Option<UnixCredentials>,
-    pub(crate) transport: WireTransport,
+pub(crate) enum Report {
+    /// The child's word on how it went.
+    Served(Result<(), RequestError>),
+    /// The fork server's: the child has died of this.
+    Died { status: Option<i32>, signal: Option<i32> },
+    /// The fork server's: there is no process for it, and why.
+    Refused(String),
+}
+
+impl StatusSocket {
+    /// Both ends for a request: the host's, and the other with the request in it.
+    pub(crate) fn open(request: &Request) -> io::Result<(Self, OwnedFd)> {
+        let (own, other) = message_pair()?;
+        send(&own, &WireRequest::of(request), &[])?;
+        Ok((Self(own), other))
+    }
+
+    /// What has been said; never blocks.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Status {
+        match recv(self, buffer, RecvFlags::DONTWAIT) {
+            Ok(Some((report, _))) => Status::Said(report),
+            Ok(None) => Status::End,
+            // The kernel's word for an end that is closed with something unread in it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Status::Untaken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Status::Open,
+            Err(_) => Status::Nonsense,
+        }
+    }
+
+    /// Has whoever is at the other end give up.
+    pub(crate) fn call_off(&self) {
+        let _ = shutdown(&self.0, Shutdown::Write);
+    }
+}
+
+impl AsFd for StatusSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A request as it lies in its status socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireRequest {
+    id: u64,
+    client_address: SocketAddress,
+    credentials: Option<UnixCredentials>,
+    transport: WireTransport,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum WireTransport {
+enum WireTransport {
     Stream,
     Datagram { packet: Vec<u8>, local_address: Option<LocalAddress> },
 }
 
 impl WireRequest {
-    pub(crate) fn of(request: &Request) -> Self {
+    fn of(request: &Request) -> Self {
         let transport = match &request.transport {
             Transport::Stream(_) => WireTransport::Stream,
             Transport::Datagram(datagram) => {
@@ -64,17 +134,25 @@ impl WireRequest {
         Self { id: request.id(), client_address, credentials: request.unix_credentials(), transport }
     }
 
+    /// Takes the request out of its status socket.
+    pub(super) fn take(status: &OwnedFd) -> io::Result<Self> {
+        let (request, _) = recv(status, &mut message_buffer(), RecvFlags::empty())?
+            .ok_or_else(|| io::Error::other("the host has given the request up"))?;
+        Ok(request)
+    }
+
     /// The same request on the other side: with the socket that came along, or the server's own.
     pub(super) fn into_request(
         self,
-        socket: Option<OwnedFd>,
+        connection: Option<OwnedFd>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
         min_rate: Option<MinRate>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
             WireTransport::Stream => {
-                let socket = socket.ok_or_else(|| io::Error::other("the request came without its socket"))?;
-                Transport::Stream(Stream::new(socket.into(), None, min_rate))
+                let connection =
+                    connection.ok_or_else(|| io::Error::other("the request came without its socket"))?;
+                Transport::Stream(Stream::new(connection.into(), None, min_rate))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =
@@ -84,21 +162,4 @@ impl WireRequest {
         };
         Ok(Request::received(self.id, self.client_address, self.credentials, transport))
     }
-}
-
-/// From the fork server, and its children, to the host.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum FromServer {
-    /// Whether it can serve.
-    Ready(Result<(), String>),
-    /// It is about to fork for this request, and nobody else may serve it any more.
-    Taken(u64),
-    /// A child's first word: this request is its own, whatever becomes of the fork server.
-    Begun(u64),
-    /// There is no process for this request, and why.
-    Refused(u64, String),
-    /// A child's word on how its request went.
-    Outcome(u64, Result<(), RequestError>),
-    /// The child of this request has exited and is reaped.
-    Exited { id: u64, status: Option<i32>, signal: Option<i32> },
 }

@@ -1,43 +1,77 @@
-//! What lets time pass for the guest of a child: a timer's signal, since a thread for it would cost a child of
-//! a millisecond a tenth of its life.
+//! What reaches a child while its guest runs: signals, since a thread for it would cost a child of a millisecond a tenth of
+//! its life. A timer of its processor time lets time pass for the guest, and the status socket tells of the host; a
+//! child that waits for its client is woken by neither.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
 
 use nix::libc;
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
 
-use crate::helper_process::Channel;
 use crate::sandbox::{Sandbox, TICK};
 use crate::wake::poll_until;
 
-/// Prepares the fork server, once for all children: what happens at each tick.
-pub(super) fn prepare(sandbox: &Sandbox, channel: &Channel) -> io::Result<()> {
+/// After so many ticks of processor time a child gives way to those that have just begun, and to the fork server.
+const TICKS_AT_FULL_PRIORITY: u32 = 3;
+const LOWER_PRIORITY: i32 = 10;
+
+static TICKS: AtomicU32 = AtomicU32::new(0);
+
+/// The child's status socket.
+static STATUS: AtomicI32 = AtomicI32::new(-1);
+
+/// Prepares the fork server, once for all children: what happens at each signal.
+pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
     let sandbox = sandbox.clone();
-    let channel: OwnedFd = channel.as_fd().try_clone_to_owned()?;
     let tick = move || {
         sandbox.tick();
-        // Without an event to wait for, `poll` reports the end of the channel alone: the host has gone, and
-        // nobody wants the answer.
-        let mut fds = [PollFd::new(&channel, PollFlags::empty())];
-        if matches!(poll_until(&mut fds, Some(Instant::now())), Ok(true)) {
-            // SAFETY: `_exit` may be called in a signal handler; it only ends the process.
-            unsafe { libc::_exit(1) };
+        if TICKS.fetch_add(1, Relaxed) == TICKS_AT_FULL_PRIORITY {
+            // Where that is not possible it goes on as it is.
+            let _ = rustix::process::setpriority_process(None, LOWER_PRIORITY);
         }
     };
-    // SAFETY: the handler adds to an atomic number and makes system calls that a signal handler may make;
-    // it neither allocates nor locks.
-    unsafe { signal_hook::low_level::register(libc::SIGALRM, tick) }.map(drop)
+    // SAFETY: both handlers read or add to atomic numbers and make system calls that a signal handler may make; they
+    // neither allocate nor lock.
+    unsafe {
+        signal_hook::low_level::register(libc::SIGPROF, tick)?;
+        signal_hook::low_level::register(libc::SIGIO, || end_if_called_off(STATUS.load(Relaxed)))?;
+    }
+    Ok(())
 }
 
-/// Starts the timer of this child; a fork does not inherit one.
-pub(super) fn start() -> io::Result<()> {
+/// Has signals come to this child; a fork inherits neither the timer nor who is told of a socket.
+pub(super) fn start(status: &OwnedFd) -> io::Result<()> {
+    let fd = status.as_raw_fd();
+    STATUS.store(fd, Relaxed);
+    // SAFETY: `getpid` has no precondition, and F_SETOWN takes an integer and leaves the process's memory alone.
+    if unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    rustix::fs::fcntl_setfl(
+        status,
+        rustix::fs::fcntl_getfl(status)? | OFlags::from_bits_retain(libc::O_ASYNC as _),
+    )?;
+    // It may have happened before anybody was told.
+    end_if_called_off(fd);
     let tick = libc::timeval { tv_sec: 0, tv_usec: TICK.subsec_micros().into() };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
     // SAFETY: `timer` is valid for the call, and the old timer is not asked for.
-    match unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) } {
+    match unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this child if nobody wants its answer: the host has gone, or has cut the request off.
+fn end_if_called_off(status: RawFd) {
+    // SAFETY: a child keeps its status socket open to its end.
+    let status = unsafe { BorrowedFd::borrow_raw(status) };
+    let mut fds = [PollFd::from_borrowed_fd(status, PollFlags::RDHUP)];
+    if matches!(poll_until(&mut fds, Some(Instant::now())), Ok(true)) {
+        // SAFETY: `_exit` may be called in a signal handler; it only ends the process.
+        unsafe { libc::_exit(1) };
     }
 }

@@ -28,13 +28,12 @@ pub(crate) struct Channel {
 
 impl Channel {
     fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: Mutex::new(vec![0; MESSAGE_MAX].into()) }
+        Self { socket, buffer: Mutex::new(message_buffer()) }
     }
 
     /// Both ends: one to keep, one for another process's standard input.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (kept, given) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (kept, given) = message_pair()?;
         Ok((Self::new(kept), given))
     }
 
@@ -49,49 +48,21 @@ impl Channel {
 
     /// Sends one message whole; waits while the other side has too many unread.
     pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        loop {
-            match sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
-                Err(rustix::io::Errno::INTR) => {}
-                sent => return sent.map(|_| ()).map_err(io::Error::from),
-            }
-        }
+        send(self, message, fds)
     }
 
     /// Waits for a message; `None` when the other end is closed.
     pub(crate) fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.recv_with(RecvFlags::CMSG_CLOEXEC)
+        self.recv_with(RecvFlags::empty())
     }
 
     /// A message that is there already; `WouldBlock` if none is.
     pub(crate) fn try_recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.recv_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+        self.recv_with(RecvFlags::DONTWAIT)
     }
 
     fn recv_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut bytes = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                received => break received?,
-            }
-        };
-        if received.bytes == 0 {
-            return Ok(None);
-        }
-        let fds = control.drain().flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-            _ => Vec::new(),
-        });
-        let message = postcard::from_bytes(&bytes[..received.bytes]).map_err(io::Error::other)?;
-        Ok(Some((message, fds.collect())))
+        recv(self, &mut self.buffer.lock().unwrap_or_else(PoisonError::into_inner), flags)
     }
 }
 
@@ -99,4 +70,57 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Both ends of a connection that carries messages.
+pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Room for any message.
+pub(crate) fn message_buffer() -> Box<[u8]> {
+    vec![0; MESSAGE_MAX].into()
+}
+
+/// Sends one message whole; waits while the other side has too many unread.
+pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            sent => return sent.map(|_| ()).map_err(io::Error::from),
+        }
+    }
+}
+
+/// A message, and the descriptors beside it; `None` when the other end is closed, `WouldBlock` with `DONTWAIT` if none is
+/// there.
+pub(crate) fn recv<T: DeserializeOwned>(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags | RecvFlags::CMSG_CLOEXEC)
+        {
+            Err(rustix::io::Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let fds = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
+    });
+    let message = postcard::from_bytes(&buffer[..received.bytes]).map_err(io::Error::other)?;
+    Ok(Some((message, fds.collect())))
 }

@@ -258,6 +258,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
     libc::SYS_sched_yield,
+    libc::SYS_setpriority,
     libc::SYS_sched_getaffinity,
     libc::SYS_membarrier,
     libc::SYS_rt_sigaction,

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::datagram_socket::{DatagramSocket, LocalAddress};
 use super::wait::Patience;
 use crate::address::{SocketAddress, UnixAddress};
-use crate::listener::{DatagramSocket, LocalAddress};
 
 #[derive(Debug)]
 pub(crate) struct Datagram {

@@ -70,9 +70,7 @@ impl Stream {
     pub(super) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
         let max = max.min(RECV_MAX);
         let recv = |may_block| self.recv_now(max, may_block);
-        // A short read has emptied the socket, except at its end.
-        let is_drained = |data: &Vec<u8>| !data.is_empty() && data.len() < max;
-        let data = self.until_done(Interest::READABLE, patience, recv, is_drained).await?;
+        let data = self.until_done(Interest::READABLE, patience, recv).await?;
         self.note_bytes(data.len());
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
@@ -101,9 +99,7 @@ impl Stream {
         self.drain(patience).await?;
         while !data.is_empty() {
             let send = |may_block| self.send_now(data, may_block);
-            // What was not taken whole has filled the socket.
-            let is_full = |sent: &usize| *sent < data.len();
-            let sent = self.until_done(Interest::WRITABLE, patience, send, is_full).await?;
+            let sent = self.until_done(Interest::WRITABLE, patience, send).await?;
             self.note_bytes(sent);
             data = &data[sent..];
         }
@@ -119,7 +115,7 @@ impl Stream {
             true => Ok(()),
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
-        self.until_done(Interest::WRITABLE, patience, drain, |()| false).await
+        self.until_done(Interest::WRITABLE, patience, drain).await
     }
 
     /// Waits as the socket does, but no longer than the client may be waited for; notes whose fault an error is.
@@ -128,7 +124,6 @@ impl Stream {
         interest: Interest,
         patience: Patience,
         mut operation: impl FnMut(MayBlock) -> io::Result<T>,
-        is_drained: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
         // Too short a wait for the kernel's clock would never end in vain.
         if self.pace.as_deref().is_some_and(|pace| pace.check().is_err()) {
@@ -137,7 +132,7 @@ impl Stream {
         }
         let waiting = self.pace.as_deref().map(Pace::wait);
         let patience = waiting.as_ref().map_or(patience, |waiting| waiting.limit(patience));
-        let done = self.socket.until_done(interest, patience, operation, is_drained).await;
+        let done = self.socket.until_done(interest, patience, operation).await;
         // Whose deadline it was shows when the wait is counted.
         drop(waiting);
         done.map_err(|error| self.noted(error))
@@ -256,23 +251,23 @@ impl Stream {
         error
     }
 
-    /// Half-closes; then, if the client has sent what nobody read, reads it away for a moment.
-    ///
-    /// Closing a socket with unread input resets the connection, and a reset makes the client's kernel
-    /// throw away an answer that the client has not read yet.
-    pub(super) async fn finish(&self, waits: Waits) {
-        if self.shutdown(Shutdown::Write).is_err() || self.is_at_end.load(Relaxed) {
-            return;
-        }
+    /// Reads away what has come; whether there was something.
+    pub(super) fn discard_unread(&self) -> bool {
+        !self.is_at_end.load(Relaxed)
+            && self.recv_now(RECV_MAX, MayBlock(false)).is_ok_and(|data| !data.is_empty())
+    }
+
+    /// Reads away what goes on coming, within bounds.
+    pub(super) async fn linger(&self, waits: Waits) {
         let read = |may_block| Ok(self.recv_now(RECV_MAX, may_block)?.len());
-        let Ok(mut unread) = read(MayBlock(false)) else { return };
         let deadline = Instant::now() + LINGER_TIME;
+        let patience = Patience { waits, deadline: Some(deadline) };
         let mut dropped = 0;
-        while unread > 0 && dropped < LINGER_BYTES && Instant::now() < deadline {
-            dropped += unread;
-            let patience = Patience { waits, deadline: Some(deadline) };
-            let next = self.socket.until_done(Interest::READABLE, patience, read, |_| false);
-            unread = next.await.unwrap_or(0);
+        while dropped < LINGER_BYTES && Instant::now() < deadline {
+            match self.socket.until_done(Interest::READABLE, patience, read).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => dropped += length,
+            }
         }
     }
 }

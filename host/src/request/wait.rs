@@ -73,21 +73,16 @@ impl<S: AsFd> Waitable<S> {
     }
 
     /// Repeats `operation` until it does not want to wait any more. It is told whether it may block.
-    ///
-    /// Where tasks wait, `is_drained` says of a result that the socket has no more for now, which saves
-    /// asking it. `TimedOut` if the deadline passes first.
+    /// `TimedOut` if the deadline passes first.
     pub(crate) async fn until_done<T>(
         &self,
         interest: Interest,
         patience: Patience,
         operation: impl FnMut(MayBlock) -> io::Result<T>,
-        is_drained: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
         match patience.waits {
             Waits::Thread => self.until_done_on_thread(interest, patience.deadline, operation),
-            Waits::Task => {
-                within(patience.deadline, self.until_done_in_task(interest, operation, is_drained)).await
-            }
+            Waits::Task => within(patience.deadline, self.until_done_in_task(interest, operation)).await,
         }
     }
 
@@ -141,7 +136,6 @@ impl<S: AsFd> Waitable<S> {
         &self,
         interest: Interest,
         mut operation: impl FnMut(MayBlock) -> io::Result<T>,
-        is_drained: impl Fn(&T) -> bool,
     ) -> io::Result<T> {
         // The first time there is most likely something, and perhaps nothing ever has to wait.
         if self.registered.get().is_none() {
@@ -155,14 +149,10 @@ impl<S: AsFd> Waitable<S> {
             let mut guard = registered.ready(interest).await?;
             match operation(MayBlock(false)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing else says that there is no more: a short read also ends before urgent data, or before bytes
+                // that came with descriptors.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Ok(done) => {
-                    if is_drained(&done) {
-                        guard.clear_ready();
-                    }
-                    return Ok(done);
-                }
-                failed => return failed,
+                done => return done,
             }
         }
     }

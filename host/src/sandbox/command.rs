@@ -40,7 +40,7 @@ pub(super) async fn run(program: &run::Guest, store: &mut Store<State>) -> Resul
         let mut reply = datagram.reply();
         reply.is_wanted = !reply.data.is_empty();
     }
-    let flushed = request.flush(store.data().deadlines.next()).await;
+    let flushed = request.flush(store.data().patience()).await;
     ended.and(flushed.map_err(|error| store.data().client_cause(&error.to_string())))
 }
 

@@ -24,8 +24,7 @@ use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt};
-use crate::listener::DatagramSocket;
-use crate::request::{Datagram, Request, Stream, Transport};
+use crate::request::{Datagram, DatagramSocket, Request, Stream, Transport, Waits};
 use crate::server_info::ServerInfo;
 
 /// A component that is ready to serve. Cloning is cheap.
@@ -310,10 +309,10 @@ impl Handler {
         time: Duration,
     ) -> Result<(), RequestError> {
         let request = Arc::new(Request::new(client.into(), None, transport));
-        let watch = Arc::new(Watch::at_most(time, self.0.sandbox.limits(), request.waits));
+        let watch = Arc::new(Watch::at_most(time, self.0.sandbox.limits(), Waits::Thread));
         block_on(async {
             let served = self.serve(server, &VersionInfo::default(), &request, &watch).await;
-            request.shutdown_request().await;
+            request.shutdown_request(Waits::Thread).await;
             served
         })
     }
@@ -363,8 +362,7 @@ async fn run_phases(handler: &request_handler::Guest, store: &mut Store<State>) 
     // As in `socketserver`, an error from `handle` does not keep `finish` from running.
     watch.enter(Phase::Finish);
     let finished = ended(handler.call_finish(&mut *store, RequestResource::borrowed()).await, store)?;
-    let deadline = store.data().deadlines.next();
-    let flushed = store.data().request_handle().flush(deadline).await;
+    let flushed = store.data().request_handle().flush(store.data().patience()).await;
     if handled.is_err() {
         watch.enter(Phase::Handle);
         return handled;

@@ -35,13 +35,14 @@ impl Handler {
         .map(|verdict| verdict.unwrap_or(true))
     }
 
-    /// Runs the `handle-error` hook.
+    /// Runs the `handle-error` hook, where the request that failed is served or, before that, on the accepting thread.
     pub(crate) async fn handle_error(
         &self,
         server: &Arc<ServerInfo>,
         version: &VersionInfo,
         request: &Request,
         error: &RequestError,
+        waits: Waits,
     ) -> Result<(), RequestError> {
         let failure = server_hooks::Failure {
             id: request.id(),
@@ -54,7 +55,7 @@ impl Handler {
             },
             message: error.cause.to_string(),
         };
-        self.notify(server, version, request.waits, async |hooks, store, server| {
+        self.notify(server, version, waits, async |hooks, store, server| {
             hooks.call_handle_error(store, server, &failure).await
         })
         .await

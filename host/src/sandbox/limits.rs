@@ -8,7 +8,7 @@ use std::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -175,8 +175,8 @@ pub(crate) struct Watch {
     cpu_mark: AtomicU64,
     /// The [`Limit`] that it was cut off for, as `Limit::CUTS` counts them; 0 while it is not.
     cut: AtomicU8,
-    /// Whether other requests share the thread, so that a busy guest must let them run.
-    is_shared: bool,
+    /// With a task's other requests share the thread, so that a busy guest must let them run.
+    waits: Waits,
     /// The [`Phase`] that the request is in.
     phase: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -194,7 +194,7 @@ impl Watch {
             cpu_spent: AtomicU64::new(0),
             cpu_mark: AtomicU64::new(0),
             cut: AtomicU8::new(0),
-            is_shared: waits == Waits::Task,
+            waits,
             phase: AtomicU8::new(Phase::Instantiate as u8),
             waker: Mutex::new(None),
         }
@@ -223,10 +223,35 @@ impl Watch {
             Limit::CUTS.iter().position(|cut| *cut == reason).expect("it is no limit of the guest's");
         // The first reason stays.
         let is_first = self.cut.compare_exchange(0, number as u8 + 1, SeqCst, SeqCst).is_ok();
-        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            waker.wake();
-        }
+        self.wake();
         is_first
+    }
+
+    /// Where what it watches over waits.
+    pub(crate) fn waits(&self) -> Waits {
+        self.waits
+    }
+
+    fn is_shared(&self) -> bool {
+        self.waits == Waits::Task
+    }
+
+    /// Has `waker` woken when this is cut off; now, if it is.
+    pub(crate) fn wake_on_cut(&self, waker: Waker) {
+        *self.waker() = Some(waker);
+        if self.cut_off().is_some() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waker().take();
+        // Not under the lock.
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -259,7 +284,7 @@ impl Watch {
     /// Counts the CPU time up to this tick. Between ticks no clock is read: most requests never see one.
     fn count_cpu_time(&self) {
         let mark = self.cpu_mark.load(Relaxed);
-        if self.is_shared {
+        if self.is_shared() {
             let now = self.elapsed();
             // The thread may not have run all the time, and not all that it did was for this request.
             let spent = now.saturating_sub(mark).min(thread_cpu_time_since_tick());
@@ -281,7 +306,7 @@ impl Watch {
         self.count_cpu_time();
         match self.reached() {
             Some(limit) => Err(limit.into()),
-            None if self.is_shared => Ok(UpdateDeadline::Yield(1)),
+            None if self.is_shared() => Ok(UpdateDeadline::Yield(1)),
             None => Ok(UpdateDeadline::Continue(1)),
         }
     }
@@ -293,7 +318,7 @@ impl Watch {
     pub(super) async fn over<T>(&self, serving: impl Future<Output = T>) -> Result<T, Cause> {
         let mut serving = std::pin::pin!(serving);
         let watched = std::future::poll_fn(|context| self.poll(serving.as_mut(), context));
-        let ended = match (self.is_shared, self.deadline) {
+        let ended = match (self.is_shared(), self.deadline) {
             (true, Some(at)) => tokio::time::timeout_at(at.into(), watched).await.ok(),
             (true, None) => Some(watched.await),
             (false, deadline) => block_on_until(watched, deadline),
@@ -306,7 +331,7 @@ impl Watch {
         serving: Pin<&mut impl Future<Output = T>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<T, Cause>> {
-        if self.is_shared {
+        if self.is_shared() {
             self.cpu_mark.store(self.elapsed(), Relaxed);
         }
         // What the panic may have left half-done is the store of this request, which is dropped.
@@ -315,7 +340,7 @@ impl Watch {
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Err(Cause::Host("it panicked; please report this".to_owned()))),
         }
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        self.wake_on_cut(context.waker().clone());
         match self.reached() {
             Some(limit) => Poll::Ready(Err(Cause::Limit(limit))),
             None => Poll::Pending,

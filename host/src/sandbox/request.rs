@@ -94,7 +94,7 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
-        let received = self.request().recv(max as usize, self.deadlines.next()).await;
+        let received = self.request().recv(max as usize, self.patience()).await;
         self.outcome(received)
     }
 
@@ -102,7 +102,7 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
-        let sent = self.request().send(&data, self.deadlines.next()).await;
+        let sent = self.request().send(&data, self.patience()).await;
         self.outcome(sent)
     }
 
@@ -110,7 +110,7 @@ impl HostRequest for State {
         if !self.sandbox.grants().send_to {
             return Ok(Err(Error::NotPermitted));
         }
-        let sent = self.request().send_to(&data, &socket_address(to), self.deadlines.next()).await;
+        let sent = self.request().send_to(&data, &socket_address(to), self.patience()).await;
         self.outcome(sent)
     }
 

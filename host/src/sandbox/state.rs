@@ -13,7 +13,7 @@ use super::streams::Connection;
 use super::version_info::VersionInfo;
 use super::{Sandbox, ucspi};
 use crate::error::{Cause, Limit, excerpt};
-use crate::request::{ClientFault, Request};
+use crate::request::{ClientFault, Patience, Request};
 use crate::server_info::ServerInfo;
 
 pub(super) struct State {
@@ -86,6 +86,11 @@ impl State {
         self.watch = watch.clone();
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
         self.log.set_request(request.id());
+    }
+
+    /// How long an operation on the client that starts now may wait, and where.
+    pub(super) fn patience(&self) -> Patience {
+        Patience { waits: self.watch.waits(), deadline: self.deadlines.next() }
     }
 
     /// Why a request ends whose guest could not go on with its client; `message` is what it says of that.

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use super::limits::{Deadlines, Watch};
 use super::state::State;
 use super::version_info::Drain;
-use crate::request::{Request, Transport};
+use crate::request::{Patience, Request, Transport};
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
 const WRITE_MAX: usize = 64 * 1024;
@@ -36,6 +36,10 @@ impl Connection {
 
     fn open(&self) -> StreamResult<Arc<Request>> {
         self.request.upgrade().ok_or(StreamError::Closed)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { waits: self.watch.waits(), deadline: self.deadlines.next() }
     }
 
     /// A failed operation as the guest sees it; a trap if the request's time is over.
@@ -127,7 +131,7 @@ impl InputStream for Rfile {
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         let connection = &self.connection;
-        let received = connection.open()?.recv(size, connection.deadlines.next()).await;
+        let received = connection.open()?.recv(size, connection.patience()).await;
         connection.data_or_closed(received.map_err(|error| connection.error(error))?, size)
     }
 }
@@ -200,7 +204,7 @@ impl OutputStream for Wfile {
             self.room = bytes.len();
             return self.write(bytes);
         }
-        let sent = request.send(&bytes, connection.deadlines.next()).await;
+        let sent = request.send(&bytes, connection.patience()).await;
         sent.map_err(|error| connection.error(error))
     }
 }

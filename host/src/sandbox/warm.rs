@@ -12,7 +12,7 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded};
 
 use super::handler::{Handler, Live};
-use crate::admission::Permit;
+use crate::admission::Room;
 
 /// The instances that one handler has ready.
 #[derive(Default)]
@@ -26,8 +26,8 @@ pub(super) struct Warm {
 
 struct Ready {
     live: Live,
-    /// Its place in the engine's pools, apart from those for open requests.
-    _place: Permit,
+    /// In the engine's pools, apart from that for open requests.
+    _room: Room,
 }
 
 impl Warm {
@@ -96,7 +96,7 @@ impl Handler {
             return false;
         }
         // With all places taken, a request that ends makes room.
-        let Some(place) = self.sandbox().0.ahead.try_admit() else { return false };
+        let Some(room) = self.sandbox().0.ahead.take() else { return false };
         match self.instantiate_ahead() {
             Ok(live) if self.is_command() && live.has_used_wasi() => {
                 // It may have looked at its environment, which was not yet a request's.
@@ -104,7 +104,7 @@ impl Handler {
                 false
             }
             Ok(live) => {
-                warm.ready().push(Ready { live, _place: place });
+                warm.ready().push(Ready { live, _room: room });
                 true
             }
             Err(reason) => {

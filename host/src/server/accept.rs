@@ -1,4 +1,8 @@
 //! Waits for the next request: the only place where a server blocks while it has nothing to do.
+//!
+//! ```text
+//!  listening socket ─▶ PROXY header ─▶ client limits ─▶ newcomer ─▶ room ─▶ job
+//! ```
 
 use std::io;
 use std::sync::Arc;
@@ -7,147 +11,196 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::orders::Orders;
+use super::control::LoopControl;
 use crate::admission::Admission;
-use crate::clients::{Clients, Refusal};
+use crate::clients::{ProxyHeaders, Refusal, SourceCount};
 use crate::error::ServeError;
+use crate::job::{Job, Service};
 use crate::listener::{Incoming, Listener};
 use crate::log_limit::LogLimit;
-use crate::request::{Request, Waits};
-use crate::slot::Slot;
-
+use crate::request::Request;
 use crate::wake::poll_until;
 
 /// How long accepting pauses when the system has run out of something, unless a request ends before.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes requests from a listener while there is room for them.
+/// What an accept loop has in its hands. It stays with the server from one loop to the next.
 #[derive(Debug)]
-pub(super) struct Acceptor<'a> {
-    listener: &'a Listener,
-    clients: &'a Clients,
-    admission: &'a Arc<Admission>,
-    slot: &'a Slot,
-    orders: &'a Orders,
-    waits: Waits,
-    /// Accepted, and not turned away, but there is no room for it yet.
-    newcomer: Option<Request>,
+pub(super) struct Entrance {
+    /// Connections whose PROXY header is under way.
+    headers: Option<ProxyHeaders>,
+    newcomer: Option<Newcomer>,
     said_full: LogLimit,
     said_exhausted: LogLimit,
 }
 
-/// What came of waiting.
+/// Accepted, and not turned away; there may be no room for it yet. What it was charged for it is charged once.
 #[derive(Debug)]
+struct Newcomer {
+    request: Request,
+    source: Option<SourceCount>,
+}
+
+impl Entrance {
+    pub(super) fn new(headers: Option<ProxyHeaders>) -> Self {
+        let (newcomer, said_full, said_exhausted) = Default::default();
+        Self { headers, newcomer, said_full, said_exhausted }
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.newcomer.is_none() && self.headers.as_ref().is_none_or(ProxyHeaders::is_empty)
+    }
+}
+
+/// Takes requests from a listener while there is room for them.
+pub(super) struct Acceptor<'a> {
+    /// `None` where only what is in the entrance is still to be served.
+    pub(super) listener: Option<&'a Listener>,
+    pub(super) service: &'a Arc<Service>,
+    pub(super) admission: &'a Admission,
+    pub(super) control: &'a LoopControl,
+    pub(super) entrance: &'a mut Entrance,
+}
+
+/// What came of waiting.
 pub(super) enum Accepted {
-    Request(Arc<Request>),
+    Request(Job),
     TimedOut,
     Stopped,
 }
 
-impl<'a> Acceptor<'a> {
-    pub(super) fn new(
-        listener: &'a Listener,
-        clients: &'a Clients,
-        admission: &'a Arc<Admission>,
-        slot: &'a Slot,
-        orders: &'a Orders,
-        waits: Waits,
-    ) -> Self {
-        let (newcomer, said_full, said_exhausted) = Default::default();
-        Self { listener, clients, admission, slot, orders, waits, newcomer, said_full, said_exhausted }
-    }
+/// What there was to look at.
+enum Look {
+    Newcomer(Newcomer),
+    TurnedAway,
+    Nobody,
+}
 
+impl Acceptor<'_> {
     /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.
     pub(super) fn get_request(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
         loop {
-            if self.orders.is_stopped() {
+            let is_over = match self.listener {
+                Some(_) => self.control.is_stopped(),
+                None => self.entrance.is_empty(),
+            };
+            if is_over {
                 return Ok(Accepted::Stopped);
             }
-            let permit = self.admission.admit(&self.orders.wake);
-            // Asked when it has the permit: what is accepted all the same is counted as open by then.
-            if self.orders.is_paused() {
-                drop(permit);
-                if !self.wait(false, deadline)? {
-                    return Ok(Accepted::TimedOut);
-                }
-                continue;
-            }
-            if permit.is_none() {
-                self.say_full();
-            }
+            self.control.set_busy(true);
+            let listener = self.listener.filter(|_| !self.control.is_paused());
             // Without room only those are accepted who may be turned away at once; the first who is not stays
             // here, and the rest in the listen queue.
-            let may_look = self.newcomer.is_none() && (permit.is_some() || self.clients.are_choosy());
+            let may_look =
+                self.entrance.newcomer.is_none() && (self.has_room() || self.service.clients.are_choosy());
             if may_look {
-                match self.look() {
-                    Ok(Look::Newcomer(request)) => self.newcomer = Some(*request),
+                match self.look(listener) {
+                    Ok(Look::Newcomer(newcomer)) => self.entrance.newcomer = Some(newcomer),
                     Ok(Look::TurnedAway) if deadline.is_some_and(|at| Instant::now() >= at) => {
                         return Ok(Accepted::TimedOut);
                     }
                     Ok(Look::TurnedAway) => continue,
                     Ok(Look::Nobody) => {}
                     Err(error) => {
-                        drop(permit);
                         self.recover(error, deadline)?;
                         continue;
                     }
                 }
             }
-            match (self.newcomer.take(), permit) {
-                (Some(mut request), Some(permit)) => {
-                    request.permit = Some(permit.in_use());
-                    request.waits = self.waits;
-                    request.version = Some(self.slot.take());
-                    return Ok(Accepted::Request(Arc::new(request)));
-                }
-                (newcomer, _) => self.newcomer = newcomer,
+            if let Some(job) = self.admit_newcomer() {
+                return Ok(Accepted::Request(job));
             }
-            if !self.wait(may_look && self.newcomer.is_none(), deadline)? {
+            let may_look = may_look && self.entrance.newcomer.is_none();
+            if !self.wait(listener.filter(|_| may_look), may_look, deadline)? {
                 return Ok(Accepted::TimedOut);
             }
         }
     }
 
-    /// Takes what the listener has and turns away who is not to be served; never blocks.
-    fn look(&self) -> io::Result<Look> {
-        // Counted before the client sees a close.
-        let refused = |refusal, client: &_| self.clients.refusals().note(&refusal, client);
-        match self.listener.get_request()? {
-            Incoming::Nothing => return Ok(Look::Nobody),
-            Incoming::Request(mut request) => match self.clients.admit(&mut request) {
-                Ok(()) => return Ok(Look::Newcomer(Box::new(request))),
-                Err(refusal) => refused(refusal, request.client_address()),
-            },
-            Incoming::TooLarge { client_address, length } => {
-                refused(Refusal::TooLarge(length), &client_address);
-            }
-            Incoming::BadProxyHeader { request, reason } => {
-                refused(Refusal::ProxyHeader(reason), request.client_address());
+    fn has_room(&mut self) -> bool {
+        let has_room = self.admission.has_room(&self.control.wake);
+        if !has_room {
+            self.say_full();
+        }
+        has_room
+    }
+
+    /// The newcomer as a request with room, if there is one and there is some.
+    fn admit_newcomer(&mut self) -> Option<Job> {
+        let newcomer = self.entrance.newcomer.take()?;
+        match self.admission.admit(&self.control.wake) {
+            Some(permit) => Some(Job::new(self.service, newcomer.request, newcomer.source, permit)),
+            None => {
+                self.entrance.newcomer = Some(newcomer);
+                self.say_full();
+                None
             }
         }
-        Ok(Look::TurnedAway)
+    }
+
+    /// Takes what there is and turns away who is not to be served; never blocks.
+    fn look(&mut self, listener: Option<&Listener>) -> io::Result<Look> {
+        let refusals = self.service.clients.refusals();
+        let request = match self.next_with_header()? {
+            Some(Ok(request)) => request,
+            Some(Err((request, reason))) => {
+                // Counted before the client sees a close, here and below.
+                refusals.note(&Refusal::ProxyHeader(reason), request.client_address());
+                return Ok(Look::TurnedAway);
+            }
+            None => match listener.map_or(Ok(Incoming::Nothing), Listener::accept)? {
+                Incoming::Nothing => return Ok(Look::Nobody),
+                Incoming::TooLarge { client_address, length } => {
+                    refusals.note(&Refusal::TooLarge(length), &client_address);
+                    return Ok(Look::TurnedAway);
+                }
+                Incoming::Request(request) => match &mut self.entrance.headers {
+                    Some(headers) if headers.concern(&request) => {
+                        headers.expect(request)?;
+                        return Ok(Look::TurnedAway);
+                    }
+                    _ => request,
+                },
+            },
+        };
+        match self.service.clients.admit(&request) {
+            Ok(source) => Ok(Look::Newcomer(Newcomer { request, source })),
+            Err(refusal) => {
+                refusals.note(&refusal, request.client_address());
+                Ok(Look::TurnedAway)
+            }
+        }
+    }
+
+    fn next_with_header(&mut self) -> io::Result<Option<Result<Request, (Request, &'static str)>>> {
+        self.entrance.headers.as_mut().map_or(Ok(None), ProxyHeaders::next)
     }
 
     fn say_full(&mut self) {
-        self.said_full.run(|_| {
-            let max = self.admission.max();
+        let max = self.admission.max();
+        self.entrance.said_full.run(|_| {
             tracing::warn!("{max} requests are open, the most allowed: new ones wait in the listen queue");
         });
     }
 
     /// Waits until there is something to look at; `false` if the deadline passes first.
-    fn wait(&self, may_look: bool, deadline: Option<Instant>) -> Result<bool, ServeError> {
-        let listener = self.listener.ready_fd();
-        let mut fds = [
-            PollFd::new(&*self.orders.wake, PollFlags::IN),
-            PollFd::from_borrowed_fd(listener, PollFlags::IN),
-        ];
-        let fds = if may_look { &mut fds[..] } else { &mut fds[..1] };
-        let look_at = self.listener.next_deadline().filter(|_| may_look);
+    fn wait(
+        &mut self,
+        listener: Option<&Listener>,
+        may_look: bool,
+        deadline: Option<Instant>,
+    ) -> Result<bool, ServeError> {
+        let headers = self.entrance.headers.as_ref().filter(|headers| may_look && !headers.is_empty());
+        let mut fds = vec![PollFd::new(&*self.control.wake, PollFlags::IN)];
+        fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        fds.extend(headers.map(|headers| PollFd::new(headers, PollFlags::IN)));
+        let look_at = headers.and_then(ProxyHeaders::next_deadline);
         let until = [deadline, look_at].into_iter().flatten().min();
-        let is_ready = poll_until(fds, until).map_err(ServeError::Listener)? || until != deadline;
+        self.control.set_busy(!self.entrance.is_empty());
+        let is_ready = poll_until(&mut fds, until).map_err(ServeError::Listener)? || until != deadline;
         if fds[0].revents().contains(PollFlags::IN) {
-            self.orders.wake.clear();
+            self.control.wake.clear();
         }
         Ok(is_ready)
     }
@@ -156,16 +209,14 @@ impl<'a> Acceptor<'a> {
     fn recover(&mut self, error: io::Error, deadline: Option<Instant>) -> Result<(), ServeError> {
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                self.said_exhausted.run(|_| {
+                self.entrance.said_exhausted.run(|_| {
                     tracing::error!(
                         "cannot accept: {error}; accepting again as open requests end (raise `ulimit -n` or \
                          lower --max-requests)"
                     );
                 });
-                self.admission.wake_on_end(&self.orders.wake);
-                let pause = Instant::now() + PAUSE;
-                self.wait(false, Some(deadline.map_or(pause, |at| at.min(pause))))?;
-                Ok(())
+                self.admission.wake_on_end(&self.control.wake);
+                self.pause(deadline)
             }
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {
                 Err(ServeError::Listener(error))
@@ -178,20 +229,10 @@ impl<'a> Acceptor<'a> {
             }
         }
     }
-}
 
-/// A newcomer that found no room is there for whoever accepts next.
-impl Drop for Acceptor<'_> {
-    fn drop(&mut self) {
-        if let Some(request) = self.newcomer.take() {
-            self.listener.put_back(request);
-        }
+    /// Looks at nothing for a while, unless a request ends or it is woken.
+    pub(super) fn pause(&mut self, deadline: Option<Instant>) -> Result<(), ServeError> {
+        let pause = Instant::now() + PAUSE;
+        self.wait(None, false, Some(deadline.map_or(pause, |at| at.min(pause)))).map(drop)
     }
-}
-
-/// What there was to look at.
-enum Look {
-    Newcomer(Box<Request>),
-    TurnedAway,
-    Nobody,
 }

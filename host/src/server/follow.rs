@@ -3,20 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
-use super::open::OpenRequests;
 use crate::concurrency::Forking;
 use crate::error::Limit;
+use crate::job::OpenRequests;
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Version};
 
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct SlotFollower {
     pub(super) info: Arc<ServerInfo>,
     pub(super) open: Arc<OpenRequests>,
     pub(super) forking: Option<Arc<Forking>>,
 }
 
-impl Follower for Following {
+impl Follower for SlotFollower {
     fn info(&self) -> &Arc<ServerInfo> {
         &self.info
     }
@@ -32,15 +32,6 @@ impl Follower for Following {
     }
 
     fn cut(&self, version: &Version) -> usize {
-        let is_served_here = self.forking.is_none();
-        let generation = version.info.generation;
-        let is_of_version = |request: &crate::request::Request| {
-            request.version.as_ref().is_some_and(|version| version.info.generation == generation)
-        };
-        let cut = self.open.cut(Limit::Draining, is_served_here, is_of_version);
-        if let Some(forking) = &self.forking {
-            forking.cut(version);
-        }
-        cut
+        self.open.cut(Limit::Draining, Some(version.info.generation))
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{NoHooks, ServerHooks};
 use crate::clients::ClientLimits;
 use crate::concurrency::Concurrency;
+use crate::job::{NoHooks, ServerHooks};
 use crate::listener::SocketOptions;
 
 /// How a server serves; the names are `socketserver`'s.

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 
+use super::wait::{Patience, Waitable};
+use super::{Datagram, Request, Transport, UnixCredentials};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
-use crate::request::{Datagram, Patience, Request, Transport, UnixCredentials, Waitable};
 
 /// The largest datagram there is: 16 bits of length, and Unix sockets stay below it by default.
 const PACKET_MAX: usize = 65_535;
@@ -49,7 +50,7 @@ struct Envelope {
     local_address: Option<LocalAddress>,
 }
 
-pub(super) enum Received {
+pub(crate) enum Received {
     Packet(Request),
     TooLarge { client_address: SocketAddress, length: usize },
 }
@@ -73,12 +74,12 @@ impl DatagramSocket {
         Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
     }
 
-    pub(super) fn local_addr(&self) -> io::Result<SockAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SockAddr> {
         self.socket.socket().local_addr()
     }
 
     /// The next packet; never blocks.
-    pub(super) fn try_recv(self: &Arc<Self>, max_packet_size: usize) -> io::Result<Received> {
+    pub(crate) fn try_recv(self: &Arc<Self>, max_packet_size: usize) -> io::Result<Received> {
         let mut packet = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         packet.resize(max_packet_size.min(PACKET_MAX), 0);
         let Envelope { length, client_address, credentials, local_address } = match self.server_type {
@@ -152,7 +153,7 @@ impl DatagramSocket {
         patience: Patience,
     ) -> io::Result<()> {
         let send = |_| self.try_send_to(data, to, from);
-        self.socket.until_done(Interest::WRITABLE, patience, send, |()| false).await
+        self.socket.until_done(Interest::WRITABLE, patience, send).await
     }
 
     fn try_send_to(&self, data: &[u8], to: &SocketAddress, from: Option<LocalAddress>) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! What an accept loop is told from outside: to stop, to pause, to go on.
+//! What an accept loop is told from outside: to stop, to pause, to go on; and what it says of itself.
 
 use std::io;
 use std::sync::Arc;
@@ -8,16 +8,19 @@ use crate::wake::Wake;
 
 /// The loop looks at these whenever it is woken.
 #[derive(Debug)]
-pub(super) struct Orders {
+pub(super) struct LoopControl {
     pub(super) wake: Arc<Wake>,
     is_stopped: AtomicBool,
     is_paused: AtomicBool,
+    /// Whether the loop may have something in its hands that is not among the open requests: set before it asks whether
+    /// it is paused, so that after a pause and a look at this nothing is accepted any more.
+    is_busy: AtomicBool,
 }
 
-impl Orders {
+impl LoopControl {
     pub(super) fn new() -> io::Result<Self> {
-        let (is_stopped, is_paused) = Default::default();
-        Ok(Self { wake: Arc::new(Wake::new()?), is_stopped, is_paused })
+        let (is_stopped, is_paused, is_busy) = Default::default();
+        Ok(Self { wake: Arc::new(Wake::new()?), is_stopped, is_paused, is_busy })
     }
 
     pub(super) fn stop(&self) {
@@ -45,5 +48,13 @@ impl Orders {
 
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused.load(SeqCst)
+    }
+
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, SeqCst);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(SeqCst)
     }
 }

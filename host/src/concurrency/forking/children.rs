@@ -1,0 +1,207 @@
+//! The requests that are served in processes, and what becomes of them: one thread for all of a server's.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{self, Waker};
+use std::thread;
+
+use rustix::event::{PollFlags, epoll};
+
+use super::supervised::{Errand, SupervisedForkServer};
+use crate::error::{Phase, RequestError};
+use crate::fork_server::{Report, Status, StatusSocket};
+use crate::helper_process::message_buffer;
+use crate::job::{Job, isolated};
+use crate::wake::{Wake, is_ready};
+
+/// How many fork servers may die of a request, before a child of theirs has taken it, until it is given up.
+const TRIES: u8 = 3;
+
+/// The wake's own mark in the `epoll` set. Requests are numbered from 1.
+const WAKE: u64 = 0;
+
+/// Follows the requests that were given to fork servers until their processes have ended.
+#[derive(Debug)]
+pub(super) struct Children {
+    /// Holds the wake and the status sockets.
+    epoll: OwnedFd,
+    wake: Wake,
+    is_closed: AtomicBool,
+    /// By the ids of their requests.
+    table: Mutex<HashMap<u64, Child>>,
+}
+
+/// A request, and the process that serves it or will.
+#[derive(Debug)]
+struct Child {
+    job: Job,
+    status: Arc<StatusSocket>,
+    fork_server: Weak<SupervisedForkServer>,
+    /// Whether it is known how it went.
+    is_reported: bool,
+    /// How often it was given to a fork server.
+    tries: u8,
+}
+
+impl Children {
+    pub(super) fn start() -> io::Result<Arc<Self>> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = Wake::new()?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let children =
+            Arc::new(Self { epoll, wake, is_closed: AtomicBool::new(false), table: Mutex::default() });
+        let follower = children.clone();
+        thread::Builder::new().name("forking".to_owned()).spawn(move || follower.follow())?;
+        Ok(children)
+    }
+
+    /// The thread ends when it has no request left.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
+        self.wake.wake();
+    }
+
+    /// Has a request served in a process.
+    pub(super) fn serve(&self, job: Job, fork_server: &Arc<SupervisedForkServer>) {
+        self.give(job, fork_server, 1);
+    }
+
+    fn give(&self, job: Job, fork_server: &Arc<SupervisedForkServer>, tries: u8) {
+        let id = job.id();
+        let (status, theirs) = match StatusSocket::open(job.request()) {
+            Ok((status, theirs)) => (Arc::new(status), theirs),
+            Err(error) => return job.refuse(&format!("no socket to its process: {error}")),
+        };
+        let errand = Errand { request: job.request().clone(), status: theirs };
+        let cut_off =
+            CutOff { id, status: Arc::downgrade(&status), fork_server: Arc::downgrade(fork_server) };
+        job.wake_on_cut(Waker::from(Arc::new(cut_off)));
+        let fork_server_of = Arc::downgrade(fork_server);
+        // Known before it is given: the answer may come before that returns.
+        let child =
+            Child { job, status: status.clone(), fork_server: fork_server_of, is_reported: false, tries };
+        self.table().insert(id, child);
+        match epoll::add(&self.epoll, &*status, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
+            Ok(()) => fork_server.give(errand),
+            Err(error) => {
+                let child = self.table().remove(&id);
+                child
+                    .into_iter()
+                    .for_each(|child| child.job.refuse(&format!("cannot follow its process: {error}")));
+            }
+        }
+    }
+
+    fn follow(&self) {
+        let mut buffer = message_buffer();
+        while !(self.is_closed.load(SeqCst) && self.table().is_empty()) {
+            let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 64];
+            let events = match epoll::wait(&self.epoll, &mut events, None) {
+                Ok((events, _)) => events,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return tracing::error!("processes of requests cannot be followed: {error}"),
+            };
+            for event in events {
+                match event.data.u64() {
+                    WAKE => self.wake.clear(),
+                    id => {
+                        // Not under the lock: hooks may run, and what ends may be the last of its version.
+                        let child = self.table().remove(&id);
+                        isolated("ending a request", || self.look_at(id, child, &mut buffer));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what was said of a request, and ends it if that was the last.
+    fn look_at(&self, id: u64, child: Option<Child>, buffer: &mut [u8]) {
+        let Some(mut child) = child else { return };
+        loop {
+            match child.status.read(buffer) {
+                Status::Said(report) if !child.is_reported => child.reported(report),
+                Status::Open => break,
+                Status::Untaken if !child.is_reported && !child.job.is_cut_off() => {
+                    return self.give_anew(child);
+                }
+                Status::Untaken | Status::End if is_ready(child.status.as_fd(), PollFlags::empty()) => {
+                    return child.ended();
+                }
+                // It has no more to say that matters, and goes on all the same: from here on its end alone is
+                // looked for.
+                Status::Said(_) | Status::Nonsense | Status::Untaken | Status::End => {
+                    let data = epoll::EventData::new_u64(id);
+                    if epoll::modify(&self.epoll, &*child.status, data, epoll::EventFlags::empty()).is_err() {
+                        return child.ended();
+                    }
+                    break;
+                }
+            }
+        }
+        self.table().insert(id, child);
+    }
+
+    /// The fork server that it was given to has died, and nobody has begun with it.
+    fn give_anew(&self, child: Child) {
+        match child
+            .fork_server
+            .upgrade()
+            .filter(|fork_server| child.tries < TRIES && !fork_server.is_closed())
+        {
+            Some(fork_server) => self.give(child.job, &fork_server, child.tries + 1),
+            None => child.job.refuse("no fork server lives to take it"),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Child>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Child {
+    fn reported(&mut self, report: Report) {
+        self.is_reported = true;
+        let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
+        let served = match report {
+            Report::Served(served) => served,
+            Report::Died { signal: Some(signal), .. } => {
+                failed(format!("its process was killed by signal {signal}"))
+            }
+            Report::Died { status, .. } => {
+                failed(format!("its process exited with status {}", status.unwrap_or_default()))
+            }
+            Report::Refused(reason) => return self.job.end_refused(&reason),
+        };
+        self.job.served_elsewhere(served);
+    }
+
+    /// Its process is done with the connection.
+    fn ended(mut self) {
+        if !self.is_reported {
+            let reason = "its process ended without a word".to_owned();
+            self.job.served_elsewhere(Err(RequestError::host(Phase::Handle, reason)));
+        }
+    }
+}
+
+/// Has whoever serves a request, or will, give it up.
+struct CutOff {
+    id: u64,
+    status: Weak<StatusSocket>,
+    fork_server: Weak<SupervisedForkServer>,
+}
+
+impl task::Wake for CutOff {
+    fn wake(self: Arc<Self>) {
+        if let Some(status) = self.status.upgrade() {
+            status.call_off();
+        }
+        if let Some(fork_server) = self.fork_server.upgrade() {
+            fork_server.withdraw(self.id);
+        }
+    }
+}
