@@ -31,10 +31,10 @@ impl Bound {
     }
 
     /// Room for one, if there is some.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Room> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        let is_taken = self.taken.fetch_update(SeqCst, SeqCst, one_more).is_ok();
-        is_taken.then(|| Room(self.clone()))
+    pub(crate) fn take(bound: &Arc<Self>) -> Option<Room> {
+        let one_more = |taken| (taken < bound.max).then_some(taken + 1);
+        let is_taken = bound.taken.fetch_update(SeqCst, SeqCst, one_more).is_ok();
+        is_taken.then(|| Room(bound.clone()))
     }
 
     fn has_room(&self) -> bool {
@@ -105,8 +105,8 @@ impl Admission {
     /// Room for a request that was accepted; otherwise `wake` is woken when there is.
     pub(crate) fn admit(&self, wake: &Arc<Wake>) -> Option<Permit> {
         self.own.look_or_sleep(wake, || self.own.has_room().then_some(()))?;
-        let all = self.all.look_or_sleep(wake, || self.all.take())?;
-        Some(Permit { _all: all, _own: self.own.take()? })
+        let all = self.all.look_or_sleep(wake, || Bound::take(&self.all))?;
+        Some(Permit { _all: all, _own: Bound::take(&self.own)? })
     }
 
     /// Wakes `wake` when a request of any server ends, and gives back whatever it holds.

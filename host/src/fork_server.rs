@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::RecvFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, pidfd_open, waitpid,
+};
 use seccompiler::BpfProgram;
 
 pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
@@ -115,9 +117,14 @@ impl ForkServer {
     /// the child is to serve, and has let go of the channel and of all that belongs to siblings.
     fn fork_for_each_request(&self, channel: Channel) -> io::Result<Option<Errand>> {
         let mut children = HashMap::new();
+        let most = most_children();
         loop {
-            if wait(&channel, &mut children)? {
+            let may_fork = children.len() < most;
+            if wait(may_fork.then_some(&channel), &mut children)? {
                 reap(&mut children);
+            }
+            if !may_fork {
+                continue;
             }
             let fds = match channel.try_recv() {
                 Ok(Some((ToForkServer::Serve, fds))) => fds,
@@ -196,16 +203,25 @@ impl ForkServer {
     }
 }
 
+/// What a fork server has open beside what it holds for its children, with room for what comes with one request.
+const OWN_DESCRIPTORS: usize = 20;
+
+/// How many children it has the descriptors for; further requests wait in the channel.
+fn most_children() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
+    (descriptors.saturating_sub(OWN_DESCRIPTORS) / 2).max(1)
+}
+
 /// Until the host says something, a child exits, or one has to be killed, which is done; whether one may have exited.
-fn wait(channel: &Channel, children: &mut HashMap<Pid, Child>) -> io::Result<bool> {
+fn wait(channel: Option<&Channel>, children: &mut HashMap<Pid, Child>) -> io::Result<bool> {
     let deadline = children.values().filter(|child| !child.is_killed).filter_map(|child| child.kill_at).min();
-    let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
-    fds.extend(children.values().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+    let mut fds: Vec<_> = children.values().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)).collect();
     // One that is killed says so until it is reaped, too.
     let alive = children.iter().filter(|(_, child)| !child.is_killed);
     fds.extend(alive.clone().map(|(_, child)| PollFd::new(&child.status, PollFlags::RDHUP)));
+    fds.extend(channel.map(|channel| PollFd::new(channel, PollFlags::IN)));
     poll_until(&mut fds, deadline)?;
-    let (exits, ends) = fds[1..].split_at(children.len());
+    let (exits, ends) = fds.split_at(children.len());
     let has_exited = exits.iter().any(|exit| !exit.revents().is_empty());
     let now = Instant::now();
     let is_due = |child: &Child| child.kill_at.is_some_and(|at| at <= now);

@@ -3,6 +3,7 @@
 
 mod hooks;
 mod open;
+mod table;
 
 use std::future::Future;
 use std::ops::Deref;
@@ -21,7 +22,8 @@ use crate::request::{Request, Waits};
 use crate::sandbox::{Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
-use open::OpenGuard;
+use open::Open;
+use table::Entered;
 
 /// What requests need of their server, also after it is closed.
 pub(crate) struct Service {
@@ -47,7 +49,7 @@ pub struct Job {
     source: Option<SourceCount>,
     /// Last but for the table: room is free, and a server drained, when all the rest is done.
     _permit: Permit,
-    _open: OpenGuard,
+    _open: Entered<Open>,
 }
 
 /// The request itself.

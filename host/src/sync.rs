@@ -1,4 +1,4 @@
-//! What the count of open requests is synchronised with. A test of every interleaving puts others in their place.
+//! What is synchronised by hand: a test of every interleaving puts others in the place of these.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
-pub(crate) use std::sync::{Arc, Mutex};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard};

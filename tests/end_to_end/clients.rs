@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use plugsock::{ClientLimits, Refused, ServerOptions, ServerType};
+use plugsock::{ClientLimits, Refused, ServerOptions, ServerType, TcpServer};
 
 use crate::harness::{
     Case, Client, Host, PATIENCE, Running, STRATEGIES, for_each_strategy, guest, pattern, plugin, sandbox,
@@ -44,6 +44,45 @@ fn greeted_in_time(server: &Running) -> Client {
 }
 
 /// C5
+/// Who has seen the end of its connection may come again at once.
+#[test]
+fn a_client_that_has_seen_the_end_does_not_count_any_more() {
+    for_each_strategy(|strategy| {
+        let clients = ClientLimits { max_connections_per_ip: Some(1), ..ClientLimits::default() };
+        let options = ServerOptions { clients, ..ServerOptions::default() };
+        let case = Case { server_type: ServerType::Tcp, strategy };
+        let server = Running::start_with(case, sandbox().echo().unwrap(), options);
+        for _ in 0..200 {
+            assert_eq!(server.ask(b"hello"), b"hello");
+        }
+        assert_eq!(server.refused(), Refused::default());
+    });
+}
+
+/// It is charged once, however long it waits for room and whoever asks for it.
+#[test]
+fn a_newcomer_without_room_is_charged_once() {
+    let clients = ClientLimits {
+        max_connections: Some(1),
+        connection_rate: Some("2/h".parse().unwrap()),
+        ..ClientLimits::default()
+    };
+    let timeout = Some(Duration::from_millis(5));
+    let options = ServerOptions { clients, timeout, ..ServerOptions::default() };
+    let server = TcpServer::bind_with("127.0.0.1:0", sandbox().echo().unwrap(), options).unwrap();
+    let first = Client::connect(&server.address());
+    let open = server.get_request().unwrap().unwrap();
+    let second = Client::connect(&server.address());
+    for _ in 0..5 {
+        assert!(!server.handle_request().unwrap());
+    }
+    server.process_request(open).unwrap();
+    assert_eq!(first.exchange(b"first"), b"first");
+    while !server.handle_request().unwrap() {}
+    assert_eq!(second.exchange(b"second"), b"second");
+    assert_eq!(server.refused(), Refused::default());
+}
+
 #[test]
 fn a_source_has_only_so_many_open_at_once() {
     for strategy in STRATEGIES.into_iter().filter(|strategy| *strategy != "sync") {

@@ -1,8 +1,12 @@
 //! Every byte that a client sends comes back, on every server type with every strategy.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::thread;
 
 use plugsock::{ServeAddress, ServerOptions, ServerType};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::harness::{
     Case, Client, Host, Running, STRATEGIES, for_each_case, for_each_strategy, handler, pattern, plugin,
@@ -185,4 +189,48 @@ fn the_built_in_echo_serves_where_no_handler_is_named() {
     let host = Host::serve(&["tcp://localhost:0"]);
     assert!(host.ready[0].contains(" echo sha256:"), "{}", host.ready[0]);
     assert_eq!(host.ask(b"hello"), b"hello");
+}
+
+/// A read ends before urgent data although more has come; nothing of it is left behind.
+#[test]
+fn what_comes_beside_urgent_data_comes_back() {
+    for_each_strategy(|strategy| {
+        let server =
+            Running::start(Case { server_type: ServerType::Tcp, strategy }, sandbox().echo().unwrap());
+        for _ in 0..5 {
+            let client = server.connect();
+            client.send(b"before");
+            assert_eq!(client.recv_exact(6), b"before");
+            // In one segment, so that there is no second event.
+            client.socket.set_tcp_nodelay(false).unwrap();
+            assert_eq!(client.socket.send_out_of_band(b"beside!").unwrap(), 7);
+            client.send(b"after");
+            assert_eq!(client.recv_exact(11), b"besideafter");
+            assert_eq!(client.exchange(b""), b"");
+        }
+    });
+}
+
+/// Nor is anything left behind where descriptors come along, which go nowhere.
+#[test]
+fn what_comes_with_descriptors_comes_back() {
+    for_each_strategy(|strategy| {
+        let directory = tempfile::tempdir().unwrap();
+        let address = format!("unix://{}", directory.path().join("socket").display());
+        let host = Host::serve(&[&address, "--concurrency", strategy]);
+        let before = host.descriptors();
+        let client = host.greeted();
+        for _ in 0..100 {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fds = [client.socket.as_fd()];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+            let data = [IoSlice::new(b"with")];
+            assert_eq!(sendmsg(&client.socket, &data, &mut control, SendFlags::empty()), Ok(4));
+            client.send(b"without");
+            assert_eq!(client.recv_exact(11), b"withwithout");
+        }
+        assert!(host.descriptors() <= before + 4);
+        assert_eq!(client.exchange(b""), b"");
+    });
 }

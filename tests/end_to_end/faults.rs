@@ -113,18 +113,20 @@ fn without_a_thread_to_wait_on_a_request_is_closed_and_the_host_lives() {
     }
 }
 
-/// A fork server that is killed when it has taken a request and made no process for it: only that request is lost,
-/// and at once, though other children of that fork server live on.
+/// A fork server that is killed when it has been given a request and has made no process for it: the next one serves it.
+/// Only what kills one fork server after the other is given up, though children of the first live on.
 #[test]
-fn a_request_that_is_lost_with_its_fork_server_is_closed() {
+fn a_request_outlives_its_fork_server() {
     let Some((faults, host)) = Faults::serve(&[TCP, "--concurrency", "forking"]) else { return };
     let open = host.greeted();
     faults.set(Fault::NoForks, -1);
-    let lost = host.connect();
+    assert_eq!(host.ask(b"hello"), b"hello");
     host.log.wait_for("the fork server died");
-    faults.set(Fault::NoForks, 0);
-    assert!(lost.is_closed());
-    host.log.wait_for("host error: the fork server died");
+    faults.set(Fault::NoForks, -3);
+    assert!(host.connect().is_closed());
+    host.log.wait_for("no fork server lives to take it");
+    host.log.wait_for_count("the fork server died", 4);
+    assert_eq!(faults.get(Fault::NoForks), 0);
     assert_eq!(host.ask(b"hello"), b"hello");
     assert_eq!(open.exchange(b"b"), b"b");
     wait_until(|| host.status().servers[0].open == 0);

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 pub use canary::canary;
 pub use cgroup::MemoryCgroup;
-pub use client::Client;
+pub use client::{Client, sockaddr};
 pub use faults::{Fault, Faults};
 pub use host::{Ended, Host, RUNTIME_DIR, Resources, cargo, plugsock, run};
 pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
-pub use panics::PANIC_ON;
+pub use panics::{PANIC_ON, panic_on_client};
 pub use process::{address_space, children, is_running, state, status, stop, with_descendants};
 pub use project::Project;
 pub use recorder::{Event, Recorder};

@@ -1,8 +1,20 @@
 //! What a component may say about its server's requests: `server-hooks`.
 
-use plugsock::ServerType;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
-use crate::harness::{Case, Host, Running, for_each_case, for_each_strategy, guest, handler};
+use plugsock::{ClientLimits, Refused, Request, RequestError, ServerHooks, ServerOptions, ServerType};
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::{
+    Case, Client, Host, PATIENCE, Running, for_each_case, for_each_strategy, guest, handler, panic_on_client,
+    plugin, sandbox, sockaddr, wait_until,
+};
+
+const TCP: &str = "tcp://127.0.0.1:0";
 
 const UDP: &str = "udp://127.0.0.1:0";
 
@@ -32,14 +44,104 @@ fn a_refused_connection_is_closed_unserved() {
     });
 }
 
-/// G1: a hook holds up the accept loop, so it has a second.
+/// G1: a hook holds up the accept loop, so it has a second. It refuses that client, and the host serves on.
 #[test]
 fn a_verify_request_that_never_decides_refuses() {
     for_each_strategy(|strategy| {
-        let host = Host::tcp("verify_loops_forever", &["--concurrency", strategy]);
-        assert!(host.connect().is_closed());
-        let line = host.log.wait_for("verify-request");
-        assert!(line.contains("time limit of 1s"), "{line}");
+        let args = [TCP, &guest("verify_loops_forever"), TCP, &plugin("echo"), "--concurrency", strategy];
+        let mut host = Host::serve(&args);
+        for count in 1..=2 {
+            assert!(host.connect().is_closed());
+            let lines = host.log.wait_for_count("phase=verify-request", count);
+            assert!(lines[0].contains("time limit of 1s"), "{lines:?}");
+            assert_eq!(Client::ask(&host.addresses[1], b"hello"), b"hello");
+        }
+        assert_eq!(host.status().servers[0].refused, Refused { verify: 2, ..Refused::default() });
+        assert!(host.terminate().success());
+    });
+}
+
+/// One that traps refuses as well, and no other.
+#[test]
+fn a_verify_request_that_fails_refuses() {
+    for_each_strategy(|strategy| {
+        for address in [TCP, UDP] {
+            let host = Host::serve(&[address, &guest("verify_traps"), "--concurrency", strategy]);
+            for count in 1..=3 {
+                let refused = host.connect();
+                refused.send(b"refuse me");
+                let lines = host.log.wait_for_count("phase=verify-request", count);
+                assert!(lines[count - 1].contains("handler trapped"), "{lines:?}");
+                assert!(address == UDP || refused.is_closed());
+                assert_eq!(host.ask(b"hello"), b"hello");
+            }
+        }
+    });
+}
+
+/// E6: what the embedding program's hooks panic of ends that request at most.
+#[test]
+fn a_hook_of_the_program_that_panics_is_survived() {
+    #[derive(Default)]
+    struct Panicking(AtomicUsize);
+    impl ServerHooks for Panicking {
+        fn verify_request(&self, _: &Request) -> bool {
+            assert!(self.0.fetch_add(1, SeqCst) % 2 == 0, "a test wants it so");
+            true
+        }
+        fn handle_error(&self, _: &Request, _: &RequestError) {
+            panic!("a test wants it so");
+        }
+        fn handle_timeout(&self) {
+            panic!("a test wants it so");
+        }
+        fn service_interval(&self) -> Option<Duration> {
+            panic!("a test wants it so");
+        }
+        fn service_actions(&self) {
+            panic!("a test wants it so");
+        }
+        fn close_request(&self, _: &Request) {
+            panic!("a test wants it so");
+        }
+    }
+    for_each_strategy(|strategy| {
+        let case = Case { server_type: ServerType::Tcp, strategy };
+        let timeout = Some(Duration::from_millis(1));
+        let options =
+            ServerOptions { hooks: Arc::new(Panicking::default()), timeout, ..ServerOptions::default() };
+        let server = Running::start_with(case, handler("trap_in_setup"), options);
+        for _ in 0..6 {
+            // Of the handler's first words, whatever comes.
+            let _ = (&server.connect().socket).read_to_end(&mut Vec::new());
+        }
+        wait_until(|| server.open_requests() == 0);
+        assert_eq!(server.refused(), Refused { verify: 3, ..Refused::default() });
+        server.stop().unwrap();
+    });
+}
+
+/// E6: nor does a panic anywhere else on the accepting thread end more than that.
+#[test]
+fn a_panic_while_accepting_is_survived() {
+    for_each_strategy(|strategy| {
+        let clients = ClientLimits { deny: "127.0.0.2".parse().unwrap(), ..ClientLimits::default() };
+        let options = ServerOptions { clients, ..ServerOptions::default() };
+        let server = Running::start_with(
+            Case { server_type: ServerType::Tcp, strategy },
+            sandbox().echo().unwrap(),
+            options,
+        );
+        for _ in 0..3 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+            panic_on_client(socket.local_addr().unwrap().as_socket().unwrap().to_string());
+            socket.connect(&sockaddr(&server.address)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert!(!(&socket).read(&mut [0]).is_ok_and(|length| length > 0));
+            assert_eq!(server.ask(b"hello"), b"hello");
+        }
+        server.stop().unwrap();
     });
 }
 

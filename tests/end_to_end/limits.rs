@@ -299,14 +299,61 @@ fn beyond_max_requests_clients_wait_in_the_listen_queue_and_are_served_later() {
 /// Several servers of one process share the bound.
 #[test]
 fn max_requests_holds_for_all_addresses_together() {
-    let host = Host::serve(&["tcp://127.0.0.1:0", "tcp://[::1]:0", "--max-requests", "1"]);
-    let first = host.greeted();
-    let second = Client::connect(&host.addresses[1]);
-    second.send(&pattern(100));
-    host.log.wait_for("the most allowed");
-    assert!(second.has_nothing());
-    first.exchange(b"");
-    assert!(second.exchange(b"").len() == 100);
+    for_each_strategy(|strategy| {
+        let addresses = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "--concurrency", strategy];
+        let host = Host::serve(&[&addresses[..], &["--max-requests", "1"]].concat());
+        let first = host.greeted();
+        let second = Client::connect(&host.addresses[1]);
+        second.send(&pattern(100));
+        host.log.wait_for("the most allowed");
+        assert!(second.has_nothing());
+        first.exchange(b"");
+        assert!(second.exchange(b"").len() == 100);
+    });
+}
+
+/// E5: who waits for room, or for what a limit of its source allows, costs nothing but its place in the queue.
+#[test]
+fn no_processor_time_is_spent_on_waiting() {
+    for_each_strategy(|strategy| {
+        for limits in [
+            &["--max-requests", "1"][..],
+            &["--max-connections", "1"],
+            &["--max-requests", "1", "--max-connections-per-ip", "9", "--deny", "10.0.0.0/8"],
+            &["--max-requests", "1", "--connection-rate", "9/h", "--proxy-protocol", "127.0.0.1"],
+        ] {
+            let addresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "--concurrency", strategy];
+            let host = Host::serve(&[&addresses[..], limits].concat());
+            let begin: &[u8] =
+                if limits.contains(&"--proxy-protocol") { b"PROXY UNKNOWN\r\na" } else { b"a" };
+            let greet = |client: &Client| {
+                client.send(begin);
+                assert_eq!(client.recv_exact(1), b"a");
+            };
+            let open = host.connect();
+            greet(&open);
+            let waiting: Vec<Client> = (0..4).map(|_| host.connect()).collect();
+            waiting.iter().for_each(|client| client.send(begin));
+            if strategy != "sync" {
+                host.log.wait_for("the most allowed");
+            }
+            assert_idle(&host, &format!("{strategy} {limits:?}"));
+            assert_eq!(open.exchange(b"b"), b"b");
+            for client in waiting {
+                assert_eq!(client.recv_exact(1), b"a");
+                assert_eq!(client.exchange(b""), b"");
+            }
+        }
+    });
+}
+
+/// The host sleeps. (Nothing tells of that; who spins takes a whole core.)
+fn assert_idle(host: &Host, what: &str) {
+    const WINDOW: Duration = Duration::from_millis(300);
+    let (before, since) = (host.processor_time(), Instant::now());
+    std::thread::sleep(WINDOW);
+    let spent = host.processor_time() - before;
+    assert!(spent < since.elapsed() / 5, "{spent:?} of {:?} spent: {what}", since.elapsed());
 }
 
 #[test]

@@ -18,7 +18,7 @@
 struct faults {
     int64_t clock_offset;   /* seconds that the wall clock is ahead */
     int64_t no_threads;     /* no thread can be made */
-    int64_t no_forks;       /* no process can be forked; who tries is killed if it is negative */
+    int64_t no_forks;       /* no process can be forked; so many who try are killed if it is negative */
     int64_t no_files;       /* the system has no more files for connections */
     int64_t accepts;        /* how often one was asked for while there were none */
     int64_t stop_helpers;   /* a helper process stops before it begins */
@@ -57,8 +57,10 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 }
 
 pid_t fork(void) {
-    if (faults->no_forks < 0)
+    if (faults->no_forks < 0) {
+        __atomic_add_fetch(&faults->no_forks, 1, __ATOMIC_SEQ_CST);
         kill(getpid(), SIGKILL);
+    }
     if (faults->no_forks) {
         errno = EAGAIN;
         return -1;

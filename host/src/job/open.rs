@@ -1,111 +1,65 @@
-//! The open requests of a server: to wait for their end, and to cut them off.
+//! The open requests of a server, and how they are cut off.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::table::{Entered, Table};
 use crate::error::Limit;
 use crate::request::Request;
 use crate::sandbox::Watch;
 use crate::slot::Version;
 
-/// The open requests by their ids.
-type Table = HashMap<u64, Entry>;
-
 #[derive(Debug)]
 pub(crate) struct OpenRequests {
-    table: Mutex<Table>,
+    table: Arc<Table<Open>>,
     /// Whether they are served in this process: then a cut ends their waits for their clients. Where another serves
-    /// them it is killed for it, and their connections are left alone, lest it take the end of one for the client's.
+    /// them it is told, and their connections are left alone, lest it take the end of one for the client's.
     are_served_here: bool,
-    /// How many wait for `none_left`; to notify is a system call even if nobody does.
-    waiting: AtomicUsize,
-    none_left: Condvar,
 }
 
-/// Nothing that is dropped with it does anything: it may go under the lock.
+/// One of them.
 #[derive(Clone, Debug)]
-struct Entry {
+pub(super) struct Open {
     request: Weak<Request>,
     watch: Arc<Watch>,
     generation: u64,
 }
 
-/// Keeps a request among the open ones.
-#[derive(Debug)]
-pub(super) struct OpenGuard {
-    open: Arc<OpenRequests>,
-    id: u64,
-}
-
 impl OpenRequests {
     pub(crate) fn new(are_served_here: bool) -> Self {
-        let (table, waiting, none_left) = Default::default();
-        Self { table, are_served_here, waiting, none_left }
+        Self { table: Table::new(), are_served_here }
     }
 
     pub(super) fn enter(
-        self: &Arc<Self>,
+        &self,
         request: &Arc<Request>,
         watch: &Arc<Watch>,
         version: &Version,
-    ) -> OpenGuard {
+    ) -> Entered<Open> {
         let generation = version.info.generation;
-        let entry = Entry { request: Arc::downgrade(request), watch: watch.clone(), generation };
-        self.table().insert(request.id(), entry);
-        OpenGuard { open: self.clone(), id: request.id() }
+        let open = Open { request: Arc::downgrade(request), watch: watch.clone(), generation };
+        Table::enter(&self.table, request.id(), open)
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.table().len()
+        self.table.count()
     }
 
     /// Waits until none is open or the deadline passes; whether none is.
     pub(crate) fn wait_until_none(&self, deadline: Option<Instant>) -> bool {
-        let mut table = self.table();
-        // Counted under the lock, so that no end is missed.
-        self.waiting.fetch_add(1, SeqCst);
-        while !table.is_empty() {
-            table = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => self.none_left.wait(table).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => break,
-                Some(left) => {
-                    self.none_left.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        self.waiting.fetch_sub(1, SeqCst);
-        table.is_empty()
+        self.table.wait_until_none(deadline)
     }
 
     /// Cuts off the open requests of one generation, or all; how many were not cut off yet.
     pub(crate) fn cut(&self, reason: Limit, generation: Option<u64>) -> usize {
-        let is_due = |entry: &&Entry| generation.is_none_or(|generation| entry.generation == generation);
-        let due: Vec<_> = self.table().values().filter(is_due).cloned().collect();
         let mut count = 0;
-        for Entry { request, watch, .. } in due {
+        let is_due = |open: &Open| generation.is_none_or(|generation| open.generation == generation);
+        for Open { request, watch, .. } in self.table.select(is_due) {
             count += usize::from(watch.cut(reason));
             if let Some(request) = request.upgrade().filter(|_| self.are_served_here) {
                 request.shut_down();
             }
         }
         count
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        let mut table = self.open.table();
-        let entry = table.remove(&self.id);
-        if table.is_empty() && self.open.waiting.load(SeqCst) > 0 {
-            self.open.none_left.notify_all();
-        }
-        drop(table);
-        drop(entry);
     }
 }

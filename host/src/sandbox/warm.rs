@@ -12,7 +12,7 @@ use std::thread;
 use crossbeam::channel::{Sender, bounded};
 
 use super::handler::{Handler, Live};
-use crate::admission::Room;
+use crate::admission::{Bound, Room};
 
 /// The instances that one handler has ready.
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl Handler {
             return false;
         }
         // With all places taken, a request that ends makes room.
-        let Some(room) = self.sandbox().0.ahead.take() else { return false };
+        let Some(room) = Bound::take(&self.sandbox().0.ahead) else { return false };
         match self.instantiate_ahead() {
             Ok(live) if self.is_command() && live.has_used_wasi() => {
                 // It may have looked at its environment, which was not yet a request's.

@@ -1,15 +1,15 @@
 //! What an accept loop is told from outside: to stop, to pause, to go on; and what it says of itself.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
+use crate::sync::{Arc, AtomicBool};
 use crate::wake::Wake;
 
 /// The loop looks at these whenever it is woken.
 #[derive(Debug)]
-pub(super) struct LoopControl {
-    pub(super) wake: Arc<Wake>,
+pub(crate) struct LoopControl {
+    pub(crate) wake: Arc<Wake>,
     is_stopped: AtomicBool,
     is_paused: AtomicBool,
     /// Whether the loop may have something in its hands that is not among the open requests: set before it asks whether
@@ -18,43 +18,43 @@ pub(super) struct LoopControl {
 }
 
 impl LoopControl {
-    pub(super) fn new() -> io::Result<Self> {
-        let (is_stopped, is_paused, is_busy) = Default::default();
+    pub(crate) fn new() -> io::Result<Self> {
+        let [is_stopped, is_paused, is_busy] = [(); 3].map(|()| AtomicBool::new(false));
         Ok(Self { wake: Arc::new(Wake::new()?), is_stopped, is_paused, is_busy })
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopped.store(true, SeqCst);
         self.wake.wake();
     }
 
     /// The loop has stopped: what was asked for is done.
-    pub(super) fn has_stopped(&self) {
+    pub(crate) fn has_stopped(&self) {
         self.is_stopped.store(false, SeqCst);
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.load(SeqCst)
     }
 
-    pub(super) fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.is_paused.store(true, SeqCst);
     }
 
-    pub(super) fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.is_paused.store(false, SeqCst);
         self.wake.wake();
     }
 
-    pub(super) fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.is_paused.load(SeqCst)
     }
 
-    pub(super) fn set_busy(&self, is_busy: bool) {
+    pub(crate) fn set_busy(&self, is_busy: bool) {
         self.is_busy.store(is_busy, SeqCst);
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.is_busy.load(SeqCst)
     }
 }

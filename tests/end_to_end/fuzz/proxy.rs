@@ -76,10 +76,9 @@ fn read_line(data: &[u8]) -> Option<Reading> {
 }
 
 fn read_binary(data: &[u8]) -> Option<Reading> {
-    const LONGEST: usize = 4096 - 16;
     let (&[version_and_command, family, high, low], rest) = data.split_first_chunk()?;
     let rest = rest.get(..usize::from(u16::from_be_bytes([high, low])))?;
-    if rest.len() > LONGEST || ![0x20, 0x21].contains(&version_and_command) {
+    if ![0x20, 0x21].contains(&version_and_command) {
         return None;
     }
     if version_and_command == 0x20 {

@@ -17,7 +17,7 @@ pub enum Fault {
     /// Seconds that the wall clock is ahead.
     ClockOffset,
     NoThreads,
-    /// Who tries to fork is killed if it is negative.
+    /// So many who try to fork are killed if it is negative.
     NoForks,
     NoFiles,
     /// Not a fault: how often a connection was asked for while there were no files.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plugsock::ServeAddress;
 use plugsock::control::Status;
@@ -355,6 +355,15 @@ impl Host {
 
     pub fn descriptors(&self) -> usize {
         self.resources().descriptors
+    }
+
+    /// The processor time that its threads have had so far; that of threads which have ended is not counted.
+    pub fn processor_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        let spent = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+        Duration::from_nanos(
+            spent.map(|spent| spent.split(' ').next().unwrap().parse::<u64>().unwrap()).sum(),
+        )
     }
 
     /// The memory that it occupies now, in bytes; its children's apart.

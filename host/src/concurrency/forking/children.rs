@@ -5,11 +5,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{self, Waker};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFlags, epoll};
+use rustix::io::Errno;
 
 use super::supervised::{Errand, SupervisedForkServer};
 use crate::error::{Phase, RequestError};
@@ -20,6 +22,9 @@ use crate::wake::{Wake, is_ready};
 
 /// How many fork servers may die of a request, before a child of theirs has taken it, until it is given up.
 const TRIES: u8 = 3;
+
+/// How long a request waits for descriptors before it looks for them again, unless another ends.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The wake's own mark in the `epoll` set. Requests are numbered from 1.
 const WAKE: u64 = 0;
@@ -33,6 +38,8 @@ pub(super) struct Children {
     is_closed: AtomicBool,
     /// By the ids of their requests.
     table: Mutex<HashMap<u64, Child>>,
+    /// One is gone from the table.
+    ended: Condvar,
 }
 
 /// A request, and the process that serves it or will.
@@ -52,8 +59,10 @@ impl Children {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = Wake::new()?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        let children =
-            Arc::new(Self { epoll, wake, is_closed: AtomicBool::new(false), table: Mutex::default() });
+        let children = {
+            let (is_closed, table, ended) = Default::default();
+            Arc::new(Self { epoll, wake, is_closed, table, ended })
+        };
         let follower = children.clone();
         thread::Builder::new().name("forking".to_owned()).spawn(move || follower.follow())?;
         Ok(children)
@@ -65,14 +74,27 @@ impl Children {
         self.wake.wake();
     }
 
-    /// Has a request served in a process.
+    /// Has a request served in a process. Where there are no descriptors for it, waits until others have ended.
     pub(super) fn serve(&self, job: Job, fork_server: &Arc<SupervisedForkServer>) {
-        self.give(job, fork_server, 1);
+        loop {
+            match StatusSocket::open(job.request()) {
+                Err(error) if is_exhausted(&error) && !job.is_cut_off() => {
+                    drop(self.ended.wait_timeout(self.table(), PAUSE));
+                }
+                opened => return self.give(job, opened, fork_server, 1),
+            }
+        }
     }
 
-    fn give(&self, job: Job, fork_server: &Arc<SupervisedForkServer>, tries: u8) {
+    fn give(
+        &self,
+        job: Job,
+        opened: io::Result<(StatusSocket, OwnedFd)>,
+        fork_server: &Arc<SupervisedForkServer>,
+        tries: u8,
+    ) {
         let id = job.id();
-        let (status, theirs) = match StatusSocket::open(job.request()) {
+        let (status, theirs) = match opened {
             Ok((status, theirs)) => (Arc::new(status), theirs),
             Err(error) => return job.refuse(&format!("no socket to its process: {error}")),
         };
@@ -102,7 +124,7 @@ impl Children {
             let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 64];
             let events = match epoll::wait(&self.epoll, &mut events, None) {
                 Ok((events, _)) => events,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(error) => return tracing::error!("processes of requests cannot be followed: {error}"),
             };
             for event in events {
@@ -112,6 +134,7 @@ impl Children {
                         // Not under the lock: hooks may run, and what ends may be the last of its version.
                         let child = self.table().remove(&id);
                         isolated("ending a request", || self.look_at(id, child, &mut buffer));
+                        self.ended.notify_all();
                     }
                 }
             }
@@ -152,7 +175,10 @@ impl Children {
             .upgrade()
             .filter(|fork_server| child.tries < TRIES && !fork_server.is_closed())
         {
-            Some(fork_server) => self.give(child.job, &fork_server, child.tries + 1),
+            Some(fork_server) => {
+                let opened = StatusSocket::open(child.job.request());
+                self.give(child.job, opened, &fork_server, child.tries + 1);
+            }
             None => child.job.refuse("no fork server lives to take it"),
         }
     }
@@ -186,6 +212,12 @@ impl Child {
             self.job.served_elsewhere(Err(RequestError::host(Phase::Handle, reason)));
         }
     }
+}
+
+/// Whether the system has run out of something that others will give back.
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
 }
 
 /// Has whoever serves a request, or will, give it up.
