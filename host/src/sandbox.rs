@@ -52,6 +52,7 @@ pub use wasi::{DirGrant, Grants};
 use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError};
 use cache::Cache;
+use sealed_file::{read_sealed, sealed_file};
 use state::State;
 use trust::Candidate;
 
@@ -167,7 +168,28 @@ impl Sandbox {
 
     /// Loads the same from memory; `name` stands for it in the log.
     pub fn load_bytes(&self, name: impl Into<String>, component: &[u8]) -> Result<Handler, HandlerError> {
-        self.load_candidate(name.into(), Candidate::from_memory(component), self.0.options.trust.digest)
+        let candidate = Candidate::from_memory(component);
+        let kept = keep(component);
+        Ok(self.load_candidate(name.into(), candidate, self.0.options.trust.digest)?.keeping(kept))
+    }
+
+    /// Loads what the process before this one kept of a handler. It has checked where that came from, so that
+    /// only its length is looked at.
+    pub(crate) fn load_handed_over(
+        &self,
+        name: &str,
+        file: Option<&Path>,
+        component: OwnedFd,
+    ) -> Result<Handler, HandlerError> {
+        let unreadable = |reason| HandlerError::Read { name: name.to_owned(), reason };
+        let copy = component.try_clone().map_err(unreadable)?;
+        let bytes = read_sealed(copy, self.0.options.trust.max_size).map_err(unreadable)?;
+        let handler = self.load_candidate(name.to_owned(), Candidate::handed_over(&bytes), None)?;
+        let handler = handler.keeping(Some(component));
+        Ok(match file {
+            Some(file) => handler.loaded_from(file),
+            None => handler,
+        })
     }
 
     /// Loads the built-in `echo`.
@@ -176,7 +198,9 @@ impl Sandbox {
     }
 
     fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
-        Ok(self.load_candidate(path_name(path), self.read(path)?, pinned)?.loaded_from(path))
+        let candidate = self.read(path)?;
+        let kept = keep(&candidate.bytes);
+        Ok(self.load_candidate(path_name(path), candidate, pinned)?.loaded_from(path).keeping(kept))
     }
 
     fn load_candidate(
@@ -216,6 +240,12 @@ impl Sandbox {
     pub(crate) fn requests(&self) -> &Arc<Bound> {
         &self.0.requests
     }
+}
+
+/// A copy of a component that nobody can change, as far as there is room for it.
+fn keep(component: &[u8]) -> Option<OwnedFd> {
+    let kept = sealed_file("component", component);
+    kept.inspect_err(|error| tracing::debug!("cannot keep a handler's component: {error}")).ok()
 }
 
 /// What a handler from a file is called: the file's name without its directory.

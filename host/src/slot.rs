@@ -122,6 +122,13 @@ impl Slot {
         self.stable().handler.clone()
     }
 
+    /// The handler that new requests get, and that of a canary that gets its share of them.
+    pub(crate) fn serving(&self) -> (Handler, Option<Handler>) {
+        let published = self.0.published.load();
+        let canary = published.canary.as_ref().map(|canary| canary.version.handler.clone());
+        (published.stable.handler.clone(), canary)
+    }
+
     /// The generation of the newest version.
     pub fn last_generation(&self) -> u64 {
         self.state().last_generation

@@ -4,18 +4,18 @@
 //! ```text
 //!  old process                                  new process
 //!  starts the executable anew ────────────────▶ is told what it takes over
-//!  sends sockets, locks, slots ───────────────▶ loads handlers, adopts the sockets, starts to accept
+//!  sends sockets, locks, components ──────────▶ loads handlers, adopts the sockets, starts to accept
 //!  stops accepting, serves what it has ◀─────── says that it is ready
 //! ```
 //!
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
 //! ready in time, the old one serves on.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,9 +26,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
 use crate::control::ControlSocket;
+use crate::error::HandlerError;
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
+use crate::sandbox::{Handler, Sandbox};
 use crate::server::Server;
+use crate::slot::{Slot, SlotOptions};
 use crate::wake::poll_until;
 
 /// Marks the process that takes over.
@@ -37,15 +40,90 @@ const MARKER: &str = "PLUGSOCK_UPGRADE";
 /// How long the new process may take to be ready; it may have to compile its handlers.
 const READY_TIME: Duration = Duration::from_secs(600);
 
-/// A slot as the old process served it.
-#[derive(Clone, Debug)]
+/// A slot as the old process served it. A canary on trial is not handed over.
+#[derive(Debug)]
 pub struct HandedSlot {
     /// Its name.
     pub name: String,
-    /// The file that its current version came from; `None` for the built-in echo.
-    pub file: Option<PathBuf>,
+    /// What its watcher last saw of the file that it is told to serve, in bytes that mean something to the program
+    /// alone.
+    pub seen: Option<Vec<u8>>,
+    handler: HandedHandler,
+    /// The component of that handler, sealed; `None` for the built-in echo, or where it could not be kept.
+    component: Option<OwnedFd>,
     /// The generation that served last.
-    pub generation: u64,
+    generation: u64,
+    /// Digests that were rolled back by themselves, and why.
+    refused: Vec<(String, String)>,
+    /// The digest of a canary on trial.
+    canary: Option<String>,
+}
+
+/// The handler that a slot gave all new requests that were not a canary's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct HandedHandler {
+    name: String,
+    /// The path of its file in the system's own bytes; `None` for the built-in echo.
+    file: Option<Vec<u8>>,
+    digest: String,
+}
+
+impl HandedSlot {
+    /// A slot as it serves now.
+    pub fn of(slot: &Slot) -> io::Result<Self> {
+        // What serves before what is refused: a rollback refuses before it publishes.
+        let (handler, canary) = slot.serving();
+        let file = handler.file().map(|file| file.as_os_str().as_bytes().to_owned());
+        let component = handler.component().map(|component| component.try_clone_to_owned()).transpose()?;
+        Ok(Self {
+            name: slot.name().to_owned(),
+            seen: None,
+            handler: HandedHandler {
+                name: handler.name().to_owned(),
+                file,
+                digest: handler.digest().to_owned(),
+            },
+            component,
+            generation: slot.last_generation(),
+            refused: slot.refused(),
+            canary: canary.map(|canary| canary.digest().to_owned()),
+        })
+    }
+
+    /// Loads the handler that served: the component itself if it came along, or else its file, which must be the
+    /// same still.
+    pub fn load(&self, sandbox: &Sandbox) -> Result<Handler, HandlerError> {
+        let HandedHandler { name, file, digest } = &self.handler;
+        let file = file.as_ref().map(|file| Path::new(OsStr::from_bytes(file)));
+        let unreadable = |reason| HandlerError::Read { name: name.clone(), reason };
+        match (&self.component, file) {
+            (Some(component), _) => {
+                let component = component.try_clone().map_err(unreadable)?;
+                sandbox.load_handed_over(name, file, component)
+            }
+            (None, Some(file)) => {
+                let digest = digest.parse().map_err(|error| unreadable(io::Error::other(error)))?;
+                sandbox.load_pinned(file, digest).map_err(|error| match error {
+                    HandlerError::Untrusted { name, reason } => HandlerError::Untrusted {
+                        name,
+                        reason: format!(
+                            "{reason}, since that serves and could not be kept in memory; swap to the file \
+                             first, or put the other back"
+                        ),
+                    },
+                    other => other,
+                })
+            }
+            (None, None) => sandbox.echo(),
+        }
+    }
+
+    /// The slot, going on with this handler under a new generation, and refusing what it refused.
+    pub fn resume(&self, handler: Handler, options: SlotOptions) -> io::Result<Slot> {
+        let slot = Slot::beginning_with(self.generation + 1, handler, options)?;
+        self.refused.iter().for_each(|(digest, reason)| slot.refuse(digest.clone(), reason.clone()));
+        Ok(slot)
+    }
 }
 
 /// From the old process to the new one.
@@ -53,8 +131,14 @@ pub struct HandedSlot {
 enum Handed {
     /// Beside it a bound socket and, where it has one, its lock.
     Socket { address: String },
-    /// The file's path is in the system's own bytes.
-    Slot { name: String, file: Option<Vec<u8>>, generation: u64 },
+    /// Beside it the handler's component, if it was kept.
+    Slot {
+        name: String,
+        seen: Option<Vec<u8>>,
+        handler: HandedHandler,
+        generation: u64,
+        refused: Vec<(String, String)>,
+    },
     /// Beside it the control socket and its lock.
     Control,
     /// There is no more.
@@ -82,8 +166,13 @@ pub fn upgrade(
         Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn()?;
     // Any other is named for its process.
     let control = control.filter(|control| control.is_named());
-    match hand_over(&channel, servers, slots, control) {
+    match hand_over(&channel, servers, &slots, control) {
         Ok(()) => {
+            for HandedSlot { name, canary, .. } in &slots {
+                if let Some(digest) = canary {
+                    tracing::warn!(slot = name, "the canary is given up: {digest} was not handed over");
+                }
+            }
             servers.iter().for_each(|(_, server)| server.set_owned(false));
             control.inspect(|control| control.set_owned(false));
             Ok(process.id())
@@ -103,7 +192,7 @@ pub fn upgrade(
 fn hand_over(
     channel: &Channel,
     servers: &[(ServeAddress, &Server)],
-    slots: Vec<HandedSlot>,
+    slots: &[HandedSlot],
     control: Option<&ControlSocket>,
 ) -> io::Result<()> {
     for (address, server) in servers {
@@ -112,9 +201,16 @@ fn hand_over(
     if let Some(control) = control {
         send_socket(channel, &Handed::Control, &control.hand_out()?)?;
     }
-    for HandedSlot { name, file, generation } in slots {
-        let file = file.map(|file| file.into_os_string().into_vec());
-        channel.send(&Handed::Slot { name, file, generation }, &[])?;
+    for slot in slots {
+        let handed = Handed::Slot {
+            name: slot.name.clone(),
+            seen: slot.seen.clone(),
+            handler: slot.handler.clone(),
+            generation: slot.generation,
+            refused: slot.refused.clone(),
+        };
+        let component: Vec<_> = slot.component.iter().map(AsFd::as_fd).collect();
+        channel.send(&handed, &component)?;
     }
     channel.send(&Handed::End, &[])?;
     let mut fds = [PollFd::new(channel, PollFlags::IN)];
@@ -181,9 +277,9 @@ impl Predecessor {
                 Some((Handed::Socket { address }, fds)) => {
                     sockets.push((address, received_socket(fds)?));
                 }
-                Some((Handed::Slot { name, file, generation }, _)) => {
-                    let file = file.map(|file| OsString::from_vec(file).into());
-                    slots.push(HandedSlot { name, file, generation });
+                Some((Handed::Slot { name, seen, handler, generation, refused }, fds)) => {
+                    let (component, canary) = (fds.into_iter().next(), None);
+                    slots.push(HandedSlot { name, seen, handler, component, generation, refused, canary });
                 }
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots, control })),

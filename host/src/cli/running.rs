@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
 use plugsock::{
@@ -17,7 +18,7 @@ use signal_hook::consts::SIGTERM;
 use super::log::LogFilter;
 use super::progress::spin_while;
 use super::signals::Signals;
-use super::watch::{Identity, watch};
+use super::watch::{Identity, Seen, watch};
 
 pub struct Running {
     pub servers: Vec<Bound>,
@@ -44,8 +45,8 @@ pub struct Plug {
     pub slot: Slot,
     /// `None` for the built-in echo.
     file: Option<PathBuf>,
-    /// What the file was when it was first loaded.
-    loaded: Option<Identity>,
+    /// What the file was when it was last loaded.
+    seen: Seen,
 }
 
 impl Plug {
@@ -53,6 +54,15 @@ impl Plug {
     pub fn reload(&self) {
         let Some(file) = &self.file else { return };
         report(&self.slot, self.slot.swap(file.as_path()));
+    }
+
+    /// What a process that takes over needs of it.
+    fn hand_out(&self) -> io::Result<HandedSlot> {
+        // Read first: a change that is being loaded now is one for the other process, too.
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut handed = HandedSlot::of(&self.slot)?;
+        handed.seen = seen.map(|seen| seen.to_bytes());
+        Ok(handed)
     }
 }
 
@@ -83,18 +93,25 @@ impl Running {
             others => format!("{stem}-{}", others + 1),
         };
         let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
-        // What was swapped in since the start serves on.
-        let current = handed.map_or(file.as_deref(), |slot| slot.file.as_deref());
-        let title = current.unwrap_or(Path::new("echo")).display();
-        let loaded = file.as_deref().and_then(Identity::of);
-        let handler = spin_while(&format!("compiling {title}"), || match current {
-            Some(path) => sandbox.load(path),
-            None => sandbox.echo(),
-        })?;
-        let generation = handed.map_or(1, |slot| slot.generation + 1);
         let options = SlotOptions { name: Some(name), ..options };
-        let slot = Slot::beginning_with(generation, handler, options)?;
-        self.plugs.push(Plug { slot: slot.clone(), file, loaded });
+        let loading = format!("compiling {}", path.display());
+        let (slot, seen) = match handed {
+            // What was swapped in since the start serves on, and a file that has not changed since is not loaded.
+            Some(handed) => {
+                let handler = spin_while(&loading, || handed.load(sandbox))
+                    .context("cannot go on with what the process before this one served")?;
+                (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Identity::from_bytes))
+            }
+            None => {
+                let seen = file.as_deref().and_then(Identity::of);
+                let handler = spin_while(&loading, || match &file {
+                    Some(path) => sandbox.load(path),
+                    None => sandbox.echo(),
+                })?;
+                (Slot::new(handler, options)?, seen)
+            }
+        };
+        self.plugs.push(Plug { slot: slot.clone(), file, seen: Arc::new(Mutex::new(seen)) });
         Ok(slot)
     }
 
@@ -133,7 +150,7 @@ impl Running {
         for plug in &self.plugs {
             if let Some(file) = &plug.file {
                 let plug = plug.clone();
-                watch(file, plug.loaded.clone(), move || plug.reload())?;
+                watch(file, plug.seen.clone(), move || plug.reload())?;
             }
         }
         Ok(())
@@ -160,16 +177,12 @@ impl Running {
         let Ok(_upgrading) = self.upgrading.try_lock() else {
             return Err(io::Error::other("another upgrade is under way"));
         };
-        let slots = self.plugs.iter().map(|Plug { slot, .. }| HandedSlot {
-            name: slot.name().to_owned(),
-            file: slot.current().file().map(Path::to_owned),
-            generation: slot.last_generation(),
-        });
+        let slots: Vec<_> = self.plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
         let servers: Vec<_> =
             self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
         let control = self.control.get().and_then(Weak::upgrade);
         let arguments = std::env::args_os().skip(1);
-        upgrade(&self.executable, arguments, &servers, slots.collect(), control.as_deref())
+        upgrade(&self.executable, arguments, &servers, slots, control.as_deref())
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,13 +17,11 @@ use super::lease::has_writer;
 /// A file is loaded when nothing has changed for so long.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Runs `changed` whenever the file is another than before, as long as the process lives; `loaded` is what it
-/// was when it was loaded.
-pub fn watch(
-    file: &Path,
-    loaded: Option<Identity>,
-    changed: impl Fn() + Send + 'static,
-) -> anyhow::Result<()> {
+/// What a file was when it was last loaded; a process that takes over goes on from there.
+pub type Seen = Arc<Mutex<Option<Identity>>>;
+
+/// Runs `changed` whenever the file is another than was seen, as long as the process lives.
+pub fn watch(file: &Path, seen: Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     let file = std::path::absolute(file)?;
     let (events, noticed) = unbounded();
     // It may have changed since it was loaded.
@@ -36,16 +35,17 @@ pub fn watch(
     .context("cannot watch files")?;
     let mut watched = BTreeSet::new();
     follow(&mut watcher, &mut watched, &file);
-    let mut last = loaded;
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         while noticed.recv().is_ok() {
             // A link in the path may lead elsewhere now.
             follow(&mut watcher, &mut watched, &file);
             let now = settled(&file, &noticed);
-            if now.is_some() && now != last {
-                changed();
+            let is_new = now.is_some() && now != *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match is_new {
+                true => changed(),
+                false => tracing::debug!("{} is as it was", file.display()),
             }
-            last = now;
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
     })?;
     Ok(())
@@ -120,5 +120,19 @@ impl Identity {
             length: metadata.len(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    /// For a process that takes over.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Self { device, inode, length, changed: (seconds, nanoseconds) } = self;
+        let numbers = [*device, *inode, *length, *seconds as u64, *nanoseconds as u64];
+        numbers.into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks() else { return None };
+        let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_ne_bytes(*number)).collect();
+        let [device, inode, length, seconds, nanoseconds] = numbers[..] else { return None };
+        Some(Self { device, inode, length, changed: (seconds as i64, nanoseconds as i64) })
     }
 }

@@ -1,7 +1,7 @@
 //! A checked, compiled and linked component, and the serving of one request by it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ pub(super) struct Inner {
     /// Where it was loaded from.
     file: Option<PathBuf>,
     digest: Arc<str>,
+    /// The component itself, for a process that takes over.
+    component: Option<OwnedFd>,
     pub(super) instance: InstancePre<State>,
     export: Export,
     pub(super) server_hooks: Option<server_hooks::GuestIndices>,
@@ -105,6 +107,7 @@ impl Handler {
             name: name.into(),
             file: None,
             digest: digest.into(),
+            component: None,
             instance,
             export,
             server_hooks,
@@ -159,6 +162,19 @@ impl Handler {
         // Absolute, for whoever starts in another directory; that fails only for an empty path.
         inner.file = std::path::absolute(file).ok();
         self
+    }
+
+    /// Keeps the component that a new handler was loaded from.
+    pub(super) fn keeping(mut self, component: Option<OwnedFd>) -> Self {
+        let inner = Arc::get_mut(&mut self.0).expect("a new handler has no clones");
+        inner.component = component;
+        self
+    }
+
+    /// The component itself, sealed against change; `None` if it is the built-in one, or there was no memory or
+    /// descriptor to keep it.
+    pub(crate) fn component(&self) -> Option<BorrowedFd<'_>> {
+        self.0.component.as_ref().map(AsFd::as_fd)
     }
 
     /// SHA-256 of the component, as `sha256:` and 64 hexadecimal digits.

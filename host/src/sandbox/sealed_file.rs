@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Resource, getrlimit};
 
 /// An empty file without a name.
 pub(super) fn memfd(name: &str) -> io::Result<OwnedFd> {
@@ -14,6 +15,10 @@ pub(super) fn memfd(name: &str) -> io::Result<OwnedFd> {
 
 /// A file that has these bytes for ever.
 pub(super) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    // Who writes beyond this limit is sent a signal that would end the process.
+    if getrlimit(Resource::Fsize).current.is_some_and(|max| bytes.len() as u64 > max) {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let mut file = File::from(memfd(name)?);
     file.write_all(bytes)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;

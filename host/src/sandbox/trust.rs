@@ -109,6 +109,8 @@ enum Origin {
     /// This executable: whoever trusts it trusts what it brings.
     BuiltIn,
     Memory,
+    /// The process before this one, which has checked it.
+    HandedOver,
     /// A file; where its signature was looked for, if one is required, and what is there.
     File(Option<(PathBuf, io::Result<String>)>),
 }
@@ -120,6 +122,10 @@ impl<'a> Candidate<'a> {
 
     pub(super) fn from_memory(bytes: &'a [u8]) -> Self {
         Self { origin: Origin::Memory, ..Self::built_in(bytes) }
+    }
+
+    pub(super) fn handed_over(bytes: &'a [u8]) -> Self {
+        Self { origin: Origin::HandedOver, ..Self::built_in(bytes) }
     }
 
     /// Reads a component and its signature, neither further than it may be long.
@@ -144,7 +150,7 @@ impl<'a> Candidate<'a> {
         }
         match &self.origin {
             _ if trust.public_keys.is_empty() => Ok(()),
-            Origin::BuiltIn => Ok(()),
+            Origin::BuiltIn | Origin::HandedOver => Ok(()),
             Origin::File(Some((path, Ok(signature)))) => self
                 .check_signature(signature, &trust.public_keys)
                 .map_err(|error| format!("the signature {} is not valid: {error}", path.display())),

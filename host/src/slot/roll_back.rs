@@ -33,12 +33,27 @@ impl Refusals {
         self.0.push_back((digest, reason));
     }
 
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        self.0.iter().cloned().collect()
+    }
+
     pub(super) fn remove(&mut self, digest: &str) {
         self.0.retain(|(refused, _)| refused != digest);
     }
 }
 
 impl Slot {
+    /// The digests that were rolled back by themselves, and why; the newest last. No swap brings them back unless it
+    /// is forced.
+    pub fn refused(&self) -> Vec<(String, String)> {
+        self.state().refusals.all()
+    }
+
+    /// Refuses a digest as if it had been rolled back for this reason.
+    pub fn refuse(&self, digest: impl Into<String>, reason: impl Into<String>) {
+        self.state().refusals.add(digest.into(), reason.into());
+    }
+
     /// Counts how a request went, and rolls its version back if too many fail.
     pub(crate) fn count(&self, held: &VersionHold, served: &Result<(), RequestError>) {
         held.count(served);
