@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use socket2::SockAddr;
 
 /// The four kinds of server, named after their `socketserver` classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -308,6 +309,20 @@ impl fmt::Display for ServeAddress {
             Place::Inet { host, port } => write!(f, "{host}:{port}"),
             Place::Unix(name) => name.fmt(f),
         }
+    }
+}
+
+/// Any socket address that the kernel gave.
+pub(crate) fn socket_address(address: &SockAddr) -> SocketAddress {
+    if let Some(inet) = address.as_socket() {
+        return inet.into();
+    }
+    if let Some(path) = address.as_pathname() {
+        return UnixAddress::Path(path.to_owned()).into();
+    }
+    match address.as_abstract_namespace() {
+        Some(name) => UnixAddress::Abstract(name.to_vec()).into(),
+        None => UnixAddress::Unnamed.into(),
     }
 }
 

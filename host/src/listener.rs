@@ -16,7 +16,7 @@ pub(crate) use unix::{SocketFile, bind as bind_unix, peer_credentials, remove_st
 
 use socket2::{Domain, SockRef, Type};
 
-use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
+use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress, socket_address};
 use crate::error::BindError;
 use crate::request::{DatagramSocket, MinRate, Received, Request};
 use stream_listener::StreamListener;
@@ -197,7 +197,7 @@ impl Listener {
             Socket::Stream(listener) => listener.socket().local_addr()?,
             Socket::Datagram { socket, .. } => socket.local_addr()?,
         };
-        Ok(unix::socket_address(&address))
+        Ok(socket_address(&address))
     }
 
     /// The next request, if there is one; never blocks.

@@ -7,6 +7,7 @@
 mod datagram;
 mod datagram_socket;
 mod pace;
+mod recvmsg;
 mod stream;
 mod wait;
 

@@ -1,14 +1,21 @@
 //! Sockets that were bound before the host started, as systemd passes them.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::{dup2, fcntl_dupfd_cloexec};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use socket2::{Domain, Socket};
 
-use crate::harness::{Client, Ended, Host, STRATEGIES, cache_dir, children, plugsock, run};
+use crate::harness::{
+    Client, Ended, Host, STRATEGIES, cache_dir, children, pattern, plugsock, run, wait_until,
+};
 use crate::upgrade::{end, upgrade};
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -85,6 +92,99 @@ fn sockets_that_were_inherited_are_handed_over() {
     }
     end(host, successor);
     assert!(path.exists());
+}
+
+/// Has the kernel tell of each packet, or of each client, all that it can.
+fn ask_for_everything(socket: &Socket) {
+    use nix::libc;
+    /// Younger than what `libc` knows.
+    const SO_PASSPIDFD: libc::c_int = 76;
+    let general =
+        [libc::SO_TIMESTAMPNS, libc::SO_RXQ_OVFL, libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD]
+            .map(|option| (libc::SOL_SOCKET, option));
+    let v4 = [
+        libc::IP_PKTINFO,
+        libc::IP_RECVTTL,
+        libc::IP_RECVTOS,
+        libc::IP_RECVOPTS,
+        libc::IP_RETOPTS,
+        libc::IP_RECVORIGDSTADDR,
+        libc::IP_RECVERR,
+    ]
+    .map(|option| (libc::IPPROTO_IP, option));
+    let v6 = [
+        libc::IPV6_RECVPKTINFO,
+        libc::IPV6_RECVTCLASS,
+        libc::IPV6_RECVHOPLIMIT,
+        libc::IPV6_RECVORIGDSTADDR,
+        libc::IPV6_RECVERR,
+    ]
+    .map(|option| (libc::IPPROTO_IPV6, option));
+    let of_family = match socket.domain().unwrap() {
+        Domain::IPV4 => &v4[..],
+        Domain::IPV6 => &v6[..],
+        _ => &[],
+    };
+    let mut count = 0;
+    for (level, option) in general.iter().chain(of_family) {
+        let on: libc::c_int = 1;
+        let length = size_of_val(&on) as libc::socklen_t;
+        // SAFETY: the value is read, and has that length.
+        let set =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), *level, *option, (&raw const on).cast(), length) };
+        count += usize::from(set == 0);
+    }
+    // A kernel may lack one, and some are for Unix sockets alone.
+    assert!(count + 3 >= general.len() + of_family.len(), "only {count} options are set");
+}
+
+/// What it tells beside the packet is skipped, and what it opens is closed.
+#[test]
+fn sockets_with_options_that_nobody_asked_for_are_served() {
+    for strategy in STRATEGIES {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let unix = UnixListener::bind(at("stream")).unwrap();
+        let datagram = UnixDatagram::bind(at("datagram")).unwrap();
+        let udp = ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"]
+            .map(|address| UdpSocket::bind(address).unwrap());
+        let mut sockets = vec![Socket::from(unix), Socket::from(datagram)];
+        sockets.extend(udp.map(Socket::from));
+        sockets.iter().for_each(ask_for_everything);
+        let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        let host = Host::serve_sockets(with_sockets(&borrowed, "$$"), 6, &["--concurrency", strategy]);
+        for address in &host.addresses {
+            for length in [0, 1, 5000] {
+                let data = pattern(length);
+                assert_eq!(Client::ask(address, &data), data, "{address}");
+            }
+        }
+        for address in &host.addresses[..2] {
+            let client = Client::connect(address);
+            pass_descriptors(&client);
+            let before = host.descriptors();
+            (0..1000).for_each(|_| pass_descriptors(&client));
+            wait_until(|| host.descriptors() <= before);
+        }
+        assert_eq!(host.log.lines_with("cannot accept"), Vec::<String>::new());
+        // They would wait where nobody looks, and nothing else would ever be waited for.
+        let errors = sockets[2..].iter().map(|socket| match socket.domain().unwrap() {
+            Domain::IPV4 => getsockopt(socket, sockopt::Ipv4RecvErr).unwrap(),
+            _ => getsockopt(socket, sockopt::Ipv6RecvErr).unwrap(),
+        });
+        assert!(errors.into_iter().all(|is_on| !is_on));
+    }
+}
+
+/// Sends descriptors along with a word, and has the word echoed.
+fn pass_descriptors(client: &Client) {
+    let passed = [client.socket.as_fd(); 3];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
+    let sent = sendmsg(&client.socket, &[IoSlice::new(b"hello")], &mut control, SendFlags::empty());
+    assert_eq!(sent, Ok(5));
+    assert_eq!(client.recv_exact(5), b"hello");
 }
 
 fn serve(mut command: Command) -> Ended {

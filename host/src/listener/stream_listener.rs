@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, Socket};
 
 use super::unix;
-use crate::address::ServerType;
+use crate::address::{ServerType, socket_address};
 use crate::request::{MinRate, Request, Stream, Transport};
 
 #[derive(Debug)]
@@ -53,6 +53,6 @@ impl StreamListener {
         };
         let (timeout, min_rate) = self.pace.get().copied().unwrap_or_default();
         let stream = Transport::Stream(Stream::new(socket, timeout, min_rate));
-        Ok(Request::new(unix::socket_address(&address), credentials, stream))
+        Ok(Request::new(socket_address(&address), credentials, stream))
     }
 }

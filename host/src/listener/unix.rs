@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::address::{SocketAddress, UnixAddress};
+use crate::address::UnixAddress;
 use crate::request::UnixCredentials;
 
 /// Mode and owner of a Unix socket's file; `None` leaves what the umask and the process give.
@@ -177,18 +177,4 @@ pub(crate) fn peer_credentials(socket: SockRef<'_>) -> Option<UnixCredentials> {
         uid: credentials.uid.as_raw(),
         gid: credentials.gid.as_raw(),
     })
-}
-
-/// Any socket address that the kernel gave.
-pub(super) fn socket_address(address: &SockAddr) -> SocketAddress {
-    if let Some(inet) = address.as_socket() {
-        return inet.into();
-    }
-    if let Some(path) = address.as_pathname() {
-        return UnixAddress::Path(path.to_owned()).into();
-    }
-    match address.as_abstract_namespace() {
-        Some(name) => UnixAddress::Abstract(name.to_vec()).into(),
-        None => UnixAddress::Unnamed.into(),
-    }
 }

@@ -1,26 +1,22 @@
 //! Receives packets and sends replies, for both datagram server types.
 
-use std::ffi::OsStr;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, UnixAddr, cmsg_space, recvmsg, sendmsg,
-    setsockopt, sockopt,
+    ControlMessage, MsgFlags, SockaddrStorage, TimestampingFlag, UnixAddr, sendmsg, setsockopt, sockopt,
 };
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix};
 use serde::{Deserialize, Serialize};
-use socket2::{SockAddr, Socket};
+use socket2::{Domain, SockAddr, Socket};
 use tokio::io::Interest;
 
+use super::recvmsg::{Message, recvmsg};
 use super::wait::{Patience, Waitable};
-use super::{Datagram, Request, Transport, UnixCredentials};
-use crate::address::{ServerType, SocketAddress, UnixAddress};
+use super::{Datagram, Request, Transport};
+use crate::address::{ServerType, SocketAddress, UnixAddress, socket_address};
 
 /// The largest datagram there is: 16 bits of length, and Unix sockets stay below it by default.
 const PACKET_MAX: usize = 65_535;
@@ -39,15 +35,6 @@ pub(crate) struct DatagramSocket {
 pub(crate) enum LocalAddress {
     V4(Ipv4Addr),
     V6(Ipv6Addr, u32),
-}
-
-/// What the kernel says of a packet.
-struct Envelope {
-    /// Its whole length, also where the buffer was shorter.
-    length: usize,
-    client_address: SocketAddress,
-    credentials: Option<UnixCredentials>,
-    local_address: Option<LocalAddress>,
 }
 
 pub(crate) enum Received {
@@ -71,6 +58,7 @@ impl DatagramSocket {
             }
             _ => {}
         }
+        do_without_errors(&socket)?;
         Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
     }
 
@@ -82,66 +70,14 @@ impl DatagramSocket {
     pub(crate) fn try_recv(self: &Arc<Self>, max_packet_size: usize) -> io::Result<Received> {
         let mut packet = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         packet.resize(max_packet_size.min(PACKET_MAX), 0);
-        let Envelope { length, client_address, credentials, local_address } = match self.server_type {
-            ServerType::UnixDatagram => self.recv_unix(&mut packet)?,
-            _ => self.recv_inet(&mut packet)?,
-        };
+        let message = recvmsg(self.socket.socket(), &mut packet)?;
+        let Message { length, client_address, credentials, local_address } = message;
+        let client_address = socket_address(&client_address);
         if length > packet.len() {
             return Ok(Received::TooLarge { client_address, length });
         }
         let datagram = Datagram::new(self.clone(), packet[..length].to_vec(), local_address);
         Ok(Received::Packet(Request::new(client_address, credentials, Transport::Datagram(datagram))))
-    }
-
-    /// nix, since rustix knows no `IP_PKTINFO`.
-    fn recv_inet(&self, packet: &mut [u8]) -> io::Result<Envelope> {
-        // With MSG_TRUNC the kernel reports a packet's whole length, also where it does not fit.
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-        let mut control = [0; cmsg_space::<libc::in6_pktinfo>()];
-        let fd = self.socket.socket().as_raw_fd();
-        let mut slices = [IoSliceMut::new(packet)];
-        let received = recvmsg::<SockaddrStorage>(fd, &mut slices, Some(&mut control), flags)?;
-        let local_address = received.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::Ipv4PacketInfo(info) => {
-                Some(LocalAddress::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())))
-            }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                Some(LocalAddress::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr), info.ipi6_ifindex))
-            }
-            _ => None,
-        });
-        let address = received.address.as_ref();
-        let v4 = address.and_then(SockaddrStorage::as_sockaddr_in).map(|v4| SocketAddr::from(*v4));
-        let v6 = address.and_then(SockaddrStorage::as_sockaddr_in6).map(|v6| SocketAddr::from(*v6));
-        let client_address = v4.or(v6).ok_or(io::ErrorKind::InvalidData)?.into();
-        Ok(Envelope { length: received.bytes, client_address, credentials: None, local_address })
-    }
-
-    /// rustix, since nix takes an address without a name for whatever its memory held.
-    fn recv_unix(&self, packet: &mut [u8]) -> io::Result<Envelope> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-        let received =
-            rustix::net::recvmsg(self.socket.socket(), &mut [IoSliceMut::new(packet)], &mut control, flags)?;
-        let credentials = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmCredentials(from) => Some(UnixCredentials {
-                pid: u32::try_from(from.pid.as_raw_pid()).ok(),
-                uid: from.uid.as_raw(),
-                gid: from.gid.as_raw(),
-            }),
-            _ => None,
-        });
-        let address = received.address.and_then(|address| SocketAddrUnix::try_from(address).ok());
-        let client_address = address.map_or(UnixAddress::Unnamed, |address| {
-            match (address.path_bytes(), address.abstract_name()) {
-                (Some(path), _) => UnixAddress::Path(OsStr::from_bytes(path).into()),
-                (None, Some(name)) => UnixAddress::Abstract(name.to_vec()),
-                (None, None) => UnixAddress::Unnamed,
-            }
-        });
-        let client_address = client_address.into();
-        Ok(Envelope { length: received.bytes, client_address, credentials, local_address: None })
     }
 
     /// Sends one datagram.
@@ -194,6 +130,21 @@ impl DatagramSocket {
         debug_assert_eq!(sent, data.len(), "a {:?} datagram is sent whole or not at all", self.server_type);
         Ok(())
     }
+}
+
+/// Keeps a socket without its queue of errors and of times of what was sent. Whoever made it may have asked for these;
+/// nobody reads them here, and as long as there are any the socket never counts as idle.
+fn do_without_errors(socket: &Socket) -> io::Result<()> {
+    let domain = socket.domain()?;
+    if domain == Domain::UNIX {
+        return Ok(());
+    }
+    setsockopt(socket, sockopt::Timestamping, &TimestampingFlag::empty())?;
+    // These empty the queue as well.
+    if domain == Domain::IPV6 {
+        setsockopt(socket, sockopt::Ipv6RecvErr, &false)?;
+    }
+    Ok(setsockopt(socket, sockopt::Ipv4RecvErr, &false)?)
 }
 
 impl AsFd for DatagramSocket {
