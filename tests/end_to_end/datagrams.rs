@@ -1,7 +1,8 @@
 //! Packets: whole or not at all, answered from where they were sent to.
 
+use std::fs;
 use std::io::{self, Read};
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -12,7 +13,7 @@ use plugsock::{Grants, Sandbox, SandboxOptions, ServerOptions, ServerType};
 use socket2::Socket;
 
 use crate::harness::{
-    Case, Client, Host, PATIENCE, Running, for_each_strategy, guest, handler, pattern, sandbox,
+    Case, Client, Host, PATIENCE, Running, STRATEGIES, for_each_strategy, guest, handler, pattern, sandbox,
     sandbox_options, wait_until,
 };
 
@@ -155,6 +156,50 @@ fn a_wildcard_server_replies_from_the_address_that_was_asked() {
             assert_eq!((&reply[..length], from.to_string()), (&b"who?"[..], format!("{host}:{port}")));
         }
     });
+}
+
+/// An address that nobody can send from: a network's broadcast address, that of all networks, a group.
+#[test]
+fn a_packet_to_many_is_answered_from_one_address() {
+    for strategy in STRATEGIES {
+        for wildcard in ["udp://0.0.0.0:0", "udp://[::]:0"] {
+            let options =
+                ServerOptions { concurrency: strategy.parse().unwrap(), ..ServerOptions::default() };
+            let server = Running::at(wildcard, sandbox().echo().unwrap(), options);
+            let port: u16 = server.address.to_string().rsplit(':').next().unwrap().parse().unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_broadcast(true).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            for many in ["127.255.255.255", "255.255.255.255"] {
+                client.send_to(b"who?", (many, port)).unwrap();
+                let mut reply = [0; 10];
+                let (length, from) = client.recv_from(&mut reply).unwrap();
+                assert_eq!(&reply[..length], b"who?", "{wildcard} {many}");
+                assert_eq!(from.to_string(), format!("127.0.0.1:{port}"), "{wildcard} {many}");
+            }
+            if wildcard.contains("::") {
+                answers_the_group_of_all_nodes(port);
+            }
+        }
+    }
+}
+
+/// Every machine is in this group, on each interface that has groups.
+fn answers_the_group_of_all_nodes(port: u16) {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let client = UdpSocket::bind("[::]:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let interfaces =
+        fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().path().join("ifindex"));
+    let indices = interfaces.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let sent = indices.into_iter().find(|index: &u32| {
+        // Where there is no way for groups, that is said at once.
+        client.send_to(b"who?", SocketAddrV6::new(ALL_NODES, port, 0, *index)).is_ok()
+    });
+    let Some(index) = sent else { return eprintln!("skipped: no interface has groups of IPv6") };
+    let mut reply = [0; 10];
+    let (length, from) = client.recv_from(&mut reply).unwrap();
+    assert_eq!((&reply[..length], from.port()), (&b"who?"[..], port), "by interface {index}");
 }
 
 /// What comes back of the unanswerable reply (ICMP, `ECONNREFUSED`) is not the next client's.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, MsgFlags, SockaddrStorage, TimestampingFlag, UnixAddr, sendmsg, setsockopt, sockopt,
@@ -35,6 +36,22 @@ pub(crate) struct DatagramSocket {
 pub(crate) enum LocalAddress {
     V4(Ipv4Addr),
     V6(Ipv6Addr, u32),
+}
+
+impl LocalAddress {
+    /// The same as an address that a reply can leave from. A group or a network's broadcast address is none: then the
+    /// kernel is to choose among those of the interface, which for IPv4 in IPv6 is said in its own way.
+    fn as_source(self) -> Option<Self> {
+        let is_no_source = |v4: Ipv4Addr| v4.is_multicast() || v4.is_broadcast();
+        match self {
+            Self::V4(v4) => (!is_no_source(v4)).then_some(self),
+            Self::V6(v6, interface) => Some(match v6.to_ipv4_mapped() {
+                Some(v4) if is_no_source(v4) => Self::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), interface),
+                None if v6.is_multicast() => Self::V6(Ipv6Addr::UNSPECIFIED, interface),
+                _ => self,
+            }),
+        }
+    }
 }
 
 pub(crate) enum Received {
@@ -88,7 +105,12 @@ impl DatagramSocket {
         from: Option<LocalAddress>,
         patience: Patience,
     ) -> io::Result<()> {
-        let send = |_| self.try_send_to(data, to, from);
+        let from = from.and_then(LocalAddress::as_source);
+        // The kernel alone knows a network's broadcast address, and that an address has gone since.
+        let send = |_| match self.try_send_to(data, to, from) {
+            Err(error) if from.is_some() && is_of_source(&error) => self.try_send_to(data, to, None),
+            sent => sent,
+        };
         self.socket.until_done(Interest::WRITABLE, patience, send).await
     }
 
@@ -130,6 +152,12 @@ impl DatagramSocket {
         debug_assert_eq!(sent, data.len(), "a {:?} datagram is sent whole or not at all", self.server_type);
         Ok(())
     }
+}
+
+/// Whether an address to send from may be why a packet was not sent.
+fn is_of_source(error: &io::Error) -> bool {
+    let reason = error.raw_os_error().map(Errno::from_raw);
+    matches!(reason, Some(Errno::EINVAL | Errno::EADDRNOTAVAIL | Errno::ENETUNREACH))
 }
 
 /// Keeps a socket without its queue of errors and of times of what was sent. Whoever made it may have asked for these;
