@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 mod log;
 mod new;
+mod notices;
 mod options;
 mod privileges;
 mod progress;

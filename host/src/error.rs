@@ -323,7 +323,7 @@ impl fmt::Display for RequestError {
 impl std::error::Error for RequestError {}
 
 /// A text from outside with its control characters escaped, so that it stays one line and moves no cursor.
-pub(crate) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -197,6 +197,11 @@ impl Sandbox {
         self.load_candidate("echo".to_owned(), Candidate::built_in(ECHO), self.0.options.trust.digest)
     }
 
+    /// What a component must be to be loaded.
+    pub fn trust(&self) -> &Trust {
+        &self.0.options.trust
+    }
+
     fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
         let candidate = self.read(path)?;
         let kept = keep(&candidate.bytes);

@@ -37,6 +37,23 @@ fn digest(path: &str) -> String {
     Digest::of(&fs::read(path).unwrap()).to_string()
 }
 
+/// S4: what `--watch` waits for is both, in whichever order they come.
+#[test]
+fn a_signature_that_comes_after_its_component_is_seen() {
+    let signing = Signing::new();
+    let (echo, ours) = (signing.path("echo.wasm"), signing.path("ours.pub"));
+    signing.sign("ours");
+    let host = Host::serve(&[TCP, &echo, "--watch", "--public-key", &ours]);
+    let next = signing.path("next.wasm");
+    fs::copy(plugin("upper"), &next).unwrap();
+    fs::rename(&next, &echo).unwrap();
+    host.log.wait_for("not swapped: ");
+    assert_eq!(host.ask(b"hello"), b"hello");
+    signing.sign("ours");
+    host.log.wait_for(": swapped: ");
+    assert_eq!(host.ask(b"hello"), b"HELLO");
+}
+
 /// S4
 #[test]
 fn a_pinned_digest_is_the_only_one_that_is_loaded() {

@@ -2,12 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Deployed, Host, replace, versioned};
+use tempfile::TempDir;
+
+use crate::harness::{Deployed, Host, is_installed, plugsock, replace, versioned};
 
 const SWAPPED: &str = ": swapped: ";
 
@@ -120,8 +123,10 @@ fn a_directory_that_is_replaced() {
         fs::rename(directory("next"), directory("live")).unwrap();
         serves(&host, swaps, name);
     }
-    // Gone whole, and there again.
+    // Gone whole, which is said, and there again.
     fs::remove_dir_all(directory("live")).unwrap();
+    host.log
+        .wait_for("live/handler.wasm cannot be looked at: entity not found: the version that serves goes on");
     assert_eq!(host.ask(b"who?\n"), b"six who?\n");
     fill("live", "ten");
     serves(&host, 3, "ten");
@@ -140,4 +145,106 @@ fn a_file_that_is_removed_and_put_back() {
     fs::remove_file(&deployed.file).unwrap();
     fs::write(&deployed.file, versioned("six")).unwrap();
     host.log.wait_for("serves already");
+}
+
+/// Which the kernel does not tell of, since it happens in another directory.
+#[test]
+fn a_file_written_by_another_name() {
+    let (deployed, elsewhere) = (Deployed::new(&versioned("one")), Deployed::new(b""));
+    fs::remove_file(&elsewhere.file).unwrap();
+    fs::hard_link(&deployed.file, &elsewhere.file).unwrap();
+    let host = watch(&deployed.file);
+    for (swaps, name) in [(1, "two"), (2, "six")] {
+        fs::write(&elsewhere.file, versioned(name)).unwrap();
+        serves(&host, swaps, name);
+    }
+}
+
+/// Where the kernel has no more instances or watches to give, that is said, with what to raise.
+#[test]
+fn without_inotify_changes_are_seen_all_the_same() {
+    for (limit, setting) in [
+        ("max_inotify_instances", "raise fs.inotify.max_user_instances"),
+        ("max_inotify_watches", "raise fs.inotify.max_user_watches"),
+    ] {
+        let Some(command) = with_none_of(limit) else { return };
+        let deployed = Deployed::new(&versioned("one"));
+        let host = Host::serve_by(command, &["tcp://127.0.0.1:0", &deployed.path(), "--watch"]);
+        host.log.wait_for(setting);
+        deployed.replace(&versioned("two"));
+        serves(&host, 1, "two");
+        // In place, by its name and by another.
+        fs::write(&deployed.file, versioned("six")).unwrap();
+        serves(&host, 2, "six");
+    }
+}
+
+/// A `plugsock` that gets nothing of what the kernel counts by user; says so where that cannot be had.
+fn with_none_of(limit: &str) -> Option<Command> {
+    if !is_installed("unshare") {
+        return None;
+    }
+    let none = format!("echo 0 > /proc/sys/user/{limit} && exec \"$0\" \"$@\"");
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", &none]);
+        command
+    };
+    if !unshare().arg("true").status().unwrap().success() {
+        eprintln!("skipped: no limits for a user of one's own");
+        return None;
+    }
+    let mut command = unshare();
+    command.arg(plugsock().get_program());
+    Some(command)
+}
+
+/// A directory that the user whom the host becomes may not list, and then not even enter.
+#[test]
+fn a_directory_that_may_not_be_read() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let serve = |mode: u32| {
+        let deployed = Deployed::new(&versioned("one"));
+        fs::set_permissions(&deployed.file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(deployed.directory(), fs::Permissions::from_mode(mode)).unwrap();
+        let args =
+            ["tcp://127.0.0.1:0", &deployed.path(), "--watch", "--no-control", "--user", "12345:54321"];
+        let host = Host::serve(&args);
+        (deployed, host)
+    };
+    let (deployed, host) = serve(0o711);
+    let directory = deployed.directory().display();
+    host.log.wait_for(&format!("directory {directory} cannot be watched: Permission denied"));
+    deployed.replace(&versioned("two"));
+    serves(&host, 1, "two");
+    let (deployed, host) = serve(0o700);
+    host.log.wait_for(&format!("{} cannot be looked at: permission denied", deployed.path()));
+    assert_eq!(host.ask(b"who?\n"), b"one who?\n");
+    fs::set_permissions(deployed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    deployed.replace(&versioned("two"));
+    serves(&host, 1, "two");
+}
+
+/// E7: the way to the file begins where the host was started, also by a path that is not absolute.
+#[test]
+fn the_way_to_a_file_turned_to_another_directory() {
+    let directory = TempDir::new().unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir(directory.path().join(name)).unwrap();
+        fs::write(directory.path().join(name).join("handler.wasm"), versioned(name)).unwrap();
+    }
+    let turn = |to: &str| {
+        let beside = directory.path().join("beside");
+        symlink(to, &beside).unwrap();
+        fs::rename(beside, directory.path().join("current")).unwrap();
+    };
+    turn("one");
+    let mut command = plugsock();
+    command.current_dir(directory.path());
+    let host = Host::serve_by(command, &["tcp://127.0.0.1:0", "current/handler.wasm", "--watch"]);
+    turn("two");
+    serves(&host, 1, "two");
 }

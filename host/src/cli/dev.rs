@@ -29,7 +29,7 @@ impl Dev {
         let handler = folder.join("build/handler.wasm").display().to_string();
         let before = ["plugsock", "serve", "--watch", "--handler", &handler].map(str::to_owned);
         let serve = Cli::parse_from(before.into_iter().chain(self.serve));
-        let mut sources = Sources::watch(folder)?;
+        let mut sources = Sources::watch(folder);
         while let Err(error) = plugsock_project::build(folder) {
             eprintln!("plugsock: error: {error}; waiting for a change");
             sources.wait_for_change();

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::libc::{self, c_int};
@@ -15,7 +16,9 @@ const F_SETSIG: c_int = 10;
 /// Whether somebody has the file open for writing. Where the kernel does not say, as on a network's file
 /// system, nobody has.
 pub fn has_writer(file: &Path) -> bool {
-    let Ok(file) = File::open(file) else { return false };
+    // What is no file any more is not waited for.
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file);
+    let Ok(file) = opened else { return false };
     let descriptor = file.as_raw_fd();
     // A read lease is granted only while nobody has the file open for writing. The signal that says that
     // somebody wants to must be one that does nothing: the default ends the process.

@@ -18,7 +18,7 @@ use signal_hook::consts::SIGTERM;
 use super::log::LogFilter;
 use super::progress::spin_while;
 use super::signals::Signals;
-use super::watch::{Identity, Seen, watch};
+use super::watch::{Files, Look, Seen, watch};
 
 pub struct Running {
     pub servers: Vec<Bound>,
@@ -45,8 +45,8 @@ pub struct Plug {
     pub slot: Slot,
     /// `None` for the built-in echo.
     file: Option<PathBuf>,
-    /// What the file was when it was last loaded.
-    seen: Seen,
+    /// What it is loaded from, and what that was when it was last loaded.
+    watched: Option<(Files, Seen)>,
 }
 
 impl Plug {
@@ -59,9 +59,12 @@ impl Plug {
     /// What a process that takes over needs of it.
     fn hand_out(&self) -> io::Result<HandedSlot> {
         // Read first: a change that is being loaded now is one for the other process, too.
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = self
+            .watched
+            .as_ref()
+            .and_then(|(_, seen)| seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let mut handed = HandedSlot::of(&self.slot)?;
-        handed.seen = seen.map(|seen| seen.to_bytes());
+        handed.seen = seen.and_then(|seen| seen.to_bytes());
         Ok(handed)
     }
 }
@@ -93,6 +96,8 @@ impl Running {
             others => format!("{stem}-{}", others + 1),
         };
         let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
+        let is_signed = !sandbox.trust().public_keys.is_empty();
+        let files = file.as_deref().map(|file| Files::new(file, is_signed));
         let options = SlotOptions { name: Some(name), ..options };
         let loading = format!("compiling {}", path.display());
         let (slot, seen) = match handed {
@@ -100,10 +105,10 @@ impl Running {
             Some(handed) => {
                 let handler = spin_while(&loading, || handed.load(sandbox))
                     .context("cannot go on with what the process before this one served")?;
-                (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Identity::from_bytes))
+                (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Look::from_bytes))
             }
             None => {
-                let seen = file.as_deref().and_then(Identity::of);
+                let seen = files.as_ref().map(Files::look);
                 let handler = spin_while(&loading, || match &file {
                     Some(path) => sandbox.load(path),
                     None => sandbox.echo(),
@@ -111,7 +116,8 @@ impl Running {
                 (Slot::new(handler, options)?, seen)
             }
         };
-        self.plugs.push(Plug { slot: slot.clone(), file, seen: Arc::new(Mutex::new(seen)) });
+        let watched = files.map(|files| (files, Arc::new(Mutex::new(seen))));
+        self.plugs.push(Plug { slot: slot.clone(), file, watched });
         Ok(slot)
     }
 
@@ -148,9 +154,9 @@ impl Running {
     /// Loads a handler again whenever its file has changed.
     pub fn watch(&self) -> anyhow::Result<()> {
         for plug in &self.plugs {
-            if let Some(file) = &plug.file {
+            if let Some((files, seen)) = plug.watched.clone() {
                 let plug = plug.clone();
-                watch(file, plug.seen.clone(), move || plug.reload())?;
+                watch(files, seen, move || plug.reload())?;
             }
         }
         Ok(())

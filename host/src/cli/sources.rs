@@ -6,9 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use crossbeam::channel::{Receiver, unbounded};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, recommended_watcher};
+use super::notices::Notices;
 
 /// An editor that saves several files has them built together.
 const QUIET: Duration = Duration::from_millis(100);
@@ -19,8 +17,7 @@ const NOT_SOURCES: [&str; 3] = ["build", "node_modules", "target"];
 /// The files of a project that somebody writes.
 pub struct Sources {
     folder: PathBuf,
-    watcher: RecommendedWatcher,
-    events: Receiver<()>,
+    notices: Notices,
     last: Snapshot,
 }
 
@@ -33,46 +30,36 @@ struct Snapshot {
 
 impl Sources {
     /// From now on, no change is missed.
-    pub fn watch(folder: &Path) -> anyhow::Result<Self> {
-        let (sender, events) = unbounded();
-        let watcher = recommended_watcher(move |event: notify::Result<Event>| {
-            // To read a file is an event too.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                let _ = sender.send(());
-            }
-        })
-        .context("cannot watch files")?;
-        let mut sources = Self { folder: folder.to_owned(), watcher, events, last: Snapshot::default() };
-        sources.look();
-        Ok(sources)
+    pub fn watch(folder: &Path) -> Self {
+        let mut notices = Notices::new(folder);
+        let folders = Snapshot::of(folder).folders;
+        notices.follow(folders);
+        Self { folder: folder.to_owned(), notices, last: Snapshot::of(folder) }
     }
 
     /// Waits until a file is another than at the end of the last wait.
     pub fn wait_for_change(&mut self) {
-        while self.events.recv().is_ok() {
-            while self.events.recv_timeout(QUIET).is_ok() {}
-            if self.look() {
+        loop {
+            let now = Snapshot::of(&self.folder);
+            if now != self.last {
+                self.notices.wait_for_quiet(QUIET);
+                let now = Snapshot::of(&self.folder);
+                self.notices.follow(now.folders.clone());
+                self.last = now;
                 return;
             }
+            self.notices.wait();
         }
-    }
-
-    /// Whether anything has changed.
-    fn look(&mut self) -> bool {
-        let mut now = Snapshot::default();
-        now.add(&self.folder);
-        for folder in now.folders.difference(&self.last.folders) {
-            if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!("cannot watch {}: {error}", folder.display());
-            }
-        }
-        let is_new = now != self.last;
-        self.last = now;
-        is_new
     }
 }
 
 impl Snapshot {
+    fn of(folder: &Path) -> Self {
+        let mut snapshot = Self::default();
+        snapshot.add(folder);
+        snapshot
+    }
+
     fn add(&mut self, folder: &Path) {
         self.folders.insert(folder.to_owned());
         for entry in folder.read_dir().into_iter().flatten().flatten() {

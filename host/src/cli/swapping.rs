@@ -8,7 +8,7 @@ use super::options::{Time, parse_time};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Swapping")]
 pub struct SwapArgs {
-    /// Load the handler again whenever its file changes
+    /// Load the handler again whenever its file, or the signature that is required of it, changes
     #[arg(long)]
     pub watch: bool,
 

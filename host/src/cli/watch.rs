@@ -2,108 +2,148 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
-use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, recommended_watcher};
+use plugsock::{one_line, signature_path};
+use serde::{Deserialize, Serialize};
 
 use super::lease::has_writer;
+use super::notices::Notices;
 
 /// A file is loaded when nothing has changed for so long.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// What a file was when it was last loaded; a process that takes over goes on from there.
-pub type Seen = Arc<Mutex<Option<Identity>>>;
+/// What a handler is loaded from.
+#[derive(Clone)]
+pub struct Files {
+    handler: PathBuf,
+    /// Where a signature is required.
+    signature: Option<PathBuf>,
+}
 
-/// Runs `changed` whenever the file is another than was seen, as long as the process lives.
-pub fn watch(file: &Path, seen: Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
-    let file = std::path::absolute(file)?;
-    let (events, noticed) = unbounded();
-    // It may have changed since it was loaded.
-    let _ = events.send(());
-    let mut watcher = recommended_watcher(move |event: notify::Result<Event>| {
-        // To read the file is an event too.
-        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-            let _ = events.send(());
-        }
-    })
-    .context("cannot watch files")?;
-    let mut watched = BTreeSet::new();
-    follow(&mut watcher, &mut watched, &file);
+impl Files {
+    pub fn new(handler: &Path, is_signed: bool) -> Self {
+        // Absolute, whatever becomes of the working directory; that fails only if it is gone already.
+        let handler = std::path::absolute(handler).unwrap_or_else(|_| handler.to_owned());
+        let signature = is_signed.then(|| signature_path(&handler));
+        Self { handler, signature }
+    }
+
+    /// What they are now.
+    pub fn look(&self) -> Look {
+        let signature = self.signature.as_deref().map(Identity::of);
+        Look { handler: Identity::of(&self.handler), signature }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.handler), self.signature.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+    }
+
+    fn handler_name(&self) -> String {
+        one_line(&self.handler.display().to_string())
+    }
+}
+
+/// What files were when they were looked at, or why they could not be.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    handler: Result<Identity, String>,
+    signature: Option<Result<Identity, String>>,
+}
+
+impl Look {
+    /// For a process that takes over.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        postcard::to_stdvec(self).ok()
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+/// What the files were when they were last loaded, if that is known; a process that takes over goes on from there.
+pub type Seen = Arc<Mutex<Option<Look>>>;
+
+/// Runs `changed` whenever the files are others than were seen, as long as the process lives.
+pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let mut notices = Notices::new(&files.handler);
+    notices.follow(directories(&files));
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while noticed.recv().is_ok() {
-            // A link in the path may lead elsewhere now.
-            follow(&mut watcher, &mut watched, &file);
-            let now = settled(&file, &noticed);
-            let is_new = now.is_some() && now != *seen.lock().unwrap_or_else(PoisonError::into_inner);
-            match is_new {
-                true => changed(),
-                false => tracing::debug!("{} is as it was", file.display()),
+        loop {
+            // They may have changed since they were loaded.
+            let (now, last) = (files.look(), seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            if Some(&now) != last.as_ref() {
+                let now = settled(now, &files, &notices);
+                // A link in the path may lead elsewhere now.
+                notices.follow(directories(&files));
+                match &now.handler {
+                    Ok(_) if Some(&now) != last.as_ref() => changed(),
+                    Err(reason) if last.is_none_or(|last| now.handler != last.handler) => {
+                        let file = files.handler_name();
+                        tracing::warn!(
+                            "{file} cannot be looked at: {reason}: the version that serves goes on, and the file \
+                             is loaded when it is there again"
+                        );
+                    }
+                    _ => tracing::debug!("{} is as it was", files.handler_name()),
+                }
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             }
-            *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            notices.wait();
         }
     })?;
     Ok(())
 }
 
-/// What the file is when it has stopped changing and nobody is writing it; `None` while there is none.
-fn settled(file: &Path, noticed: &Receiver<()>) -> Option<Identity> {
-    let mut before = Identity::of(file);
+/// What the files are when they have stopped changing and nobody is writing them.
+fn settled(mut before: Look, files: &Files, notices: &Notices) -> Look {
     let mut is_said = false;
-    while let Ok(()) | Err(RecvTimeoutError::Timeout) = noticed.recv_timeout(QUIET) {
-        let now = Identity::of(file);
+    loop {
+        notices.wait_for_quiet(QUIET);
+        let now = files.look();
         if now == before {
-            if !has_writer(file) {
-                break;
+            if !files.iter().any(has_writer) {
+                return now;
             }
             if !is_said {
-                tracing::info!("{} is being written: it is loaded when that is over", file.display());
+                let file = files.handler_name();
+                tracing::info!("{file} is being written: it is loaded when that is over");
                 is_said = true;
             }
         }
         before = now;
     }
-    before
 }
 
-/// Watches every directory on the way to the file, links followed.
-fn follow(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, file: &Path) {
-    let mut wanted = BTreeSet::new();
-    directories(file, &mut wanted, LINKS_MAX);
-    for gone in watched.difference(&wanted) {
-        let _ = watcher.unwatch(gone);
-    }
-    // Watched anew even if it was before: another directory may have its name now.
-    for directory in &wanted {
-        let _ = watcher.unwatch(directory);
-        if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-            tracing::debug!("cannot watch {}: {error}", directory.display());
-        }
-    }
-    *watched = wanted;
+/// Every directory on the way to the files, links followed.
+fn directories(files: &Files) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    files.iter().for_each(|file| add_directories(file, &mut found, LINKS_MAX));
+    found
 }
 
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-fn directories(path: &Path, found: &mut BTreeSet<PathBuf>, links: usize) {
+fn add_directories(path: &Path, found: &mut BTreeSet<PathBuf>, links: usize) {
     for step in path.ancestors() {
         let Some(parent) = step.parent() else { continue };
         found.insert(parent.to_owned());
         if let (Ok(target), 1..) = (std::fs::read_link(step), links) {
-            directories(&parent.join(target), found, links - 1);
+            add_directories(&parent.join(target), found, links - 1);
         }
     }
 }
 
 /// What tells a file from what was there before.
-#[derive(Clone, PartialEq)]
-pub struct Identity {
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Identity {
     device: u64,
     inode: u64,
     length: u64,
@@ -113,26 +153,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub fn of(file: &Path) -> Option<Self> {
-        std::fs::metadata(file).ok().filter(Metadata::is_file).map(|metadata| Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-
-    /// For a process that takes over.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { device, inode, length, changed: (seconds, nanoseconds) } = self;
-        let numbers = [*device, *inode, *length, *seconds as u64, *nanoseconds as u64];
-        numbers.into_iter().flat_map(u64::to_ne_bytes).collect()
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.as_chunks() else { return None };
-        let numbers: Vec<u64> = numbers.iter().map(|number| u64::from_ne_bytes(*number)).collect();
-        let [device, inode, length, seconds, nanoseconds] = numbers[..] else { return None };
-        Some(Self { device, inode, length, changed: (seconds as i64, nanoseconds as i64) })
+    fn of(file: &Path) -> Result<Self, String> {
+        let metadata = std::fs::metadata(file).map_err(|error| error.kind().to_string())?;
+        Some(metadata).filter(Metadata::is_file).ok_or_else(|| ErrorKind::IsADirectory.to_string()).map(
+            |metadata| Self {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                length: metadata.len(),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+            },
+        )
     }
 }
