@@ -9,6 +9,7 @@ mod componentize;
 mod control;
 mod ctl;
 mod dev;
+mod executable;
 mod helper_process;
 mod inherited;
 mod keys;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
 use crate::control::ControlSocket;
-use crate::error::HandlerError;
+use crate::error::{HandlerError, one_line};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
 use crate::sandbox::{Handler, Sandbox};
@@ -162,8 +162,11 @@ pub fn upgrade(
     control: Option<&ControlSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
-    let mut process =
-        Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn()?;
+    let spawned = Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn();
+    let mut process = spawned.map_err(|error| {
+        let executable = one_line(&executable.display().to_string());
+        io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
+    })?;
     // Any other is named for its process.
     let control = control.filter(|control| control.is_named());
     match hand_over(&channel, servers, &slots, control) {

@@ -1,5 +1,7 @@
 //! Another process of the host takes over: the sockets stay, and so does every request.
 
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -300,11 +302,61 @@ fn a_successor_that_does_not_start_changes_nothing() {
     replace(&executable, Some("#!/bin/sh\nexit 3\n"));
     fails("exit status: 3");
     // It is no program.
+    let path = executable.display().to_string();
     replace(&executable, Some("nonsense"));
-    fails("Exec format error");
+    fails(&format!("cannot start {path}: Exec format error"));
     replace(&executable, None);
-    fails("No such file");
+    fails(&format!("cannot start {path}: No such file"));
     assert!(host.terminate().success());
+}
+
+/// E7: a link in the path by which the host was started leads to another release by now, which says so.
+#[test]
+fn the_path_to_the_executable_is_followed_anew() {
+    let directory = TempDir::new().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let plugsock = plugsock().get_program().to_owned();
+    for release in ["one", "two"] {
+        std::fs::create_dir(at(release)).unwrap();
+    }
+    install(plugsock.as_ref(), &at("one/plugsock"));
+    std::fs::write(at("text"), "#!/bin/sh\necho release two >&2\nexec \"$PLUGSOCK\" \"$@\"\n").unwrap();
+    install(&at("text"), &at("two/plugsock"));
+    let turn = |to: &str| {
+        symlink(to, at("beside")).unwrap();
+        std::fs::rename(at("beside"), at("current")).unwrap();
+    };
+    let path = at("current").display().to_string();
+    // By an absolute path, a relative one, and a name in the `PATH`.
+    for (path, command) in
+        [("", at("current/plugsock")), ("", "./current/plugsock".into()), (&path, "plugsock".into())]
+    {
+        turn("one");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "PATH=$0:$PATH; exec \"$@\"", path]).arg(&command);
+        shell.current_dir(directory.path()).env("PLUGSOCK", &plugsock);
+        let host = Host::serve_by(shell, &["tcp://127.0.0.1:0"]);
+        turn("two");
+        let successor = upgrade(&host);
+        host.log.wait_for("release two");
+        host.wait_for_exit();
+        assert_eq!(host.ask(b"hello"), b"hello");
+        end(host, successor);
+    }
+}
+
+/// What a program is told of its name need not be so.
+#[test]
+fn a_name_that_is_another_programs_is_not_started() {
+    for name in ["/bin/true", "true", "", "plugsock", "-plugsock", "no/such/file"] {
+        let mut command = plugsock();
+        command.arg0(name);
+        let host = Host::serve_by(command, &["tcp://127.0.0.1:0"]);
+        let successor = upgrade(&host);
+        host.wait_for_exit();
+        assert_eq!(host.ask(b"hello"), b"hello");
+        end(host, successor);
+    }
 }
 
 /// Puts another executable where a running one lies.

@@ -14,6 +14,7 @@ use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOpti
 use super::capacity;
 use super::clients::ClientArgs;
 use super::control::ControlArgs;
+use super::executable;
 use super::helper_process::HelperProcess;
 use super::inherited::{self, Inherited};
 use super::log::LogOptions;
@@ -171,7 +172,7 @@ impl Serve {
             ..ServerOptions::default()
         };
         let (servers, plugs) = (Vec::new(), Vec::new());
-        let executable = std::env::current_exe().context("cannot tell where this program lies")?;
+        let executable = executable::path().context("cannot tell where this program lies")?;
         let (control, upgrading) = Default::default();
         let mut running =
             Running { servers, plugs, shutdown_timeout, executable, log_filter, control, upgrading };
