@@ -10,7 +10,7 @@ use std::process::Command;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::io::{dup2, fcntl_dupfd_cloexec};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
 use socket2::{Domain, Socket};
 
 use crate::harness::{
@@ -220,4 +220,25 @@ fn what_is_meant_for_another_process_is_left_alone() {
     host.log.wait_for("are for process 1");
     assert_ne!(host.address().to_string(), format!("tcp://{}", theirs.local_addr().unwrap()));
     assert_eq!(host.ask(b"hello"), b"hello");
+}
+
+/// One that nothing can be accepted from any more, since somebody else who has it has ended it, is said at once.
+#[test]
+fn a_socket_that_becomes_unusable_is_said_and_the_others_are_served_on() {
+    for order in [[0, 1], [1, 0]] {
+        let sockets = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let fds = order.map(|number: usize| sockets[number].as_fd());
+        let mut host = Host::serve_sockets(with_sockets(&fds, "$$"), 2, &[]);
+        let [ended, serving] = [0, 1].map(|number| {
+            let address = format!("tcp://{}", sockets[number].local_addr().unwrap());
+            host.addresses.iter().find(|other| other.to_string() == address).unwrap().clone()
+        });
+        shutdown(&sockets[0], Shutdown::Read).unwrap();
+        let said =
+            format!("ERROR plugsock::cli::running: {ended} is served no more: cannot wait for requests: ");
+        host.log.wait_for(&said);
+        assert_eq!(Client::ask(&serving, b"hello"), b"hello");
+        assert_eq!(host.terminate().code(), Some(1));
+        host.log.wait_for(&format!("plugsock: error: {ended} is served no more"));
+    }
 }

@@ -37,6 +37,7 @@ mod shutdown;
 mod soak;
 mod socketserver;
 mod streams;
+mod supervisor;
 mod swap;
 mod swap_leaks;
 mod swap_under_load;

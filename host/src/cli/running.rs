@@ -1,6 +1,7 @@
 //! What one `plugsock serve` runs: its servers, and the slots that they serve.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -11,32 +12,50 @@ use anyhow::Context;
 use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
 use plugsock::{
-    Listener, Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError, Swapped,
+    Listener, Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError,
+    Swapped, one_line,
 };
 use signal_hook::consts::SIGTERM;
 
 use super::log::LogFilter;
 use super::progress::spin_while;
 use super::signals::Signals;
+use super::supervisor::Supervisor;
 use super::watch::{Files, Look, Seen, watch};
 
 pub struct Running {
     pub servers: Vec<Bound>,
     pub plugs: Vec<Plug>,
     pub shutdown_timeout: Duration,
-    /// What an upgrade starts: where this program lay at its start.
+    /// What an upgrade starts: the path by which this program was started.
     pub executable: PathBuf,
     pub log_filter: LogFilter,
     /// Set as soon as it is served.
     pub control: OnceLock<Weak<ControlSocket>>,
     /// Held by an upgrade under way.
     pub upgrading: Mutex<()>,
+    pub supervisor: Supervisor,
 }
 
 /// A server, and the address that it was asked to bind.
 pub struct Bound {
     pub asked: ServeAddress,
     pub server: Arc<Server>,
+}
+
+impl Bound {
+    /// Serves until it is closed. What else ends it is said at once: other addresses may be served for long.
+    fn serve(&self) -> anyhow::Result<()> {
+        let address = self.server.address();
+        match catch_unwind(AssertUnwindSafe(|| self.server.serve_forever())) {
+            // A signal may close a server before it is served at all.
+            Ok(Ok(()) | Err(ServeError::Closed)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(anyhow::anyhow!("the host panicked; please report this")),
+        }
+        .map_err(|error| error.context(format!("{address} is served no more")))
+        .inspect_err(|error| tracing::error!("{error:#}"))
+    }
 }
 
 /// A slot, and the file that it was told to serve.
@@ -142,9 +161,14 @@ impl Running {
 
     /// Loads every handler again.
     pub fn reload(&self) {
+        let reloading = self.supervisor.reloading();
         for plug in self.plugs.clone() {
+            let reloading = reloading.clone();
             // Beside each other, and beside whoever asked.
-            let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || plug.reload());
+            let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+                plug.reload();
+                drop(reloading);
+            });
             if let Err(error) = spawned {
                 tracing::error!("cannot load the handlers again: {error}");
             }
@@ -172,8 +196,10 @@ impl Running {
 
     /// Has the executable that is on disk now take over; the new process's id.
     pub fn hand_over(&self) -> io::Result<u32> {
-        tracing::info!("starting {} to take over", self.executable.display());
+        let executable = one_line(&self.executable.display().to_string());
+        tracing::info!("starting {executable} to take over");
         self.start_successor()
+            .inspect(|process| self.supervisor.handed_over(*process))
             .inspect(|process| tracing::info!("process {process} has taken over"))
             .inspect_err(|error| tracing::error!("nothing takes over, this process serves on: {error}"))
     }
@@ -209,10 +235,10 @@ impl Running {
             thread::Builder::new().name("signals".to_owned()).spawn(move || signals.follow(&signalled))?;
         let served = thread::scope(|scope| {
             let servers = running.servers.iter();
-            let serving: Vec<_> = servers.map(|bound| scope.spawn(|| bound.server.serve_forever())).collect();
-            let served = serving.into_iter().map(|served| served.join().expect("serving does not panic"));
-            // A signal may close a server before it is served at all.
-            served.filter(|served| !matches!(served, Err(ServeError::Closed))).collect::<Result<(), _>>()
+            let serving: Vec<_> = servers.map(|bound| scope.spawn(|| bound.serve())).collect();
+            // All are waited for, and the first that failed is what this process ends with.
+            let served: Vec<_> = serving.into_iter().map(|served| served.join()).collect();
+            served.into_iter().try_for_each(|served| served.expect("a panic was caught"))
         });
         if served.is_err() {
             handle.close();
@@ -224,6 +250,7 @@ impl Running {
 
     /// Stops accepting, and waits for what is open.
     pub fn close(&self) {
+        self.supervisor.stopping();
         let timeout = self.shutdown_timeout;
         tracing::info!("shutting down: no new requests; open ones have {timeout:?}");
         self.servers.iter().for_each(|bound| bound.server.request_shutdown());

@@ -67,7 +67,8 @@ const EXAMPLES: &str = "Examples:
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
   plugsock serve tcp://:7 udp://:7 echo.wasm tcp://:79 finger.wasm --watch
 
-Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler.
+Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler. Where there is a
+NOTIFY_SOCKET, the supervisor is told of the start, of reloads, of the end, and of the process that takes over.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
 SIGHUP loads the handlers' files again; the old versions serve until the new ones are ready, and on if they are
@@ -173,9 +174,17 @@ impl Serve {
         };
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = executable::path().context("cannot tell where this program lies")?;
-        let (control, upgrading) = Default::default();
-        let mut running =
-            Running { servers, plugs, shutdown_timeout, executable, log_filter, control, upgrading };
+        let (control, upgrading, supervisor) = Default::default();
+        let mut running = Running {
+            servers,
+            plugs,
+            shutdown_timeout,
+            executable,
+            log_filter,
+            control,
+            upgrading,
+            supervisor,
+        };
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         for target in targets {
             let slot =
@@ -212,9 +221,12 @@ impl Serve {
                 tracing::warn!("cannot write the ready line: {error}");
             }
         }
-        if let Some(predecessor) = predecessor {
-            let servers: Vec<_> = running.servers.iter().map(|bound| bound.server.clone()).collect();
-            predecessor.ready(&servers, control.as_ref()).context("cannot take over")?;
+        match predecessor {
+            None => running.supervisor.ready(),
+            Some(predecessor) => {
+                let servers: Vec<_> = running.servers.iter().map(|bound| bound.server.clone()).collect();
+                predecessor.ready(&servers, control.as_ref()).context("cannot take over")?;
+            }
         }
         if self.swapping.watch {
             running.watch()?;
