@@ -1,6 +1,7 @@
 //! Where requests come from: one file a server type. A listener yields requests and knows nothing of what
 //! serves them.
 
+mod socket_lock;
 mod stream_listener;
 mod tcp;
 mod udp;

@@ -8,10 +8,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@ struct faults {
     int64_t no_files;       /* the system has no more files for connections */
     int64_t accepts;        /* how often one was asked for while there were none */
     int64_t stop_helpers;   /* a helper process stops before it begins */
+    int64_t replaces_sockets; /* what is bound to a path is renamed at once, and a link to PATH.victim put there */
 };
 
 static struct faults none;
@@ -75,4 +78,17 @@ int accept4(int listener, struct sockaddr *address, socklen_t *length, int flags
         return -1;
     }
     return REAL(accept4)(listener, address, length, flags);
+}
+
+int bind(int socket, const struct sockaddr *address, socklen_t length) {
+    int result = REAL(bind)(socket, address, length);
+    if (result == 0 && faults->replaces_sockets && address->sa_family == AF_UNIX) {
+        const char *path = ((const struct sockaddr_un *)address)->sun_path;
+        char away[256], victim[256];
+        snprintf(away, sizeof away, "%s.away", path);
+        snprintf(victim, sizeof victim, "%s.victim", path);
+        if (*path && (rename(path, away) || symlink(victim, path)))
+            abort();
+    }
+    return result;
 }

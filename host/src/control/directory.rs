@@ -1,8 +1,8 @@
 //! Where control sockets are: in a directory that belongs to one user alone, named for their processes.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::BindError;
@@ -25,6 +25,8 @@ pub(super) fn own() -> PathBuf {
 pub(super) fn make_own() -> Result<PathBuf, BindError> {
     let directory = own();
     let made = match DirBuilder::new().mode(0o700).create(&directory) {
+        // Nobody else can put anything in its place, and the umask may have taken too much away.
+        Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o700)),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         // Somebody else may have been there first, with a directory of theirs or a link.
         _ => check(&directory, rustix::process::geteuid().as_raw()),

@@ -1,18 +1,17 @@
 //! What both Unix server types share: the socket's name, its file, and who is at the other end.
-//!
-//! A lock file beside the socket (`NAME.lock`) decides whether a socket file is stale: a refused connection
-//! alone could as well mean that the owner's queue is full.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::process::{Gid, Uid};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use super::socket_lock::SocketLock;
 use crate::address::UnixAddress;
 use crate::request::UnixCredentials;
 
@@ -31,47 +30,30 @@ pub struct UnixSocketOptions {
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    lock: Lock,
-}
-
-/// A locked file: as long as the server lives. The kernel lets go of it even after `kill -9`.
-#[derive(Debug)]
-struct Lock {
-    path: PathBuf,
-    file: File,
-    /// Otherwise both files are left to another process.
-    is_owned: AtomicBool,
+    lock: SocketLock,
 }
 
 impl SocketFile {
     /// The file of a socket that another process bound and locked, and owns for now.
     pub(crate) fn adopt(path: PathBuf, lock: OwnedFd) -> Self {
-        let lock = Lock { path: lock_path(&path), file: lock.into(), is_owned: AtomicBool::new(false) };
+        let lock = SocketLock::adopt(&path, lock);
         Self { path, lock }
     }
 
     /// The lock, for a process that is to own the file too.
     pub(crate) fn lock(&self) -> io::Result<OwnedFd> {
-        Ok(self.lock.file.try_clone()?.into())
+        self.lock.file()
     }
 
     /// Says whether the files go with this process's socket or belong to another process.
     pub(crate) fn set_owned(&self, is_owned: bool) {
-        self.lock.is_owned.store(is_owned, SeqCst);
+        self.lock.set_owned(is_owned);
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.lock.is_owned.load(SeqCst) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if self.is_owned.load(SeqCst) {
+        if self.lock.is_owned() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -94,57 +76,50 @@ pub(crate) fn bind(
         UnixAddress::Path(path) => path,
         UnixAddress::Unnamed => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    let lock = lock(path)?;
+    let lock = SocketLock::take(path)?;
     remove_stale(path, kind)?;
     if options.mode.is_some() {
         // The file gets the socket's mode: until it is the right one nobody else may connect.
-        rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
     }
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.clone(), lock };
-    if options.owner.is_some() || options.group.is_some() {
-        std::os::unix::fs::chown(path, options.owner, options.group)?;
-    }
-    if let Some(mode) = options.mode {
-        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
-    }
+    set_owner_and_mode(path, options)?;
     Ok((socket, Some(file)))
 }
 
-fn lock_path(path: &Path) -> PathBuf {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    lock_path.into()
-}
-
-/// Takes the lock of a socket path; `AddrInUse` if a living server holds it.
-fn lock(path: &Path) -> io::Result<Lock> {
-    let lock_path = lock_path(path);
-    loop {
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(std::fs::TryLockError::Error(error)) => return Err(error),
-        }
-        // A server that closed between our open and our lock has removed the file that we locked.
-        if is_same_file(&lock, &lock_path) {
-            return Ok(Lock { path: lock_path, file: lock, is_owned: AtomicBool::new(true) });
-        }
+/// Gives the file that was just bound what was asked for, and no other: a link that somebody puts in its place is
+/// not followed.
+fn set_owner_and_mode(path: &Path, options: &UnixSocketOptions) -> io::Result<()> {
+    let UnixSocketOptions { mode, owner, group } = *options;
+    if mode.is_none() && owner.is_none() && group.is_none() {
+        return Ok(());
     }
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
-        _ => false,
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other(
+            "something else was put in the place of its file; choose a directory that no other user can write to",
+        ));
     }
+    if owner.is_some() || group.is_some() {
+        let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+        rustix::fs::chownat(&file, "", owner, group, AtFlags::EMPTY_PATH).map_err(|error| {
+            io::Error::other(format!("cannot give its file to that owner or group: {error}; root can"))
+        })?;
+    }
+    if let Some(mode) = mode {
+        // Of a descriptor that only names a file, the kernel changes the mode in no other way.
+        let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::fs::set_permissions(by_descriptor, Permissions::from_mode(mode)).map_err(|error| {
+            io::Error::other(format!("cannot set the mode of its file by /proc: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// Removes the file that a dead server left behind; fails if it lives.
 pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    let _lock = lock(path)?;
+    let _lock = SocketLock::take(path)?;
     remove_stale(path, Type::STREAM)
 }
 
@@ -161,7 +136,15 @@ fn remove_stale(path: &Path, kind: Type) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| {
+                let user = metadata.uid();
+                io::Error::other(format!(
+                    "its file, which a dead server of user {user} left, cannot be removed: {error}; remove it or \
+                     choose another path"
+                ))
+            })
+        }
         // EPROTOTYPE: a living socket of the other type.
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -24,6 +24,8 @@ pub enum Fault {
     Accepts,
     /// Helper processes stop before they begin, until somebody lets them go on.
     StopHelpers,
+    /// Somebody puts a link to `PATH.victim` in the place of a Unix socket's file as soon as it is bound.
+    ReplacesSockets,
 }
 
 /// What happens to a host.
@@ -32,12 +34,18 @@ pub struct Faults(NamedTempFile);
 impl Faults {
     /// Serves with nothing wrong yet; `None` where there is no C compiler to make it so.
     pub fn serve(args: &[&str]) -> Option<(Self, Host)> {
+        let (faults, command) = Self::command()?;
+        Some((faults, Host::serve_by(command, args)))
+    }
+
+    /// A `plugsock` to which things may happen from its start on.
+    pub fn command() -> Option<(Self, Command)> {
         let library = library()?;
         let control = NamedTempFile::new().unwrap();
         control.as_file().set_len(4096).unwrap();
         let mut command = plugsock();
         command.env("LD_PRELOAD", library).env("PLUGSOCK_TEST_FAULTS", control.path());
-        Some((Self(control), Host::serve_by(command, args)))
+        Some((Self(control), command))
     }
 
     pub fn set(&self, fault: Fault, value: i64) {
