@@ -155,6 +155,19 @@ fn what_a_guest_prints_is_limited() {
     });
 }
 
+/// Nor can one call hold a thread on which others' requests wait: it takes no more than its stream allowed.
+#[test]
+fn a_guest_does_not_print_megabytes_at_once() {
+    for_each_strategy(|strategy| {
+        let host = Host::tcp("hostile", &["--concurrency", strategy]);
+        assert_eq!(host.ask(b"print at once\n"), b"");
+        let line = host.log.wait_for("request=1 ");
+        assert!(line.contains("handler trapped: a write beyond what check-write allowed"), "{line}");
+        assert_eq!(host.log.lines_with(" guest: ").len(), 0);
+        assert_eq!(host.ask(b"nothing\n"), b"well");
+    });
+}
+
 /// Thousands of requests that each end by a limit leave nothing behind.
 #[test]
 fn requests_that_end_by_a_limit_free_all_they_held() {

@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::streams::room_after;
 use crate::error::one_line;
 
 /// The most of a line that is held back until it ends.
@@ -58,7 +59,7 @@ impl GuestLog {
 
     pub(super) fn stream(&self, name: &'static str) -> LogStream {
         let lines = Lines { log: self.0.clone(), name, partial: Vec::new() };
-        LogStream(Arc::new(Mutex::new(lines)))
+        LogStream { lines: Arc::new(Mutex::new(lines)), room: 0 }
     }
 }
 
@@ -108,7 +109,12 @@ impl Drop for Shared {
 
 /// Standard output or standard error of one guest.
 #[derive(Clone)]
-pub(super) struct LogStream(Arc<Mutex<Lines>>);
+pub(super) struct LogStream {
+    lines: Arc<Mutex<Lines>>,
+    /// What `write` may take until the guest asks again. It logs at once, and meanwhile no one else's guest runs
+    /// on its thread.
+    room: usize,
+}
 
 struct Lines {
     log: Arc<Shared>,
@@ -173,7 +179,8 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
+        self.room = room_after(self.room, &bytes)?;
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).write(&bytes);
         Ok(())
     }
 
@@ -182,6 +189,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(LINE_MAX)
+        self.room = LINE_MAX;
+        Ok(self.room)
     }
 }

@@ -61,6 +61,12 @@ impl Connection {
     }
 }
 
+/// The room that is left after a write: what goes beyond what `check-write` allowed is not written at all.
+pub(super) fn room_after(room: usize, write: &Bytes) -> StreamResult<usize> {
+    let left = room.checked_sub(write.len());
+    left.ok_or_else(|| StreamError::trap("a write beyond what check-write allowed"))
+}
+
 /// Ready when the version that serves the request drains; without a signal for it, never.
 pub(super) struct DrainWatch(pub(super) Option<Arc<Drain>>);
 
@@ -150,10 +156,7 @@ impl Pollable for Wfile {
 #[async_trait::async_trait]
 impl OutputStream for Wfile {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let Some(room) = self.room.checked_sub(bytes.len()) else {
-            return Err(StreamError::trap("a write beyond what check-write allowed"));
-        };
-        self.room = room;
+        self.room = room_after(self.room, &bytes)?;
         match &self.connection.open()?.transport {
             Transport::Datagram(datagram) => {
                 let mut reply = datagram.reply();

@@ -6,6 +6,7 @@ use std::io::{BufRead, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::bindings::wasi::cli::stderr::get_stderr;
 use crate::bindings::wasi::random::random::get_random_bytes;
 use plugsock_sdk::wasi::io::poll::poll;
 use plugsock_sdk::{HandlerError, Result, StreamRequest, StreamRequestHandler, export};
@@ -38,6 +39,9 @@ impl StreamRequestHandler for Guest {
             "call the host" => endless(|_| Instant::now()),
             "print" => endless(|number| println!("line {number}")),
             "print bytes" => endless(|_| eprint!(".")),
+            "print at once" => {
+                let _ = get_stderr().write(&vec![b'\n'; 4 << 20]);
+            }
             "sleep" => sleep(Duration::from_secs(1 << 40)),
             "poll nothing" => {
                 poll(&[]);
@@ -86,7 +90,28 @@ mod bindings {
             package guests:hostile;
 
             world imports {
+                import wasi:cli/stderr@0.2.1;
                 import wasi:random/random@0.2.1;
+            }
+
+            package wasi:io@0.2.1 {
+                interface error {
+                    resource error;
+                }
+                interface streams {
+                    use error.{error};
+                    variant stream-error { last-operation-failed(error), closed }
+                    resource output-stream {
+                        write: func(contents: list<u8>) -> result<_, stream-error>;
+                    }
+                }
+            }
+
+            package wasi:cli@0.2.1 {
+                interface stderr {
+                    use wasi:io/streams@0.2.1.{output-stream};
+                    get-stderr: func() -> output-stream;
+                }
             }
 
             package wasi:random@0.2.1 {
