@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,63 @@ fn a_component_of_too_many_parts_is_not_served() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("core module instances"), "{ended:?}");
     assert!(ended.stderr.contains("--instances"), "{ended:?}");
+}
+
+/// A guest that lives with a refusal, and later traps, has not reached the limit.
+#[test]
+fn a_refusal_is_the_cause_of_what_follows_from_it_alone() {
+    const MEMORY: &str = "handler stopped: memory limit of 131072 bytes reached";
+    const TABLE: &str = "handler stopped: table limit of 100 elements reached";
+    const UNREACHABLE: &str = "handler trapped: wasm trap: wasm `unreachable` instruction executed";
+    const DIVISION: &str = "handler trapped: wasm trap: integer divide by zero";
+    // As they are in `refused.wat`.
+    let ends = [
+        ("setup", MEMORY),
+        ("setup", TABLE),
+        ("setup", DIVISION),
+        ("setup", DIVISION),
+        ("setup", UNREACHABLE),
+        ("setup", UNREACHABLE),
+        ("setup", UNREACHABLE),
+        ("handle", UNREACHABLE),
+    ];
+    for_each_strategy(|strategy| {
+        let limits = ["--memory", "128KiB", "--table-elements", "100", "--concurrency", strategy];
+        let host = Host::serve(&[&["tcp://127.0.0.1:0", &written("refused")], &limits[..]].concat());
+        for (number, (phase, cause)) in (1..).zip(ends) {
+            assert!(host.connect().is_closed());
+            let line = host.log.wait_for(&format!("request={number} "));
+            assert!(line.contains(cause) && line.contains(&format!("phase={phase} ")), "{number}: {line}");
+        }
+    });
+    let handler = written("refused_at_start");
+    let ended = run(plugsock().args(["serve", "tcp://127.0.0.1:0", &handler, "--no-cache"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("integer divide by zero"), "{ended:?}");
+}
+
+/// A host that has no place for an instance says that of itself, and not of the handler.
+#[test]
+fn a_request_without_a_place_in_the_pools_is_the_hosts_failure() {
+    // Places for hooks and the like beyond the one request.
+    const PLACES_MAX: usize = 100;
+    let limits = Limits { max_requests: 1, ..Limits::default() };
+    let sandbox = Sandbox::new(SandboxOptions { limits, ..sandbox_options() }).unwrap();
+    let handler = sandbox.load(plugin("echo")).unwrap();
+    let (sender, ended) = std::sync::mpsc::channel();
+    let mut clients = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..=PLACES_MAX {
+            let (client, server) = UnixStream::pair().unwrap();
+            clients.push(client);
+            let (sender, handler) = (sender.clone(), &handler);
+            scope.spawn(move || sender.send(handler.call(server.into())).unwrap());
+        }
+        // All others are served until their clients are done.
+        let failure = ended.recv().unwrap().unwrap_err();
+        assert!(matches!(failure.cause, Cause::Host(_)), "{failure:?}");
+        clients.clear();
+    });
 }
 
 /// G3

@@ -134,7 +134,7 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
         cache.store(engine, &code, digest);
     }
     // SAFETY: this executable has just compiled it, here or in a process that it started for this alone.
-    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}{}", hint(&error)))
+    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}{}", load_hint(&error)))
 }
 
 /// A component of another contract version deserves a better word than a missing export.
@@ -163,20 +163,37 @@ pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a
         .collect()
 }
 
-/// What to do about reasons that are well known.
-pub(super) fn hint(error: &wasmtime::Error) -> &'static str {
-    let text = format!("{error:#}");
-    if text.contains("core module instances") {
-        "; raise --instances"
-    } else if text.contains("wasi:http") {
+/// What to do about a component that cannot be loaded.
+fn load_hint(error: &wasmtime::Error) -> &'static str {
+    // wasmtime has no type for it, and nothing else tells how many instances there are.
+    if format!("{error:#}").contains("core module instances") { "; raise --instances" } else { "" }
+}
+
+/// The packages of WASI 0.2 that there are.
+const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+
+/// What to do about a component that cannot be linked, by what it imports.
+pub(super) fn import_hint(component: &Component) -> &'static str {
+    let imports = names(component.component_type().imports(component.engine()));
+    let is_contract = |name: &String| name.starts_with("plugsock:");
+    // Package, and what follows it: interface and version.
+    let wasi: Vec<(&str, &str)> = imports
+        .iter()
+        .filter_map(|name| name.strip_prefix("wasi:").map(|name| name.split_once('/').unwrap_or((name, ""))))
+        .collect();
+    let is_offered = |(package, rest): &(&str, &str)| WASI.contains(package) && rest.contains("@0.2");
+    if wasi.iter().any(|(package, _)| *package == "http") {
         "; wasi:http is not offered: a handler speaks HTTP over its own connection"
-    } else if text.contains("wasi:") && text.contains("@0.3") {
+    } else if wasi.iter().any(|(_, rest)| rest.contains("@0.3")) {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
-    } else if text.contains("wasi:sockets") {
-        "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
-    } else if text.contains("`wasi:") {
+    } else if !wasi.iter().all(is_offered) {
         "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2"
-    } else {
+    } else if imports.iter().filter(|name| !is_contract(name)).count() > wasi.len() || wasi.is_empty() {
+        // It is something else that is missing.
         ""
+    } else if wasi.iter().any(|(package, _)| *package == "sockets") {
+        "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
+    } else {
+        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2"
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use wasmtime::component::{Component, InstancePre, ResourceTableError};
 use wasmtime::{Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -97,7 +98,7 @@ impl Handler {
     ) -> Result<Self, String> {
         component::check_version(component)?;
         let instance = sandbox.0.linker.instantiate_pre(component).map_err(|error| {
-            let hint = component::hint(&error);
+            let hint = component::import_hint(component);
             format!("it asks for what this host does not have: {error:#}{hint}")
         })?;
         let export = Export::of(&instance)?;
@@ -137,9 +138,9 @@ impl Handler {
         };
         let reason = match block_on(watch.over(instantiate)) {
             Ok(Ok(guest)) => return Ok(Live { store, guest: Some(guest), served: 0 }),
-            Ok(Err(error)) => match store.data().meter.refused {
-                Some(limit) => limit.to_string(),
-                None => format!("{error:#}"),
+            Ok(Err(error)) => match cause(&store, &error) {
+                Cause::Limit(limit) => limit.to_string(),
+                _ => format!("{error:#}"),
             },
             Err(cause) => cause.to_string(),
         };
@@ -404,30 +405,44 @@ fn ended(
 
 /// What really ended a guest: a limit that it reached, or its own trap.
 pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
+    let State { watch, sandbox, .. } = store.data();
+    let limits = sandbox.limits();
     if let Some(limit) = error.downcast_ref::<Limit>() {
         return Cause::Limit(*limit);
     }
-    if let Some(limit) = store.data().meter.refused {
-        return Cause::Limit(limit);
-    }
-    let limits = store.data().sandbox.limits();
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Cause::Limit(Limit::Resources(limits.resources));
     }
-    if let Some(error) = error.downcast_ref::<io::Error>() {
-        return Cause::Host(error.to_string());
+    if is_the_hosts(error) {
+        return Cause::Host(error.root_cause().to_string());
     }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return Cause::Error(format!("it called exit({status})"));
     }
-    let message = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
+    let trap = error.downcast_ref::<Trap>();
+    // A guest whose growth is refused gives up by `unreachable`, if at all. Without a trap, its beginning was refused.
+    let may_be_refusal = match trap {
+        Some(trap) => *trap == Trap::UnreachableCodeReached,
+        None => watch.phase() == Phase::Instantiate,
     };
-    // wasmtime has no public type for it.
+    if let Some(limit) = watch.refused().filter(|_| may_be_refusal) {
+        return Cause::Limit(limit);
+    }
+    let message = trap.map_or_else(|| error.root_cause().to_string(), Trap::to_string);
+    // wasmtime's type for it is not public.
     if message.ends_with("fuel allocated for hostcalls has been exhausted") {
         return Cause::Limit(Limit::CallBytes(limits.call_bytes));
     }
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string).unwrap_or_default();
     Cause::Trap { message: excerpt(&message), backtrace: excerpt(&backtrace) }
+}
+
+/// Whether the system, or this host's own bounds, had nothing left for a guest that had done nothing wrong.
+fn is_the_hosts(error: &wasmtime::Error) -> bool {
+    let root = error.root_cause();
+    root.is::<io::Error>()
+        || root.is::<Errno>()
+        || root.is::<wasmtime::OutOfMemory>()
+        || root.is::<wasmtime::PoolConcurrencyLimitError>()
+        || error.is::<io::Error>()
 }

@@ -117,6 +117,7 @@ impl Handler {
             .over(async {
                 let instance = self.0.instance.instantiate_async(&mut store).await?;
                 let guest = hooks.load(&mut store, &instance)?;
+                watch.enter(Phase::Verify);
                 call(guest, &mut store).await
             })
             .await;

@@ -8,7 +8,7 @@ use std::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -111,27 +111,31 @@ const HOOK_TIME: Duration = Duration::from_secs(1);
 /// How long a handler may take to be instantiated when no request waits for it.
 const START_TIME: Duration = Duration::from_secs(60);
 
-/// Counts what one store has grown to and refuses what goes beyond.
+/// Counts what one store has grown to and refuses what goes beyond, which its watch is told.
 pub(super) struct Meter {
     memory: usize,
     memory_max: usize,
     table_elements: usize,
     table_elements_max: usize,
     instances_max: usize,
-    /// The limit that was refused; a guest often traps on the refusal, and this is the true cause.
-    pub(super) refused: Option<Limit>,
+    watch: Arc<Watch>,
 }
 
 impl Meter {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, watch: &Arc<Watch>) -> Self {
         Self {
             memory: 0,
             memory_max: limits.memory,
             table_elements: 0,
             table_elements_max: limits.table_elements,
             instances_max: limits.instances,
-            refused: None,
+            watch: watch.clone(),
         }
+    }
+
+    /// From now on the store serves another request.
+    pub(super) fn renew(&mut self, watch: &Arc<Watch>) {
+        self.watch = watch.clone();
     }
 }
 
@@ -139,20 +143,22 @@ impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory.saturating_add(desired - current);
         if total > self.memory_max {
-            self.refused = Some(Limit::Memory(self.memory_max));
+            self.watch.refuse(Limit::Memory(self.memory_max));
             return Ok(false);
         }
         self.memory = total;
+        self.watch.goes_on();
         Ok(true)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.table_elements.saturating_add(desired - current);
         if total > self.table_elements_max {
-            self.refused = Some(Limit::Table(self.table_elements_max));
+            self.watch.refuse(Limit::Table(self.table_elements_max));
             return Ok(false);
         }
         self.table_elements = total;
+        self.watch.goes_on();
         Ok(true)
     }
 
@@ -179,6 +185,9 @@ pub(crate) struct Watch {
     waits: Waits,
     /// The [`Phase`] that the request is in.
     phase: AtomicU8,
+    /// The limit beyond which the guest was refused to grow, until it goes on without: a guest often traps on the
+    /// refusal, and then this is the true cause.
+    refused: Mutex<Option<Limit>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -196,6 +205,7 @@ impl Watch {
             cut: AtomicU8::new(0),
             waits,
             phase: AtomicU8::new(Phase::Instantiate as u8),
+            refused: Mutex::new(None),
             waker: Mutex::new(None),
         }
     }
@@ -256,6 +266,21 @@ impl Watch {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
+        self.goes_on();
+    }
+
+    fn refuse(&self, limit: Limit) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+    }
+
+    /// The guest has done something that shows that it lives with what it was refused.
+    pub(super) fn goes_on(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The limit that a failure of the guest may come from which the host has no other reason for.
+    pub(super) fn refused(&self) -> Option<Limit> {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -33,6 +33,7 @@ type Outcome<T> = Result<std::result::Result<T, Error>>;
 impl State {
     /// The guest has a handle only while there is a request.
     fn request(&self) -> &Request {
+        self.watch.goes_on();
         self.request.as_ref().expect("a handle was lent for it")
     }
 

@@ -59,7 +59,7 @@ impl State {
             is_verifying: false,
             deadlines: Deadlines::new(limits, watch),
             watch: watch.clone(),
-            meter: Meter::new(limits),
+            meter: Meter::new(limits, watch),
             table,
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
@@ -84,6 +84,7 @@ impl State {
         self.version = version.clone();
         self.request = Some(request.clone());
         self.watch = watch.clone();
+        self.meter.renew(watch);
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
         self.log.set_request(request.id());
     }

@@ -35,6 +35,7 @@ impl Connection {
     }
 
     fn open(&self) -> StreamResult<Arc<Request>> {
+        self.watch.goes_on();
         self.request.upgrade().ok_or(StreamError::Closed)
     }
 
