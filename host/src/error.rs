@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ pub enum BindError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The system refused the address.
-    #[error("cannot serve {address}: {reason}")]
+    #[error("cannot serve {}: {}", one_line(.address), one_line(.reason))]
     Refused {
         /// What was to be bound.
         address: String,
@@ -61,7 +62,7 @@ impl BindError {
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     /// The file cannot be read.
-    #[error("cannot read handler {name}: {reason}")]
+    #[error("cannot read handler {}: {reason}", one_line(.name))]
     Read {
         /// The file.
         name: String,
@@ -69,7 +70,7 @@ pub enum HandlerError {
         reason: io::Error,
     },
     /// The file is not one that the operator trusts: see [`Trust`](crate::Trust).
-    #[error("will not load handler {name}: {reason}")]
+    #[error("will not load handler {}: {}", one_line(.name), one_line(.reason))]
     Untrusted {
         /// The file.
         name: String,
@@ -77,7 +78,7 @@ pub enum HandlerError {
         reason: String,
     },
     /// The file is no WebAssembly component of this contract, or asks for what the host does not have.
-    #[error("cannot serve handler {name}: {reason}")]
+    #[error("cannot serve handler {}: {}", one_line(.name), one_line(.reason))]
     Unfit {
         /// The file.
         name: String,
@@ -93,7 +94,7 @@ pub enum SwapError {
     #[error(transparent)]
     Handler(#[from] HandlerError),
     /// It did not serve the probe as it should.
-    #[error("the probe of {server} {reason}")]
+    #[error("the probe of {} {}", one_line(.server), one_line(.reason))]
     Probe {
         /// The server that it was probed for.
         server: String,
@@ -104,7 +105,7 @@ pub enum SwapError {
     #[error("a later swap has taken its place")]
     Superseded,
     /// The component was rolled back before.
-    #[error("{digest} was rolled back before, because {reason}; force it if it is to be tried again")]
+    #[error("{digest} was rolled back before, because {}; force it if it is to be tried again", one_line(.reason))]
     Refused {
         /// The component's SHA-256.
         digest: String,
@@ -129,10 +130,10 @@ pub enum SwapError {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// wasmtime refuses the limits.
-    #[error("cannot set up the sandbox: {0}")]
+    #[error("cannot set up the sandbox: {}", one_line(.0))]
     Engine(String),
     /// A granted directory cannot be used.
-    #[error("cannot grant directory {path}: {reason}")]
+    #[error("cannot grant directory {}: {reason}", one_line(.path))]
     Directory {
         /// The directory on the host.
         path: String,
@@ -333,6 +334,11 @@ pub fn one_line(text: &str) -> String {
         }
     }
     line
+}
+
+/// A path, in one line.
+pub fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
 }
 
 /// The most that is kept of one text from outside, in bytes.

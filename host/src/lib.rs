@@ -60,7 +60,8 @@ pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAdd
 pub use clients::{ClientLimits, NetworkError, Networks, Proxies, Rate, RateError, Refused};
 pub use concurrency::Concurrency;
 pub use error::{
-    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError, one_line,
+    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
+    one_line, shown,
 };
 pub use helper_process::become_helper_process_if_asked;
 pub use job::{Job, NoHooks, ServerHooks};

@@ -14,7 +14,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Whoever started it may have closed its standard error.
-            let _ = writeln!(std::io::stderr(), "plugsock: error: {error:#}");
+            let error_line = plugsock::one_line(&format!("{error:#}"));
+            let _ = writeln!(std::io::stderr(), "plugsock: error: {error_line}");
             cli::exit_code(&error)
         }
     }

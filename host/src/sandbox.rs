@@ -50,7 +50,7 @@ pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Bound;
-use crate::error::{HandlerError, SandboxError};
+use crate::error::{HandlerError, SandboxError, shown};
 use cache::Cache;
 use sealed_file::{read_sealed, sealed_file};
 use state::State;
@@ -129,7 +129,7 @@ impl Sandbox {
         contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
             .map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {
-            let directory = cache.directory.display().to_string();
+            let directory = shown(&cache.directory);
             let warn = |error: &std::io::Error| {
                 tracing::warn!("compiled handlers are not kept: cache {directory}: {error}");
             };
@@ -253,7 +253,7 @@ fn keep(component: &[u8]) -> Option<OwnedFd> {
     kept.inspect_err(|error| tracing::debug!("cannot keep a handler's component: {error}")).ok()
 }
 
-/// What a handler from a file is called: the file's name without its directory.
+/// What a handler from a file is called: the file's name without its directory, in one line.
 fn path_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    shown(Path::new(path.file_name().unwrap_or(path.as_os_str())))
 }

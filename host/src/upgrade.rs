@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
 use crate::control::ControlSocket;
-use crate::error::{HandlerError, one_line};
+use crate::error::{HandlerError, shown};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
 use crate::sandbox::{Handler, Sandbox};
@@ -164,7 +164,7 @@ pub fn upgrade(
     let (channel, given) = Channel::pair()?;
     let spawned = Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn();
     let mut process = spawned.map_err(|error| {
-        let executable = one_line(&executable.display().to_string());
+        let executable = shown(executable);
         io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
     })?;
     // Any other is named for its process.

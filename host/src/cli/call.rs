@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::Context;
 use clap::Args;
-use plugsock::Handler;
+use plugsock::{Handler, shown};
 
 use super::log::LogOptions;
 use super::options::SandboxArgs;
@@ -42,7 +42,7 @@ impl Call {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
         plugsock::become_helper_process_if_asked();
-        let name = self.handler.display().to_string();
+        let name = shown(&self.handler);
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let handler = spin_while(&format!("compiling {name}"), || sandbox.load(&self.handler))?;
         if self.datagram {

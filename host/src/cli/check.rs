@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use plugsock::{one_line, shown};
+
 use super::log::LogOptions;
 use super::options::SandboxArgs;
 use super::progress::spin_while;
@@ -30,7 +32,7 @@ impl Check {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
         plugsock::become_helper_process_if_asked();
-        let name = self.handler.display().to_string();
+        let name = shown(&self.handler);
         let sandbox = self.sandbox.for_one_request().sandbox(&name, &self.log)?;
         let inspection = spin_while("compiling", || sandbox.inspect(&self.handler))?;
         println!("handler  {name}");
@@ -63,6 +65,7 @@ impl Check {
 /// A line each, below one title.
 fn print_all(title: &str, items: impl Iterator<Item = String>) {
     for (index, item) in items.enumerate() {
+        let item = one_line(&item);
         println!("{:8} {item}", if index == 0 { title } else { "" });
     }
 }

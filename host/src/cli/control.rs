@@ -45,7 +45,7 @@ impl ControlArgs {
                 .ok(),
         };
         if let Some(socket) = &bound {
-            tracing::debug!("control socket {}", socket.path().display());
+            tracing::debug!("control socket {}", plugsock::shown(socket.path()));
         }
         Ok(bound)
     }

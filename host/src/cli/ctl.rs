@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plugsock::control::{Answer, Command, ControlClient, ControlError, Published, find_control_socket};
-use plugsock::{Digest, Share};
+use plugsock::{Digest, Share, one_line};
 use serde::Serialize;
 
 use super::log::parse_filter;
@@ -193,7 +193,10 @@ impl Ctl {
 
 fn change(client: &mut ControlClient, command: Command) -> anyhow::Result<Published> {
     match client.ask(&command)? {
-        Answer::Swapped(published) => Ok(published),
+        Answer::Swapped(Published { slot, is_changed, generation, digest }) => {
+            // To be printed.
+            Ok(Published { slot: one_line(&slot), digest: one_line(&digest), is_changed, generation })
+        }
         other => unexpected(&other),
     }
 }
@@ -206,7 +209,7 @@ fn serves(published: Published) {
 fn done(client: &mut ControlClient, command: &Command, said: &str) -> anyhow::Result<()> {
     match client.ask(command)? {
         Answer::Done { note: None } => println!("{said}"),
-        Answer::Done { note: Some(note) } => println!("{said}; {note}"),
+        Answer::Done { note: Some(note) } => println!("{said}; {}", one_line(&note)),
         other => return unexpected(&other),
     }
     Ok(())

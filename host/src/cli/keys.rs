@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
-use plugsock::PublicKey;
+use plugsock::{PublicKey, shown};
 
 /// Make a pair of keys for signing handlers
 ///
@@ -49,8 +49,8 @@ impl Keygen {
             }
             return Err(error.context("cannot make a pair of keys"));
         }
-        println!("secret key  {}", secret.display());
-        println!("public key  {}", public.display());
+        println!("secret key  {}", shown(&secret));
+        println!("public key  {}", shown(&public));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, recommended_watcher};
-use plugsock::one_line;
+use plugsock::{one_line, shown};
 use rustix::io::Errno;
 
 /// How often to look without being told.
@@ -30,7 +30,7 @@ pub struct Notices {
 impl Notices {
     /// Notices nothing but the beat until there are directories to follow.
     pub fn new(what: &Path) -> Self {
-        let what = one_line(&what.display().to_string());
+        let what = shown(what);
         let (sender, events) = unbounded();
         let noticed = sender.clone();
         let watcher = recommended_watcher(move |event: notify::Result<Event>| {
@@ -66,7 +66,7 @@ impl Notices {
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     if self.unwatched.insert(directory.clone()) {
-                        let directory = one_line(&directory.display().to_string());
+                        let directory = shown(directory);
                         let (reason, what) = (reason(&error), &self.what);
                         tracing::warn!(
                             "directory {directory} cannot be watched: {reason}: {what} is looked at every {BEAT:?}"

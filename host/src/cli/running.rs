@@ -13,7 +13,7 @@ use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
 use plugsock::{
     Listener, Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError,
-    Swapped, one_line,
+    Swapped, shown,
 };
 use signal_hook::consts::SIGTERM;
 
@@ -105,7 +105,7 @@ impl Running {
         predecessor: Option<&Predecessor>,
     ) -> anyhow::Result<Slot> {
         let path = file.as_deref().unwrap_or(Path::new("echo"));
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = shown(Path::new(path.file_stem().unwrap_or_default()));
         let namesakes = self
             .plugs
             .iter()
@@ -118,7 +118,7 @@ impl Running {
         let is_signed = !sandbox.trust().public_keys.is_empty();
         let files = file.as_deref().map(|file| Files::new(file, is_signed));
         let options = SlotOptions { name: Some(name), ..options };
-        let loading = format!("compiling {}", path.display());
+        let loading = format!("compiling {}", shown(path));
         let (slot, seen) = match handed {
             // What was swapped in since the start serves on, and a file that has not changed since is not loaded.
             Some(handed) => {
@@ -196,7 +196,7 @@ impl Running {
 
     /// Has the executable that is on disk now take over; the new process's id.
     pub fn hand_over(&self) -> io::Result<u32> {
-        let executable = one_line(&self.executable.display().to_string());
+        let executable = shown(&self.executable);
         tracing::info!("starting {executable} to take over");
         self.start_successor()
             .inspect(|process| self.supervisor.handed_over(*process))

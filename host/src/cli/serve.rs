@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use plugsock::upgrade::Predecessor;
-use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions};
+use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions, shown};
 
 use super::capacity;
 use super::clients::ClientArgs;
@@ -158,7 +158,8 @@ impl Serve {
         let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
-        let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo")).display().to_string();
+        let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo"));
+        let name = shown(name);
         let is_forking = matches!(self.serving.concurrency, Concurrency::Forking { .. });
         self.sandbox.check_stdin(is_forking)?;
         capacity::prepare(self.sandbox.max_requests());

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use plugsock::{Digest, PublicKey, signature_path};
+use plugsock::{Digest, PublicKey, one_line, shown, signature_path};
 
 use super::keys::{parse_public_key, read_secret_key};
 
@@ -61,7 +61,7 @@ impl Sign {
             let path = signature_path(path);
             std::fs::write(&path, signature.into_string())
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{}", path.display());
+            println!("{}", shown(&path));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -72,7 +72,7 @@ impl Verify {
         for path in &self.files {
             let name = path.display();
             let (digest, comment) = self.verify(path).with_context(|| format!("{name} is not verified"))?;
-            println!("{name} {digest} {comment}");
+            println!("{} {digest} {}", shown(path), one_line(&comment));
         }
         Ok(ExitCode::SUCCESS)
     }

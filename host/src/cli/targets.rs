@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use plugsock::ServeAddress;
+use plugsock::{ServeAddress, one_line};
 
 const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
 
@@ -55,5 +55,5 @@ pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<
 }
 
 fn wrong(message: String) -> clap::Error {
-    clap::Error::raw(ErrorKind::InvalidValue, format!("{message}\n"))
+    clap::Error::raw(ErrorKind::InvalidValue, format!("{}\n", one_line(&message)))
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use plugsock::{one_line, signature_path};
+use plugsock::{shown, signature_path};
 use serde::{Deserialize, Serialize};
 
 use super::lease::has_writer;
@@ -45,7 +45,7 @@ impl Files {
     }
 
     fn handler_name(&self) -> String {
-        one_line(&self.handler.display().to_string())
+        shown(&self.handler)
     }
 }
 

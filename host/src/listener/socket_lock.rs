@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use nix::libc;
 
-use crate::error::one_line;
+use crate::error::shown;
 
 /// A locked file: as long as the server lives. The kernel lets go of it even after `kill -9`.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ fn check(file: &File, path: &Path) -> io::Result<()> {
 }
 
 fn refused(path: &Path, reason: &str) -> io::Error {
-    let path = one_line(&path.display().to_string());
+    let path = shown(path);
     io::Error::other(format!(
         "the lock file {path} {reason}; remove it if no server uses it, or choose another path for the socket"
     ))

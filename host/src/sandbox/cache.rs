@@ -22,6 +22,7 @@ use wasmtime::component::Component;
 
 use super::digest::{Digest, hex};
 use super::preview1;
+use crate::error::shown;
 
 /// The first bytes of an entry; the digit counts this file's own formats.
 const MAGIC: &[u8; 8] = b"plugsok1";
@@ -98,11 +99,11 @@ impl Cache {
                 // name and the code, in a file that only this user could write.
                 match unsafe { Component::deserialize(engine, code) } {
                     Ok(component) => return Some(component),
-                    Err(error) => tracing::warn!("cache entry {} is unusable: {error:#}", path.display()),
+                    Err(error) => tracing::warn!("cache entry {} is unusable: {error:#}", shown(&path)),
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("cache entry {} is ignored: {error}", path.display()),
+            Err(error) => tracing::warn!("cache entry {} is ignored: {error}", shown(&path)),
         }
         None
     }
@@ -137,7 +138,7 @@ impl Cache {
     pub(super) fn store(&self, engine: &Engine, code: &[u8], component: Digest) {
         let path = self.path(engine, component);
         if let Err(error) = self.write(&path, code).and_then(|()| self.evict(&path)) {
-            tracing::warn!("cannot keep the compiled handler in {}: {error}", self.0.directory.display());
+            tracing::warn!("cannot keep the compiled handler in {}: {error}", shown(&self.0.directory));
         }
     }
 

@@ -24,7 +24,7 @@ use super::warm::Warm;
 use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
-use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt};
+use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
 use crate::request::{Datagram, DatagramSocket, Request, Stream, Transport, Waits};
 use crate::server_info::ServerInfo;
 
@@ -433,7 +433,7 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
     if message.ends_with("fuel allocated for hostcalls has been exhausted") {
         return Cause::Limit(Limit::CallBytes(limits.call_bytes));
     }
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::to_string).unwrap_or_default();
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(backtrace).unwrap_or_default();
     Cause::Trap { message: excerpt(&message), backtrace: excerpt(&backtrace) }
 }
 
@@ -445,4 +445,18 @@ fn is_the_hosts(error: &wasmtime::Error) -> bool {
         || root.is::<wasmtime::OutOfMemory>()
         || root.is::<wasmtime::PoolConcurrencyLimitError>()
         || error.is::<io::Error>()
+}
+
+/// One frame a line, with the names that the guest has given to its functions.
+fn backtrace(trace: &WasmBacktrace) -> String {
+    let mut text = trace.to_string();
+    // A name may look like lines of the log, which only escaping the whole of it shows.
+    for frame in trace.frames() {
+        for name in [frame.module().name(), frame.func_name()].into_iter().flatten() {
+            if name.contains(char::is_control) {
+                text = text.replace(name, &one_line(name));
+            }
+        }
+    }
+    text.lines().map(|line| one_line(line) + "\n").collect()
 }

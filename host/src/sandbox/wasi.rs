@@ -9,7 +9,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::guest_log::GuestLog;
 use super::net_grant::NetGrant;
 use super::network::Reachable;
-use crate::error::SandboxError;
+use crate::error::{SandboxError, shown};
 
 /// What handlers may reach beyond their request; nothing by default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl Grants {
         for DirGrant { host, guest, read_only } in &self.dirs {
             let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             if let Err(error) = builder.preopened_dir(host, guest, perms) {
-                tracing::warn!("directory {} cannot be granted any more: {error:#}", host.display());
+                tracing::warn!("directory {} cannot be granted any more: {error:#}", shown(host));
             }
         }
         builder

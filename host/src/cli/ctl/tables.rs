@@ -25,7 +25,8 @@ pub fn status(status: &Status) -> String {
     let mut servers = table(&SERVER_COLUMNS, &rows);
     for server in &status.servers {
         if let Some(reasons) = refusals(&server.refused) {
-            let _ = writeln!(servers, "{} refused clients: {reasons}", server.address);
+            let refused = printable(format!("{} refused clients: {reasons}", server.address));
+            let _ = writeln!(servers, "{refused}");
         }
     }
     format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots))
@@ -66,7 +67,7 @@ pub fn remarks(slot: &SlotStatus, version: &VersionStatus) -> Vec<String> {
     let limits: Vec<_> = version.limits.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
     let limits = (!limits.is_empty()).then(|| format!("{name} hit limits: {}", limits.join(", ")));
     let reason = version.reason.as_ref().map(|reason| format!("{name} was rolled back: {reason}"));
-    limits.into_iter().chain(reason).collect()
+    limits.into_iter().chain(reason).map(printable).collect()
 }
 
 pub fn server_row(server: &ServerStatus) -> [String; 7] {
@@ -107,7 +108,7 @@ pub fn version_row(slot: &SlotStatus, version: &VersionStatus) -> [String; 13] {
 }
 
 /// A file's name may have anything in it.
-fn printable(text: String) -> String {
+pub fn printable(text: String) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 

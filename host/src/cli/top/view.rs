@@ -101,10 +101,10 @@ fn details(sample: &Sample, chosen: Option<usize>) -> Vec<Line<'static>> {
         return vec![keys];
     };
     let mut lines = vec![Line::default()];
-    lines.push(Line::from(format!(
+    lines.push(Line::from(tables::printable(format!(
         "{} {}: {} {}, since {}",
         slot.name, version.generation, version.handler, version.digest, version.since
-    )));
+    ))));
     lines.extend(tables::remarks(slot, version).into_iter().map(Line::from));
     lines.push(keys);
     lines
