@@ -1,6 +1,9 @@
 //! One version of a handler takes another's place, or does not if it is not fit.
 
 use std::fs;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -130,6 +133,43 @@ fn a_probe_may_expect_an_answer() {
         assert_eq!(who(&server), "one");
         slot.swap(version("two")).unwrap();
         assert_eq!(who(&server), "two");
+    });
+}
+
+/// What the probe of a datagram server is sent and answers with is between the two: it has no name that another user of
+/// the machine could take before, send to, or read from.
+#[test]
+fn nobody_has_a_part_in_a_probe() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = format!("{}::/dir:rw", directory.path().display());
+    for_each_strategy(|strategy| {
+        let first = versioned("one");
+        let deployed = Deployed::new(&first);
+        let args = ["udp://127.0.0.1:0", &deployed.path(), "--concurrency", strategy, "--dir", &dir];
+        let host = Host::serve(&[&args[..], &["--probe", "1\\n"]].concat());
+        let name = |call: u32| format!("plugsock-call-{}-{call}", host.pid().as_raw_pid());
+        let taken: Vec<UnixDatagram> = (1..20)
+            .map(|call| {
+                UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name(call)).unwrap()).unwrap()
+            })
+            .collect();
+        thread::scope(|scope| {
+            let swap = scope.spawn(|| host.ctl(&["swap", &guest("waits_for_file")]));
+            wait_until(|| directory.path().join("begun").exists() || swap.is_finished());
+            // Nobody else would have a name like this.
+            let names = fs::read_to_string("/proc/net/unix").unwrap();
+            let of_calls = names.lines().filter(|line| line.contains(&name(0)[..name(0).len() - 1])).count();
+            assert_eq!(of_calls, taken.len());
+            fs::write(directory.path().join("go"), "").unwrap();
+            let swapped = swap.join().unwrap();
+            assert_eq!(swapped.code, Some(0), "{swapped:?}");
+        });
+        for socket in taken {
+            socket.set_nonblocking(true).unwrap();
+            assert_eq!(socket.recv(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        fs::remove_file(directory.path().join("begun")).unwrap();
+        fs::remove_file(directory.path().join("go")).unwrap();
     });
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -26,6 +27,8 @@ const PACKET_MAX: usize = 65_535;
 pub(crate) struct DatagramSocket {
     socket: Waitable<Socket>,
     server_type: ServerType,
+    /// Whether it is one end of a pair: all that is sent goes to the other end, whatever address is said.
+    is_paired: bool,
     /// Where packets are received before they are copied at their true size. Only the accepting thread
     /// takes the lock.
     buffer: Mutex<Vec<u8>>,
@@ -76,7 +79,18 @@ impl DatagramSocket {
             _ => {}
         }
         do_without_errors(&socket)?;
-        Ok(Self { socket: Waitable::non_blocking(socket), server_type, buffer: Mutex::default() })
+        Ok(Self {
+            socket: Waitable::non_blocking(socket),
+            server_type,
+            is_paired: false,
+            buffer: Mutex::default(),
+        })
+    }
+
+    /// A socket that reaches nobody but who has the other end, which is the second; neither has a name.
+    pub(crate) fn pair() -> io::Result<(Self, UnixDatagram)> {
+        let (socket, other_end) = UnixDatagram::pair()?;
+        Ok((Self { is_paired: true, ..Self::new(socket.into(), ServerType::UnixDatagram)? }, other_end))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SockAddr> {
@@ -119,6 +133,7 @@ impl DatagramSocket {
         let slices = [IoSlice::new(data)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let sent = match to {
+            _ if self.is_paired => sendmsg::<()>(fd, &slices, &[], flags, None)?,
             SocketAddress::Inet(to) => {
                 let to = SockaddrStorage::from(*to);
                 match from {

@@ -2,10 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +56,9 @@ pub(super) struct Live {
 
 /// No reply is larger.
 const PACKET_MAX: usize = 64 * 1024;
+
+/// What a handler that is called with a packet sees as its client's address. Nothing has this name.
+const CALLER: &[u8] = b"plugsock-call";
 
 impl Handler {
     /// Loads what has passed every check of its origin.
@@ -293,24 +293,18 @@ impl Handler {
         packet: Vec<u8>,
         time: Duration,
     ) -> (Vec<Vec<u8>>, Result<(), RequestError>) {
-        static LAST_CALL: AtomicU64 = AtomicU64::new(0);
-        let call = LAST_CALL.fetch_add(1, Relaxed) + 1;
-        let name = format!("plugsock-call-{}-{call}", std::process::id());
-        let prepare = || {
-            let client = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let pair = DatagramSocket::pair().and_then(|(socket, client)| {
             client.set_nonblocking(true)?;
-            let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
-            Ok((client, DatagramSocket::new(socket, ServerType::UnixDatagram)?))
-        };
-        let (client, socket) = match prepare() {
-            Ok(sockets) => sockets,
+            Ok((socket, client))
+        });
+        let (socket, client) = match pair {
+            Ok(pair) => pair,
             Err(error) => {
-                let error: io::Error = error;
                 return (Vec::new(), Err(RequestError::host(Phase::Instantiate, error.to_string())));
             }
         };
         let transport = Transport::Datagram(Datagram::new(Arc::new(socket), packet, None));
-        let called = self.call_with(server, UnixAddress::Abstract(name.into_bytes()), transport, time);
+        let called = self.call_with(server, UnixAddress::Abstract(CALLER.to_vec()), transport, time);
         // All replies were sent before the handler finished.
         let mut buffer = vec![0; PACKET_MAX];
         let replies =
