@@ -36,6 +36,7 @@ use seccompiler::BpfProgram;
 
 pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
 
+use crate::address::ServerType;
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::{Channel, confine, send};
@@ -109,7 +110,8 @@ impl ForkServer {
         ticker::prepare(handler.sandbox()).map_err(|error| error.to_string())?;
         let info = Arc::new(setup.info.clone());
         let version = VersionInfo { generation: setup.generation, drain };
-        let child_filter = confine::confine(&setup.grants);
+        let child_filter =
+            confine::confine(&setup.grants, setup.info.server_type == ServerType::UnixDatagram);
         Ok(Self { setup, info, handler, version, datagram_socket, child_filter })
     }
 

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::libc;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
 };
 
 use crate::sandbox::{Grants, Limits, NetGrant};
@@ -29,9 +29,11 @@ const ADDRESS_SPACE: u64 = 64 << 30;
 /// Descriptors beyond the guest's own: the channel, standard streams, what polls them.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Confines the fork server, and with it every child; returns what each child adds.
-pub(crate) fn confine(grants: &Grants) -> Option<BpfProgram> {
+/// Confines the fork server, and with it every child; returns what each child adds. One that `answers_by_name` replies
+/// through a Unix datagram socket, to clients that may have abstract names.
+pub(crate) fn confine(grants: &Grants, answers_by_name: bool) -> Option<BpfProgram> {
     give_up_privileges();
+    warn("Landlock scopes", restrict_reach(answers_by_name));
     warn("Landlock", restrict_files(grants));
     warn("Landlock for TCP", restrict_tcp(grants));
     let (server, child) = filters(grants).inspect_err(|error| warn_of("seccomp", error)).ok()?;
@@ -46,6 +48,7 @@ pub(crate) fn confine_compiler(memory: u64) {
     // A third of what a thread that serves gets: a swap is not to starve on a busy machine either.
     warn("low priority", rustix::process::nice(5));
     let no_grants = Grants::default();
+    warn("Landlock scopes", restrict_reach(false));
     warn("Landlock", restrict_files(&no_grants));
     set_limits(&[
         (Resource::As, memory.saturating_add(ADDRESS_SPACE)),
@@ -82,6 +85,8 @@ pub(crate) fn confine_child(limits: &Limits, filter: Option<&BpfProgram>) {
 
 fn set_limits(limits: &[(Resource, u64)]) {
     for &(resource, limit) in limits {
+        // What is lower already stays.
+        let limit = getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         warn("resource limits", setrlimit(resource, limit));
     }
@@ -95,6 +100,18 @@ fn warn<T, E: std::fmt::Display>(what: &str, done: Result<T, E>) {
 
 fn warn_of(what: &str, error: &impl std::fmt::Display) {
     tracing::warn!("a helper process runs without {what}: {error}");
+}
+
+/// No signals to processes that are not confined with this one, and no abstract Unix sockets of theirs.
+fn restrict_reach(answers_by_name: bool) -> io::Result<()> {
+    let mut scopes = BitFlags::from(Scope::Signal);
+    if !answers_by_name {
+        scopes |= Scope::AbstractUnixSocket;
+    }
+    let restrict = || -> Result<_, landlock::RulesetError> {
+        Ruleset::default().scope(scopes)?.create()?.restrict_self()
+    };
+    is_enforced(restrict().map_err(io::Error::other)?.ruleset)
 }
 
 /// What the C library reads to resolve a name.
@@ -159,35 +176,100 @@ fn is_enforced(status: RulesetStatus) -> io::Result<()> {
     }
 }
 
-/// For every helper: what serving under these grants needs and nothing else. For one that makes no process, besides: no new process, and no
-/// hand on another.
-fn filters(grants: &Grants) -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
+/// For every helper: what serving under these grants needs and nothing else. For one that makes no process, besides: no
+/// new process, and no hand on another.
+fn filters(grants: &Grants) -> Result<(BpfProgram, BpfProgram), BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut allowed: BTreeMap<_, _> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    // A process may lower its own priority, and ask for it.
+    let own = [is(0, libc::PRIO_PROCESS as u64)?, is(1, 0)?];
+    let lower = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Le, 19)?;
+    allowed.insert(libc::SYS_getpriority, vec![SeccompRule::new(own.to_vec())?]);
+    allowed.insert(libc::SYS_setpriority, vec![SeccompRule::new([&own[..], &[lower]].concat())?]);
     if !grants.net.is_empty() {
         allowed.extend(ALLOWED_WITH_NET.iter().map(|call| (*call, Vec::new())));
-        let family = |family: libc::c_int| {
-            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)
-                .and_then(|is_family| SeccompRule::new(vec![is_family]))
-        };
-        allowed.insert(libc::SYS_socket, vec![family(libc::AF_INET)?, family(libc::AF_INET6)?]);
+        // TCP and UDP; the rest of the type says how descriptors behave.
+        let kind = |kind: libc::c_int| masked(1, SOCK_TYPE_MASK, kind as u64);
+        let families = [libc::AF_INET, libc::AF_INET6].into_iter();
+        let kinds = families.flat_map(|family| [(family, libc::SOCK_STREAM), (family, libc::SOCK_DGRAM)]);
+        let sockets = kinds.map(|(family, of)| SeccompRule::new(vec![is(0, family as u64)?, kind(of)?]));
+        allowed.insert(libc::SYS_socket, sockets.collect::<Result<_, _>>()?);
     }
     // As if the kernel were older: the C library then falls back from clone3 to clone, which can be filtered.
     let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
     let server = SeccompFilter::new(allowed, not_there, SeccompAction::Allow, arch)?;
     // clone(2) makes a thread with this flag and a process without.
-    let thread = libc::CLONE_THREAD as u64;
-    let no_thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;
-    let another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
-    let no_process = [
+    let no_thread = masked(0, libc::CLONE_THREAD as u64, 0)?;
+    let set_flags = [is(1, libc::F_SETFL as u64)?, masked(2, libc::O_ASYNC as u64, libc::O_ASYNC as u64)?];
+    let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let pairs = [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
+    let denied = [
         (libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]),
         // Its siblings run as the same user.
         (libc::SYS_kill, Vec::new()),
-        (libc::SYS_prlimit64, vec![SeccompRule::new(vec![another])?]),
+        (libc::SYS_tgkill, Vec::new()),
+        (libc::SYS_pidfd_open, Vec::new()),
+        // Limits are lowered once and for all, and may be asked for.
+        (libc::SYS_prlimit64, vec![SeccompRule::new(vec![another()?])?, SeccompRule::new(vec![new_limit])?]),
+        // A descriptor can be made to send signals, and a lease or a watch to hold others up.
+        (libc::SYS_fcntl, vec![none_of(1, FCNTL)?, SeccompRule::new(set_flags.to_vec())?]),
+        (libc::SYS_ioctl, vec![none_of(1, IOCTL)?]),
+        // A socket for datagrams would reach whoever has a name.
+        (libc::SYS_socketpair, vec![none_of(1, &pairs.map(|flags| (libc::SOCK_STREAM | flags) as u64))?]),
+        (libc::SYS_prctl, vec![none_of(0, PRCTL)?]),
     ];
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let child = SeccompFilter::new(no_process.into_iter().collect(), SeccompAction::Allow, denied, arch)?;
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let child = SeccompFilter::new(denied.into_iter().collect(), SeccompAction::Allow, refused, arch)?;
     Ok((server.try_into()?, child.try_into()?))
+}
+
+/// What of a socket's type says how it sends.
+const SOCK_TYPE_MASK: u64 = 0xf;
+
+/// What a child does with descriptors, files and sockets alike.
+const FCNTL: &[u64] = &[
+    libc::F_DUPFD as u64,
+    libc::F_DUPFD_CLOEXEC as u64,
+    libc::F_GETFD as u64,
+    libc::F_SETFD as u64,
+    libc::F_GETFL as u64,
+    libc::F_SETFL as u64,
+    libc::F_ADD_SEALS as u64,
+    libc::F_GET_SEALS as u64,
+];
+
+/// How the standard library sets a descriptor, what can be read from it, and whether it is a terminal.
+const IOCTL: &[u64] =
+    &[libc::FIONREAD as u64, libc::FIONBIO as u64, libc::FIOCLEX as u64, libc::TCGETS as u64];
+
+/// Names of threads and of memory, and what a program may ask of itself.
+const PRCTL: &[u64] = &[
+    libc::PR_SET_NAME as u64,
+    libc::PR_GET_NAME as u64,
+    libc::PR_SET_VMA as u64,
+    libc::PR_GET_DUMPABLE as u64,
+    libc::PR_GET_NO_NEW_PRIVS as u64,
+    libc::PR_GET_SECCOMP as u64,
+];
+
+fn is(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
+}
+
+/// Whether the first argument names another process than this one.
+fn another() -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)
+}
+
+/// Whether an argument is none of these.
+fn none_of(argument: u8, values: &[u64]) -> Result<SeccompRule, BackendError> {
+    let is_not =
+        |value: &u64| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *value);
+    SeccompRule::new(values.iter().map(is_not).collect::<Result<_, _>>()?)
 }
 
 /// The system calls of a process that serves: its sockets, memory, threads and clocks, files in granted
@@ -304,3 +386,6 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// What sockets of a handler's own need besides `socket`, and what resolves names.
 const ALLOWED_WITH_NET: &[libc::c_long] = &[libc::SYS_connect, libc::SYS_bind, libc::SYS_sendmmsg];
+
+#[cfg(test)]
+mod tests;
