@@ -26,6 +26,7 @@ mod serve;
 mod sign;
 mod signals;
 mod sources;
+mod stderr;
 mod supervisor;
 mod swapping;
 mod targets;

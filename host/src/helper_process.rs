@@ -4,15 +4,16 @@
 mod channel;
 pub(crate) mod confine;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub(crate) use channel::{Channel, message_buffer, message_pair, recv, send};
 
-use crate::{fork_server, sandbox};
+use crate::child_process::ChildProcess;
+use crate::{fork_server, sandbox, surroundings};
 
 /// Marks a process that is to become a helper, and says which.
 const MARKER: &str = "PLUGSOCK_HELPER_PROCESS";
@@ -42,7 +43,7 @@ impl Role {
 /// [`Concurrency::Forking`](crate::Concurrency), and to compile components within the limits of
 /// [`CompileOptions`](crate::CompileOptions). Without this call there is no forking, and components are compiled
 /// in the host's own process, without limits. What helpers log goes to the `tracing` subscriber that was set up
-/// before this call.
+/// before this call. Of the environment they get the variables `LD_*`, `RUST_*`, `NO_COLOR` and `TZ` alone.
 pub fn become_helper_process_if_asked() {
     CAN_BE_STARTED.store(true, Relaxed);
     let Some(asked) = std::env::var_os(MARKER) else { return };
@@ -62,6 +63,7 @@ pub fn become_helper_process_if_asked() {
 }
 
 fn run(role: Role) -> io::Result<()> {
+    surroundings::settle();
     let channel = Channel::from_stdin()?;
     match role {
         Role::ForkServer => fork_server::run(channel),
@@ -77,15 +79,26 @@ pub(crate) fn can_be_started() -> bool {
 static CAN_BE_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Starts a helper, with the arguments by which this program calls [`become_helper_process_if_asked`].
-pub(crate) fn start(role: Role, arguments: &[OsString]) -> io::Result<(Channel, Child)> {
+pub(crate) fn start(role: Role, arguments: &[OsString]) -> io::Result<(Channel, ChildProcess)> {
     let (channel, given) = Channel::pair()?;
-    let process = Command::new("/proc/self/exe")
-        .arg0("plugsock")
-        .args(arguments)
-        .env(MARKER, role.name())
-        .stdin(Stdio::from(given))
-        // A Ctrl-C at the terminal is for the host, which then says what to do.
-        .process_group(0)
-        .spawn()?;
+    let process = ChildProcess::start(
+        Command::new("/proc/self/exe")
+            .arg0("plugsock")
+            .args(arguments)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
+            .env(MARKER, role.name())
+            .stdin(Stdio::from(given))
+            .stdout(Stdio::null())
+            // A Ctrl-C at the terminal is for the host, which then says what to do.
+            .process_group(0),
+    )?;
     Ok((channel, process))
+}
+
+/// Whether a helper gets an environment variable: those that say how programs are loaded and how they log. The rest may
+/// be secrets, and a guest that broke out would find them.
+fn is_passed_on(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"LD_") || name.starts_with(b"RUST_") || [&b"NO_COLOR"[..], b"TZ"].contains(&name)
 }

@@ -27,6 +27,7 @@
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves, and how another takes its place.
 //! - `upgrade`: how another process takes over.
+//! - [`surroundings`]: what a process has inherited, set to what serving needs; `child_process`: what it starts.
 //! - [`control`]: a socket to look at servers and to change them while they serve.
 
 #![deny(unsafe_code)]
@@ -37,6 +38,7 @@ pub mod socketserver {}
 mod address;
 mod admission;
 mod block_on;
+mod child_process;
 mod clients;
 mod concurrency;
 pub mod control;
@@ -52,6 +54,7 @@ mod sandbox;
 mod server;
 mod server_info;
 mod slot;
+pub mod surroundings;
 mod sync;
 pub mod upgrade;
 mod wake;

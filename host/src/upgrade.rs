@@ -16,15 +16,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::address::ServeAddress;
+use crate::child_process::ChildProcess;
 use crate::control::ControlSocket;
 use crate::error::{HandlerError, shown};
 use crate::helper_process::Channel;
@@ -162,7 +162,8 @@ pub fn upgrade(
     control: Option<&ControlSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
-    let spawned = Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)).spawn();
+    let mut command = Command::new(executable);
+    let spawned = ChildProcess::start(command.args(arguments).env(MARKER, "1").stdin(Stdio::from(given)));
     let mut process = spawned.map_err(|error| {
         let executable = shown(executable);
         io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
@@ -246,14 +247,13 @@ fn received_socket(fds: Vec<OwnedFd>) -> io::Result<HandedSocket> {
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Sees a process end that must not accept beside this one; how it ended, in words.
-fn end(process: &mut Child) -> String {
-    let pidfd = pidfd_open(Pid::from_child(process), PidfdFlags::empty());
-    let has_ended = pidfd.is_ok_and(|pidfd| {
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+fn end(process: &mut ChildProcess) -> String {
+    let has_ended = process.pidfd().is_none_or(|pidfd| {
+        let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
         matches!(poll_until(&mut fds, Some(Instant::now() + LAST_WORDS)), Ok(true))
     });
     if !has_ended {
-        let _ = process.kill();
+        process.kill();
     }
     process.wait().map_or(String::new(), |status| format!(" ({status})"))
 }

@@ -65,7 +65,7 @@ fn what_takes_too_much_memory_to_compile_is_refused() {
     let ended = run(plugsock().args(["check", &laborious, "--no-cache", "--compile-memory", "200MiB"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
-    for word in ["209715200 bytes of memory", "was killed by signal 6", "memory allocation"] {
+    for word in ["209715200 bytes of memory", "was killed by signal", "memory allocation"] {
         assert!(ended.stderr.contains(word), "no '{word}' in {}", ended.stderr);
     }
 }

@@ -38,6 +38,7 @@ mod soak;
 mod socketserver;
 mod streams;
 mod supervisor;
+mod surroundings;
 mod swap;
 mod swap_leaks;
 mod swap_under_load;

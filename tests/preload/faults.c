@@ -1,15 +1,17 @@
-/* Preloaded into a host: brings about what a test cannot do to a machine. A file that the test writes to says
- * what; it is mapped, so that it is seen at once and also where no file may be opened any more. */
+/* Preloaded into a host: brings about what a test cannot do to a machine. A file that the test writes to, beside
+ * this library under the name `faults`, says what; it is mapped, so that it is seen at once and also where no file may be opened any more. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -31,8 +33,13 @@ static struct faults none;
 static volatile struct faults *faults = &none;
 
 __attribute__((constructor)) static void map(void) {
-    const char *path = getenv("PLUGSOCK_TEST_FAULTS");
-    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    Dl_info library;
+    char path[PATH_MAX];
+    const char *end = dladdr(&none, &library) ? strrchr(library.dli_fname, '/') : NULL;
+    if (!end)
+        return;
+    snprintf(path, sizeof path, "%.*s/faults", (int)(end - library.dli_fname), library.dli_fname);
+    int file = open(path, O_RDWR | O_CLOEXEC);
     if (file < 0)
         return;
     void *mapped = mmap(NULL, sizeof none, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::{Args, Parser};
+use plugsock::surroundings;
 
-use super::Cli;
 use super::sources::Sources;
+use super::{Cli, Command};
 
 /// Build the project in this folder, serve it, and build it again whenever a source file changes
 ///
@@ -25,10 +26,12 @@ pub struct Dev {
 impl Dev {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let folder = Path::new(".");
+        surroundings::settle();
         // Its arguments are looked at before anything is built.
         let handler = folder.join("build/handler.wasm").display().to_string();
         let before = ["plugsock", "serve", "--watch", "--handler", &handler].map(str::to_owned);
-        let serve = Cli::parse_from(before.into_iter().chain(self.serve));
+        let cli = Cli::parse_from(before.into_iter().chain(self.serve));
+        let Command::Serve(serve) = cli.command else { unreachable!("it says `serve`") };
         let mut sources = Sources::watch(folder);
         while let Err(error) = plugsock_project::build(folder) {
             eprintln!("plugsock: error: {error}; waiting for a change");
@@ -42,6 +45,7 @@ impl Dev {
                 }
             }
         })?;
-        serve.run()
+        // As the first process of its namespace it would reap the compilers, whose status is for the builds.
+        serve.serve()
     }
 }

@@ -1,10 +1,15 @@
 //! The host's log, on standard error.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::panic;
+use std::sync::Arc;
+use std::thread;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, reload};
+
+use super::stderr::Stderr;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
@@ -31,10 +36,27 @@ impl LogOptions {
         ["--log-format", format.get_name(), "--log-level", &self.log_level].map(OsString::from).into()
     }
 
-    /// Starts logging; what this returns changes the filter.
-    pub fn init(&self) -> LogFilter {
+    /// Starts logging.
+    pub fn init(&self) {
+        self.start(Stderr::as_it_is());
+    }
+
+    /// Starts logging for a process that serves, which standard error never keeps from it; what this returns changes
+    /// the filter.
+    pub fn init_to_serve(&self) -> LogFilter {
+        let filter = self.start(Stderr::that_never_waits());
+        panic::set_hook(Box::new(|panic| {
+            let thread = thread::current();
+            let thread = thread.name().unwrap_or("without a name").to_owned();
+            let panic = panic.to_string();
+            tracing::error!("thread {thread} {}", panic.lines().collect::<Vec<_>>().join(" "));
+        }));
+        filter
+    }
+
+    fn start(&self, stderr: Stderr) -> LogFilter {
         let filter = EnvFilter::new(&self.log_level);
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lossy);
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Arc::new(stderr));
         match self.log_format {
             LogFormat::Text => {
                 let log = log.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
@@ -49,21 +71,6 @@ impl LogOptions {
                 filter
             }
         }
-    }
-}
-
-/// Standard error; what it does not take is lost. A full disk or a closed pipe ends neither a request nor the
-/// host.
-struct Lossy;
-
-impl Write for Lossy {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

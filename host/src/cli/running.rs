@@ -205,6 +205,12 @@ impl Running {
     }
 
     fn start_successor(&self) -> io::Result<u32> {
+        if std::process::id() == 1 {
+            return Err(io::Error::other(
+                "with this process, the first of its PID namespace, all others there would end: start the new program \
+                 in a container of its own, or run this one below an init (`docker run --init`)",
+            ));
+        }
         // Let go before anybody hears how it ended, and may ask again.
         let Ok(_upgrading) = self.upgrading.try_lock() else {
             return Err(io::Error::other("another upgrade is under way"));
@@ -233,12 +239,18 @@ impl Running {
         let signalled = running.clone();
         let follower =
             thread::Builder::new().name("signals".to_owned()).spawn(move || signals.follow(&signalled))?;
-        let served = thread::scope(|scope| {
-            let servers = running.servers.iter();
-            let serving: Vec<_> = servers.map(|bound| scope.spawn(|| bound.serve())).collect();
+        let served: anyhow::Result<()> = thread::scope(|scope| {
+            let serving = running.servers.iter().map(|bound| {
+                let spawned =
+                    thread::Builder::new().name("accept".to_owned()).spawn_scoped(scope, || bound.serve());
+                spawned.inspect_err(|_| {
+                    running.servers.iter().for_each(|bound| bound.server.request_shutdown());
+                })
+            });
+            let serving: Vec<_> = serving.collect::<io::Result<_>>().context("no thread to serve on")?;
             // All are waited for, and the first that failed is what this process ends with.
             let served: Vec<_> = serving.into_iter().map(|served| served.join()).collect();
-            served.into_iter().try_for_each(|served| served.expect("a panic was caught"))
+            served.into_iter().try_for_each(|served| Ok(served.expect("a panic was caught")?))
         });
         if served.is_err() {
             handle.close();

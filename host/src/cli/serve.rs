@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use plugsock::surroundings;
 use plugsock::upgrade::Predecessor;
 use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions, shown};
 
@@ -152,9 +153,19 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 impl Serve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        surroundings::settle();
+        if let Err(error) = surroundings::reap_adopted() {
+            anyhow::bail!("cannot reap the processes that come to this one: {error}");
+        }
+        self.serve()
+    }
+
+    /// Serves, once this process is settled in its surroundings.
+    pub fn serve(self) -> anyhow::Result<ExitCode> {
         let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
-        let log_filter = self.log.init();
+        let log_filter = self.log.init_to_serve();
         plugsock::become_helper_process_if_asked();
+        capacity::check()?;
         let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
@@ -207,6 +218,7 @@ impl Serve {
             running.serve(default_address(), None, &slot, options())?;
         }
         self.privileges.drop()?;
+        capacity::check_threads(running.servers.len(), &concurrency)?;
         for Bound { server, .. } in &running.servers {
             server.start()?;
         }

@@ -239,8 +239,7 @@ const FCNTL: &[u64] = &[
 ];
 
 /// How the standard library sets a descriptor, what can be read from it, and whether it is a terminal.
-const IOCTL: &[u64] =
-    &[libc::FIONREAD as u64, libc::FIONBIO as u64, libc::FIOCLEX as u64, libc::TCGETS as u64];
+const IOCTL: &[u64] = &[libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::TCGETS];
 
 /// Names of threads and of memory, and what a program may ask of itself.
 const PRCTL: &[u64] = &[

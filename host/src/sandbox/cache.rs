@@ -22,6 +22,7 @@ use wasmtime::component::Component;
 
 use super::digest::{Digest, hex};
 use super::preview1;
+use super::sealed_file::explained;
 use crate::error::shown;
 
 /// The first bytes of an entry; the digit counts this file's own formats.
@@ -145,9 +146,8 @@ impl Cache {
     /// Whole or not at all: written beside and renamed.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let mut file = self.partial_file()?;
-        file.write_all(MAGIC)?;
-        file.write_all(&entry_digest(path, code))?;
-        file.write_all(code)?;
+        let content = [&MAGIC[..], &entry_digest(path, code), code];
+        content.iter().try_for_each(|part| file.write_all(part)).map_err(explained)?;
         file.persist(path)?;
         Ok(())
     }

@@ -14,7 +14,6 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::catch_unwind;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -24,6 +23,7 @@ use wasmtime::Engine;
 
 use super::sealed_file::{memfd, read_sealed, sealed_file};
 use super::{Sandbox, engine, preview1};
+use crate::child_process::ChildProcess;
 use crate::error::{excerpt, one_line};
 use crate::helper_process::{self, Channel, Role, confine};
 use crate::sandbox::Limits;
@@ -82,7 +82,7 @@ fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, String> {
 struct Compiler<'a> {
     options: &'a CompileOptions,
     channel: Channel,
-    process: Child,
+    process: ChildProcess,
 }
 
 impl<'a> Compiler<'a> {
@@ -113,10 +113,10 @@ impl<'a> Compiler<'a> {
 
     /// What is known of the end of a compiler that did not answer.
     fn epitaph(&mut self, printed: &mut File) -> io::Result<String> {
-        let status = self.process.wait()?;
-        let how = match status.signal() {
-            Some(signal) => format!("was killed by signal {signal}"),
-            None => format!("exited with status {}", status.code().unwrap_or_default()),
+        let how = match self.process.wait().map(|status| (status.signal(), status.code())) {
+            Some((Some(signal), _)) => format!("was killed by signal {signal}"),
+            Some((None, Some(code))) => format!("exited with status {code}"),
+            _ => "ended".to_owned(),
         };
         let mut last_words = Vec::new();
         printed.rewind()?;
@@ -130,8 +130,8 @@ impl<'a> Compiler<'a> {
 
 impl Drop for Compiler<'_> {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.kill();
+        self.process.wait();
     }
 }
 
@@ -154,11 +154,9 @@ pub(crate) fn run(channel: Channel) -> io::Result<()> {
         let engine = engine::on_demand(&order.limits).map_err(|error| format!("{error:#}"))?;
         precompile(&engine, &component)
     });
-    match compiled.unwrap_or_else(|_| Err("the compiler panicked; please report this".to_owned())) {
-        Ok(code) => {
-            let code = sealed_file("code", &code)?;
-            channel.send(&Answer::Ok(()), &[code.as_fd()])
-        }
+    let code = compiled.unwrap_or_else(|_| Err("the compiler panicked; please report this".to_owned()));
+    match code.and_then(|code| sealed_file("code", &code).map_err(|error| error.to_string())) {
+        Ok(code) => channel.send(&Answer::Ok(()), &[code.as_fd()]),
         Err(reason) => channel.send(&Answer::Err(excerpt(&reason)), &[]),
     }
 }

@@ -60,13 +60,17 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
 /// What to do where an engine has no room for its pools.
 pub(super) fn hint(error: &wasmtime::Error) -> String {
     let is_full = error.root_cause().downcast_ref() == Some(&Errno::NOMEM);
-    match getrlimit(Resource::As).current.filter(|_| is_full) {
-        Some(limit) => format!(
+    let limit = |resource| getrlimit(resource).current.filter(|_| is_full);
+    if let Some(limit) = limit(Resource::As) {
+        format!(
             "; this process may have {limit} bytes of address space, of which each of --max-requests reserves up to \
              {}: raise `ulimit -v`, or lower --max-requests",
             RESERVATION * u64::from(MEMORIES_A_REQUEST)
-        ),
-        None => String::new(),
+        )
+    } else if let Some(limit) = limit(Resource::Data) {
+        format!("; this process may have {limit} bytes of data: raise `ulimit -d`, or lower --max-requests")
+    } else {
+        String::new()
     }
 }
 

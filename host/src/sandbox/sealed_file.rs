@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// An empty file without a name.
@@ -20,9 +21,19 @@ pub(super) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let mut file = File::from(memfd(name)?);
-    file.write_all(bytes)?;
+    file.write_all(bytes).map_err(explained)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
     Ok(file.into())
+}
+
+/// Why something could not be written, with what to do where a file may not be so large; one in memory is a file, too.
+pub(super) fn explained(error: io::Error) -> io::Error {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if Errno::from_io_error(&error) == Some(Errno::FBIG) => {
+            io::Error::other(format!("a file may have no more than {limit} bytes here: raise `ulimit -f`"))
+        }
+        _ => error,
+    }
 }
 
 /// What [`sealed_file`] was given, if it is no more than `max` bytes.

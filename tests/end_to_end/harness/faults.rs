@@ -2,12 +2,12 @@
 //! threads, processes or files.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::{Host, plugsock};
 
@@ -29,7 +29,11 @@ pub enum Fault {
 }
 
 /// What happens to a host.
-pub struct Faults(NamedTempFile);
+pub struct Faults {
+    /// What is preloaded, and beside it the file that says what happens.
+    _directory: TempDir,
+    file: File,
+}
 
 impl Faults {
     /// Serves with nothing wrong yet; `None` where there is no C compiler to make it so.
@@ -41,25 +45,29 @@ impl Faults {
     /// A `plugsock` to which things may happen from its start on.
     pub fn command() -> Option<(Self, Command)> {
         let library = library()?;
-        let control = NamedTempFile::new().unwrap();
-        control.as_file().set_len(4096).unwrap();
+        let directory = TempDir::new().unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(directory.path().join("faults"))
+            .unwrap();
+        file.set_len(4096).unwrap();
+        let linked = directory.path().join("libfaults.so");
+        symlink(library, &linked).unwrap();
         let mut command = plugsock();
-        command.env("LD_PRELOAD", library).env("PLUGSOCK_TEST_FAULTS", control.path());
-        Some((Self(control), command))
+        command.env("LD_PRELOAD", linked);
+        Some((Self { _directory: directory, file }, command))
     }
 
     pub fn set(&self, fault: Fault, value: i64) {
-        self.file().write_all_at(&value.to_ne_bytes(), 8 * fault as u64).unwrap();
+        self.file.write_all_at(&value.to_ne_bytes(), 8 * fault as u64).unwrap();
     }
 
     pub fn get(&self, fault: Fault) -> i64 {
         let mut bytes = [0; 8];
-        self.file().read_exact_at(&mut bytes, 8 * fault as u64).unwrap();
+        self.file.read_exact_at(&mut bytes, 8 * fault as u64).unwrap();
         i64::from_ne_bytes(bytes)
-    }
-
-    fn file(&self) -> &File {
-        self.0.as_file()
     }
 }
 
@@ -80,7 +88,7 @@ fn compile() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&partial).arg(source);
     assert!(compiler.status().unwrap().success(), "the library to preload does not compile");
-    let library = directory.join("libfaults.so");
+    let library = directory.join("faults.so");
     partial.persist(&library).unwrap();
     Some(library)
 }

@@ -6,7 +6,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{Shutdown, shutdown};
 
+use crate::child_process::ChildProcess;
 use crate::fork_server::{Ready, Setup, ToForkServer};
 use crate::helper_process::{self, Channel, Role};
 use crate::request::Request;
@@ -150,11 +150,11 @@ impl Shared {
     }
 
     /// Starts the process and gives it what waits. Where this was closed meanwhile it ends again at once.
-    fn start_process(&self) -> io::Result<Child> {
+    fn start_process(&self) -> io::Result<ChildProcess> {
         let (channel, mut process) = helper_process::start(Role::ForkServer, &self.arguments)?;
         self.set_up(&channel).inspect_err(|_| {
-            let _ = process.kill();
-            let _ = process.wait();
+            process.kill();
+            process.wait();
         })?;
         let mut state = self.state();
         if !state.is_closed {
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     /// Starts the fork server again whenever it dies, until this is closed.
-    fn supervise(&self, mut process: Child) {
+    fn supervise(&self, mut process: ChildProcess) {
         let mut pause = Duration::ZERO;
         loop {
             let started = Instant::now();
@@ -197,7 +197,11 @@ impl Shared {
                 return;
             }
             drop(state);
-            tracing::error!("the fork server died ({}); starting another", words(ended));
+            match ended {
+                Some(status) => tracing::error!("the fork server died ({status}); starting another"),
+                // Somebody else has its status.
+                None => tracing::error!("the fork server died; starting another"),
+            }
             if started.elapsed() >= SOUND_AFTER {
                 pause = Duration::ZERO;
             }
@@ -218,10 +222,4 @@ impl Shared {
         let waited = self.closed.wait_timeout_while(self.state(), time, |state| !state.is_closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
-}
-
-/// How a process ended.
-fn words(ended: io::Result<ExitStatus>) -> String {
-    // A program that ignores SIGCHLD is not told.
-    ended.map_or_else(|_| "nobody knows of what".to_owned(), |status| status.to_string())
 }
