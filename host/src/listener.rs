@@ -192,6 +192,11 @@ impl Listener {
         self.server_type
     }
 
+    /// The address as a user writes it, with the port that it got.
+    pub fn address(&self) -> io::Result<ServeAddress> {
+        Ok(ServeAddress::with_bound(self.server_type, &self.local_address()?))
+    }
+
     /// Where it is bound, with the port that it got.
     pub fn local_address(&self) -> io::Result<SocketAddress> {
         let address = match &self.socket {

@@ -1,12 +1,12 @@
 //! `--user`: whom the host becomes, and with it every process that it starts.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::process::Pid;
 
-use crate::harness::{Host, for_each_strategy, with_descendants};
+use crate::harness::{Host, for_each_strategy, plugin, plugsock, run, with_descendants};
 
 /// Ids that nobody has, so that nothing is there that they could use.
 const USER: u32 = 12_345;
@@ -45,6 +45,45 @@ fn another_user_has_no_way_back_to_root() {
         assert_eq!(next.ask(b"hello"), b"hello");
         assert!(next.terminate().success());
         assert_eq!(fs::read_dir(&roots).unwrap().count(), 0);
+    });
+}
+
+/// Handlers are loaded, compiled and kept by whom they are served by, at the start and at a swap; root reads none.
+#[test]
+fn handlers_are_loaded_by_the_user_that_serves_them() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    for_each_strategy(|strategy| {
+        let (cache, roots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        chown(cache.path(), Some(USER), Some(GROUP)).unwrap();
+        let user = format!("{USER}:{GROUP}");
+        let directory = cache.path().display().to_string();
+        let args = ["--user", &user, "--cache-dir", &directory, "--concurrency", strategy];
+        let mut host = Host::serve(&[&["tcp://127.0.0.1:0", &plugin("echo")][..], &args].concat());
+        let kept = || -> Vec<u32> {
+            fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().metadata().unwrap().uid()).collect()
+        };
+        assert_eq!(kept(), [USER]);
+        assert_eq!(host.ctl(&["swap", &plugin("upper")]).code, Some(0));
+        assert_eq!(kept(), [USER; 2]);
+        assert_eq!(host.ask(b"hello"), b"HELLO");
+        assert!(host.terminate().success());
+        assert!(!host.log.text().contains("not kept"), "{}", host.log.text());
+        // What root alone may read is no handler of this user's, and nothing stays of the address.
+        let secret = roots.path().join("secret.wasm");
+        fs::copy(plugin("echo"), &secret).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&roots, fs::Permissions::from_mode(0o755)).unwrap();
+        let address = format!("unix://{}", cache.path().join("socket").display());
+        let refused = run(plugsock().args(["serve", &address]).arg(&secret).args(args));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(
+            refused.stderr.contains("cannot read handler") && refused.stderr.contains("denied"),
+            "{refused:?}"
+        );
+        assert_eq!(kept().len(), 2, "something is left of {address}");
     });
 }
 

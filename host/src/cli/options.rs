@@ -1,6 +1,6 @@
 //! Options that several subcommands share: limits, grants, trust, compiling, the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -168,6 +168,12 @@ impl SandboxArgs {
             "forked processes have no standard input: use --allow-stdin with another --concurrency"
         );
         Ok(())
+    }
+
+    /// The same options for a user with this home, unless another place for the cache was asked for.
+    pub fn with_cache_below(mut self, home: &Path) -> Self {
+        self.cache.cache_dir.get_or_insert_with(|| home.join(".cache/plugsock"));
+        self
     }
 
     /// The same options for a command that serves one request at most: its pools can be small.

@@ -1,6 +1,7 @@
 //! Users and groups: whose a socket file is, and whom the host becomes once its addresses are bound.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -22,14 +23,18 @@ struct Identity {
     group: Gid,
     /// Whose supplementary groups come along; an id without an entry has none.
     name: Option<CString>,
+    /// Where its files are; an id without an entry has no place of its own.
+    home: PathBuf,
 }
 
 impl PrivilegeArgs {
-    /// Becomes the user that was asked for, with no way back.
-    pub fn drop(&self) -> anyhow::Result<()> {
-        let Some(Identity { user, group, name }) = &self.user else { return Ok(()) };
+    /// Becomes the user that was asked for, with no way back; that user's home, if it is another than was before.
+    pub fn drop(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(Identity { user, group, name, home }) = &self.user else { return Ok(None) };
         if (Uid::effective(), Gid::effective()) == (*user, *group) {
-            return Ok(());
+            // Perhaps since the process before this one has become that user, whose environment was another's.
+            let is_own = std::env::var_os("HOME").is_some_and(|own| own == *home);
+            return Ok(Some(home.clone()).filter(|_| !is_own));
         }
         if !Uid::effective().is_root() {
             bail!("only root can become another user: start as root, or leave --user out");
@@ -43,7 +48,8 @@ impl PrivilegeArgs {
         setuid(*user).with_context(|| format!("cannot become user {user}"))?;
         // Otherwise /proc/self, and with it this executable, would be root's: a fork server is started from
         // there.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).context("cannot stay dumpable")
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).context("cannot stay dumpable")?;
+        Ok(Some(home.clone()))
     }
 }
 
@@ -59,8 +65,9 @@ fn parse_identity(text: &str) -> Result<Identity, String> {
     };
     // A user without an entry has, by custom, a group of the same number.
     let own_group = entry.as_ref().map_or(Gid::from_raw(id.as_raw()), |entry| entry.gid);
+    let home = entry.as_ref().map_or_else(|| "/nonexistent".into(), |entry| entry.dir.clone());
     let name = entry.and_then(|entry| CString::new(entry.name).ok());
-    Ok(Identity { user: id, group: group.map_or(own_group, Gid::from_raw), name })
+    Ok(Identity { user: id, group: group.map_or(own_group, Gid::from_raw), name, home })
 }
 
 /// A user's id, from its name or itself.

@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use plugsock::control::ControlSocket;
-use plugsock::upgrade::{HandedSlot, HandedSocket, Predecessor, upgrade};
-use plugsock::{
-    Listener, Sandbox, ServeAddress, ServeError, Server, ServerOptions, Slot, SlotOptions, SwapError,
-    Swapped, shown,
-};
+use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
+use plugsock::{Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError, Swapped, shown};
 use signal_hook::consts::SIGTERM;
 
 use super::log::LogFilter;
@@ -103,7 +100,7 @@ impl Running {
         file: Option<PathBuf>,
         options: SlotOptions,
         predecessor: Option<&Predecessor>,
-    ) -> anyhow::Result<Slot> {
+    ) -> anyhow::Result<()> {
         let path = file.as_deref().unwrap_or(Path::new("echo"));
         let stem = shown(Path::new(path.file_stem().unwrap_or_default()));
         let namesakes = self
@@ -136,26 +133,7 @@ impl Running {
             }
         };
         let watched = files.map(|files| (files, Arc::new(Mutex::new(seen))));
-        self.plugs.push(Plug { slot: slot.clone(), file, watched });
-        Ok(slot)
-    }
-
-    /// Serves an address, with the socket that the process before this one had for it, if there was one.
-    pub fn serve(
-        &mut self,
-        asked: ServeAddress,
-        handed: Option<HandedSocket>,
-        slot: &Slot,
-        options: ServerOptions,
-    ) -> anyhow::Result<()> {
-        let server = match handed {
-            Some(socket) => {
-                let listener = Listener::take_over(socket, asked.server_type(), &options.socket)?;
-                Server::with_listener(listener, slot.clone(), options)?
-            }
-            None => Server::bind(&asked, slot.clone(), options)?,
-        };
-        self.servers.push(Bound { asked, server: Arc::new(server) });
+        self.plugs.push(Plug { slot, file, watched });
         Ok(())
     }
 
@@ -250,7 +228,7 @@ impl Running {
             let serving: Vec<_> = serving.collect::<io::Result<_>>().context("no thread to serve on")?;
             // All are waited for, and the first that failed is what this process ends with.
             let served: Vec<_> = serving.into_iter().map(|served| served.join()).collect();
-            served.into_iter().try_for_each(|served| Ok(served.expect("a panic was caught")?))
+            served.into_iter().try_for_each(|served| served.expect("a panic was caught"))
         });
         if served.is_err() {
             handle.close();

@@ -10,7 +10,9 @@ use anyhow::Context;
 use clap::Args;
 use plugsock::surroundings;
 use plugsock::upgrade::Predecessor;
-use plugsock::{Concurrency, Server, ServerOptions, SocketOptions, UnixSocketOptions, shown};
+use plugsock::{
+    Concurrency, Listener, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions, shown,
+};
 
 use super::capacity;
 use super::clients::ClientArgs;
@@ -24,7 +26,7 @@ use super::privileges::{PrivilegeArgs, parse_group, parse_user};
 use super::running::{Bound, Running};
 use super::signals;
 use super::swapping::SwapArgs;
-use super::targets::{default_address, sort_targets};
+use super::targets::{Target, default_address, sort_targets};
 
 /// Serve addresses with a handler
 ///
@@ -174,16 +176,16 @@ impl Serve {
         let is_forking = matches!(self.serving.concurrency, Concurrency::Forking { .. });
         self.sandbox.check_stdin(is_forking)?;
         capacity::prepare(self.sandbox.max_requests());
-        let sandbox = self.sandbox.sandbox(&name, &self.log)?;
+        let mut predecessor = Predecessor::take_over().context("cannot take over")?;
+        // What root may be needed for comes first. Handlers are loaded by whom they are served by.
+        let listeners = listen(&targets, inherited, predecessor.as_mut(), &self.socket.options())?;
+        let sandbox = match self.privileges.drop()? {
+            Some(home) => self.sandbox.with_cache_below(&home),
+            None => self.sandbox,
+        };
+        let sandbox = sandbox.sandbox(&name, &self.log)?;
         let concurrency = self.serving.concurrency(&self.log);
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
-        let options = || ServerOptions {
-            concurrency: concurrency.clone(),
-            timeout: self.serving.timeout.0,
-            clients: self.clients.limits(),
-            socket: self.socket.options(),
-            ..ServerOptions::default()
-        };
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = executable::path().context("cannot tell where this program lies")?;
         let (control, upgrading, supervisor) = Default::default();
@@ -197,27 +199,20 @@ impl Serve {
             upgrading,
             supervisor,
         };
-        let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         for target in targets {
-            let slot =
-                running.plug(&sandbox, target.handler, self.swapping.slot_options(), predecessor.as_ref())?;
-            for asked in target.addresses {
-                let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(&asked));
-                running.serve(asked, handed, &slot, options())?;
-            }
+            running.plug(&sandbox, target.handler, self.swapping.slot_options(), predecessor.as_ref())?;
         }
-        let slot = running.plugs[0].slot.clone();
-        for Inherited { socket, server_type } in inherited {
-            let server = Arc::new(Server::from_socket(socket, server_type, slot.clone(), options())?);
-            running.servers.push(Bound { asked: server.address(), server });
+        for Listening { target, asked, listener } in listeners {
+            let options = ServerOptions {
+                concurrency: concurrency.clone(),
+                timeout: self.serving.timeout.0,
+                clients: self.clients.limits(),
+                socket: self.socket.options(),
+                ..ServerOptions::default()
+            };
+            let server = Server::with_listener(listener, running.plugs[target].slot.clone(), options)?;
+            running.servers.push(Bound { asked, server: Arc::new(server) });
         }
-        for (asked, socket) in predecessor.iter_mut().flat_map(Predecessor::rest) {
-            running.serve(asked, Some(socket), &slot, options())?;
-        }
-        if running.servers.is_empty() {
-            running.serve(default_address(), None, &slot, options())?;
-        }
-        self.privileges.drop()?;
         capacity::check_threads(running.servers.len(), &concurrency)?;
         for Bound { server, .. } in &running.servers {
             server.start()?;
@@ -246,6 +241,50 @@ impl Serve {
         }
         running.serve_until_signal(signals, control)
     }
+}
+
+/// What a target's handler will serve.
+struct Listening {
+    /// Its number among the targets.
+    target: usize,
+    asked: ServeAddress,
+    listener: Listener,
+}
+
+/// Binds all addresses, or takes them over from the process before this one or whoever bound them before the start.
+fn listen(
+    targets: &[Target],
+    inherited: Vec<Inherited>,
+    mut predecessor: Option<&mut Predecessor>,
+    options: &SocketOptions,
+) -> anyhow::Result<Vec<Listening>> {
+    let mut listening = Vec::new();
+    for (target, asked) in targets
+        .iter()
+        .enumerate()
+        .flat_map(|(number, target)| target.addresses.iter().map(move |at| (number, at)))
+    {
+        let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(asked));
+        let listener = match handed {
+            Some(handed) => Listener::take_over(handed, asked.server_type(), options)?,
+            None => Listener::bind(asked, options)?,
+        };
+        listening.push(Listening { target, asked: asked.clone(), listener });
+    }
+    // What nobody has asked for by its address is the first handler's.
+    for Inherited { socket, server_type } in inherited {
+        let listener = Listener::adopt(socket, server_type, options)?;
+        listening.push(Listening { target: 0, asked: listener.address()?, listener });
+    }
+    for (asked, handed) in predecessor.into_iter().flat_map(Predecessor::rest) {
+        let listener = Listener::take_over(handed, asked.server_type(), options)?;
+        listening.push(Listening { target: 0, asked, listener });
+    }
+    if listening.is_empty() {
+        let asked = default_address();
+        listening.push(Listening { target: 0, listener: Listener::bind(&asked, options)?, asked });
+    }
+    Ok(listening)
 }
 
 impl ServingArgs {

@@ -91,7 +91,7 @@ fn controls(mut said: &[u8]) -> impl Iterator<Item = (libc::c_int, libc::c_int, 
     let header_length = unsafe { libc::CMSG_LEN(0) } as usize;
     std::iter::from_fn(move || {
         let header: libc::cmsghdr = read(said)?;
-        let length = (header.cmsg_len as usize).clamp(header_length, said.len().max(header_length));
+        let length = header.cmsg_len.clamp(header_length, said.len().max(header_length));
         let data = said.get(header_length..length)?;
         // SAFETY: it calculates.
         let space = unsafe { libc::CMSG_SPACE(data.len() as _) } as usize;

@@ -72,7 +72,8 @@ pub(super) enum Accepted {
 
 /// What there was to look at.
 enum Look {
-    Newcomer(Newcomer),
+    /// In the entrance now.
+    Newcomer,
     TurnedAway,
     Nobody,
 }
@@ -96,12 +97,11 @@ impl Acceptor<'_> {
                 self.entrance.newcomer.is_none() && (self.has_room() || self.service.clients.are_choosy());
             if may_look {
                 match self.look(listener) {
-                    Ok(Look::Newcomer(newcomer)) => self.entrance.newcomer = Some(newcomer),
+                    Ok(Look::Newcomer | Look::Nobody) => {}
                     Ok(Look::TurnedAway) if deadline.is_some_and(|at| Instant::now() >= at) => {
                         return Ok(Accepted::TimedOut);
                     }
                     Ok(Look::TurnedAway) => continue,
-                    Ok(Look::Nobody) => {}
                     Err(error) => {
                         self.recover(error, deadline)?;
                         continue;
@@ -165,7 +165,10 @@ impl Acceptor<'_> {
             },
         };
         match self.service.clients.admit(&request) {
-            Ok(source) => Ok(Look::Newcomer(Newcomer { request, source })),
+            Ok(source) => {
+                self.entrance.newcomer = Some(Newcomer { request, source });
+                Ok(Look::Newcomer)
+            }
             Err(refusal) => {
                 refusals.note(&refusal, request.client_address());
                 Ok(Look::TurnedAway)
