@@ -162,8 +162,10 @@ pub fn upgrade(
     control: Option<&ControlSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
-    let mut command = Command::new(executable);
-    let spawned = ChildProcess::start(command.args(arguments).env(MARKER, "1").stdin(Stdio::from(given)));
+    // Not kept: the end of the channel that it was given shows that it has ended.
+    let spawned = ChildProcess::start(
+        Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)),
+    );
     let mut process = spawned.map_err(|error| {
         let executable = shown(executable);
         io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))

@@ -56,17 +56,19 @@ fn handlers_are_loaded_by_the_user_that_serves_them() {
         return;
     }
     for_each_strategy(|strategy| {
-        let (cache, roots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        chown(cache.path(), Some(USER), Some(GROUP)).unwrap();
+        let [cache, runtime, roots] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        [&cache, &runtime].iter().for_each(|own| chown(own.path(), Some(USER), Some(GROUP)).unwrap());
+        let control = runtime.path().join("control").display().to_string();
         let user = format!("{USER}:{GROUP}");
         let directory = cache.path().display().to_string();
-        let args = ["--user", &user, "--cache-dir", &directory, "--concurrency", strategy];
+        let args =
+            ["--user", &user, "--cache-dir", &directory, "--control", &control, "--concurrency", strategy];
         let mut host = Host::serve(&[&["tcp://127.0.0.1:0", &plugin("echo")][..], &args].concat());
         let kept = || -> Vec<u32> {
             fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().metadata().unwrap().uid()).collect()
         };
         assert_eq!(kept(), [USER]);
-        assert_eq!(host.ctl(&["swap", &plugin("upper")]).code, Some(0));
+        assert_eq!(host.ctl(&["--control", &control, "swap", &plugin("upper")]).code, Some(0));
         assert_eq!(kept(), [USER; 2]);
         assert_eq!(host.ask(b"hello"), b"HELLO");
         assert!(host.terminate().success());
@@ -76,14 +78,14 @@ fn handlers_are_loaded_by_the_user_that_serves_them() {
         fs::copy(plugin("echo"), &secret).unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         fs::set_permissions(&roots, fs::Permissions::from_mode(0o755)).unwrap();
-        let address = format!("unix://{}", cache.path().join("socket").display());
+        let address = format!("unix://{}", runtime.path().join("socket").display());
         let refused = run(plugsock().args(["serve", &address]).arg(&secret).args(args));
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(
             refused.stderr.contains("cannot read handler") && refused.stderr.contains("denied"),
             "{refused:?}"
         );
-        assert_eq!(kept().len(), 2, "something is left of {address}");
+        assert_eq!(fs::read_dir(&runtime).unwrap().count(), 0, "something is left of {address}");
     });
 }
 

@@ -11,14 +11,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use plugsock::ServeAddress;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::harness::{
-    Client, Deployed, Ended, Host, RUNTIME_DIR, cache_dir, children, for_each_strategy, guest, is_installed,
-    is_running, plugin, plugsock, run, status, wait_until, with_descendants,
+    Client, Deployed, Ended, Host, PATIENCE, RUNTIME_DIR, cache_dir, children, for_each_strategy, guest,
+    is_installed, is_running, plugin, plugsock, run, status, wait_until, with_descendants,
 };
 use crate::upgrade::{end, upgrade};
 
@@ -40,7 +41,7 @@ fn prepared(prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static
 }
 
 fn limited(resource: Resource, limit: Rlimit) -> Command {
-    prepared(move || Ok(setrlimit(resource, limit.clone())?))
+    prepared(move || Ok(setrlimit(resource, limit)?))
 }
 
 /// Soft and hard.
@@ -61,7 +62,11 @@ fn is_refused(command: &mut Command, args: &[&str], words: &[&str]) {
 }
 
 fn refused(command: &mut Command, args: &[&str]) -> Ended {
-    let ended = run(command.args(["serve", TCP, "--cache-dir"]).arg(cache_dir()).args(args));
+    command.args(["serve", TCP]).args(args);
+    if !args.contains(&"--no-cache") {
+        command.arg("--cache-dir").arg(cache_dir());
+    }
+    let ended = run(command);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     ended
@@ -81,7 +86,7 @@ fn no_signal_stays_ignored_or_blocked() {
         for _ in 0..3 {
             assert_eq!(host.ask(b"hello"), b"hello");
         }
-        for process in with_descendants(host.pid()) {
+        for process in [vec![host.pid()], children(host.pid())].concat() {
             // The C library keeps two signals to itself.
             let signals = |field| u64::from_str_radix(&status(process, field), 16).unwrap() & !(3 << 31);
             // SIGPIPE, SIGTTIN, SIGTTOU and SIGXFSZ, whose number each counts from 1.
@@ -189,7 +194,7 @@ fn limits_that_are_too_low_are_said_at_the_start() {
         }
         // Root may have any number of processes.
         if rustix::process::geteuid().is_root() {
-            let args = ["--concurrency", strategy, "--user", "65534", "--no-control"];
+            let args = ["--concurrency", strategy, "--user", "65534", "--no-control", "--no-cache"];
             let ended = refused(&mut at_most(Resource::Nproc, 1), &args);
             let words = ["ulimit -u", "raise"];
             assert!(words.iter().all(|word| ended.stderr.contains(word)), "{ended:?}");
@@ -236,7 +241,7 @@ fn helpers_inherit_little() {
                     || name.starts_with("LD_")
                     || name.starts_with("RUST_")
             };
-            assert!(names.iter().all(|name| is_needed(name)) && names.contains(&"TZ"), "{names:?}");
+            assert!(names.iter().all(is_needed) && names.contains(&"TZ"), "{names:?}");
             let open = fs::read_dir(format!("/proc/{helper}/fd")).unwrap();
             assert!(open.flatten().all(|fd| fs::read_link(fd.path()).unwrap() != pipe));
             assert_eq!(fs::read_link(format!("/proc/{helper}/fd/1")).unwrap(), Path::new("/dev/null"));
@@ -377,9 +382,12 @@ impl Muted {
             .stdout(Stdio::piped())
             .stderr(stderr);
         let mut process = command.spawn().unwrap();
-        let mut ready = [0; 5];
-        process.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        Self { process, address: address.parse().unwrap(), directory }
+        let stdout = process.stdout.take().unwrap();
+        let muted = Self { process, address: address.parse().unwrap(), directory };
+        let patience = PATIENCE.try_into().unwrap();
+        let is_ready = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&patience));
+        assert_eq!(is_ready, Ok(1), "it waits for its standard error");
+        muted
     }
 
     fn serves(&self) {

@@ -206,26 +206,23 @@ fn a_directory_that_may_not_be_read() {
         eprintln!("skipped: only root can become another user");
         return;
     }
-    let serve = |mode: u32| {
-        let deployed = Deployed::new(&versioned("one"));
-        fs::set_permissions(&deployed.file, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::set_permissions(deployed.directory(), fs::Permissions::from_mode(mode)).unwrap();
-        let args =
-            ["tcp://127.0.0.1:0", &deployed.path(), "--watch", "--no-control", "--user", "12345:54321"];
-        let host = Host::serve(&args);
-        (deployed, host)
-    };
-    let (deployed, host) = serve(0o711);
+    let deployed = Deployed::new(&versioned("one"));
+    let set_mode =
+        |mode| fs::set_permissions(deployed.directory(), fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(&deployed.file, fs::Permissions::from_mode(0o644)).unwrap();
+    set_mode(0o711);
+    let user = ["--user", "12345:54321", "--no-cache", "--no-control"];
+    let host = Host::serve(&[&["tcp://127.0.0.1:0", &deployed.path(), "--watch"][..], &user].concat());
     let directory = deployed.directory().display();
     host.log.wait_for(&format!("directory {directory} cannot be watched: Permission denied"));
     deployed.replace(&versioned("two"));
     serves(&host, 1, "two");
-    let (deployed, host) = serve(0o700);
+    set_mode(0o700);
     host.log.wait_for(&format!("{} cannot be looked at: permission denied", deployed.path()));
-    assert_eq!(host.ask(b"who?\n"), b"one who?\n");
-    fs::set_permissions(deployed.directory(), fs::Permissions::from_mode(0o755)).unwrap();
-    deployed.replace(&versioned("two"));
-    serves(&host, 1, "two");
+    assert_eq!(host.ask(b"who?\n"), b"two who?\n");
+    set_mode(0o755);
+    deployed.replace(&versioned("six"));
+    serves(&host, 2, "six");
 }
 
 /// E7: the way to the file begins where the host was started, also by a path that is not absolute.

@@ -183,8 +183,9 @@ impl Serve {
             Some(home) => self.sandbox.with_cache_below(&home),
             None => self.sandbox,
         };
-        let sandbox = sandbox.sandbox(&name, &self.log)?;
         let concurrency = self.serving.concurrency(&self.log);
+        capacity::check_threads(listeners.len(), &concurrency)?;
+        let sandbox = sandbox.sandbox(&name, &self.log)?;
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = executable::path().context("cannot tell where this program lies")?;
@@ -213,7 +214,6 @@ impl Serve {
             let server = Server::with_listener(listener, running.plugs[target].slot.clone(), options)?;
             running.servers.push(Bound { asked, server: Arc::new(server) });
         }
-        capacity::check_threads(running.servers.len(), &concurrency)?;
         for Bound { server, .. } in &running.servers {
             server.start()?;
         }

@@ -75,6 +75,9 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
     let mut notices = Notices::new(&files.handler);
     notices.follow(directories(&files));
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        if Some(files.look()) == *seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            tracing::debug!("{} is as it was", files.handler_name());
+        }
         loop {
             // They may have changed since they were loaded.
             let (now, last) = (files.look(), seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
@@ -91,7 +94,7 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
                              is loaded when it is there again"
                         );
                     }
-                    _ => tracing::debug!("{} is as it was", files.handler_name()),
+                    _ => {}
                 }
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             }

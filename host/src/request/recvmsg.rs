@@ -59,7 +59,7 @@ pub(super) fn recvmsg(socket: &Socket, packet: &mut [u8]) -> io::Result<Message>
     // SAFETY: the kernel writes an address of the length that it says, or none, and the length 0.
     let (length, client_address) = unsafe { SockAddr::try_init(receive) }?;
     let mut message = Message { length, client_address, credentials: None, local_address: None };
-    let said = &control.0[..(header.msg_controllen as usize).min(CONTROL_MAX)];
+    let said = &control.0[..header.msg_controllen.min(CONTROL_MAX)];
     for (level, kind, data) in controls(said) {
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => close(data),

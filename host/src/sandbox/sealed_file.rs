@@ -18,7 +18,7 @@ pub(super) fn memfd(name: &str) -> io::Result<OwnedFd> {
 pub(super) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Who writes beyond this limit is sent a signal that would end the process.
     if getrlimit(Resource::Fsize).current.is_some_and(|max| bytes.len() as u64 > max) {
-        return Err(io::ErrorKind::FileTooLarge.into());
+        return Err(explained(Errno::FBIG.into()));
     }
     let mut file = File::from(memfd(name)?);
     file.write_all(bytes).map_err(explained)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{self, Waker};
 use std::thread;
@@ -48,6 +48,8 @@ struct Child {
     job: Job,
     status: Arc<StatusSocket>,
     fork_server: Weak<SupervisedForkServer>,
+    /// The number of the fork server that has it.
+    given_to: Arc<AtomicU64>,
     /// Whether it is known how it went.
     is_reported: bool,
     /// How often it was given to a fork server.
@@ -98,14 +100,22 @@ impl Children {
             Ok((status, theirs)) => (Arc::new(status), theirs),
             Err(error) => return job.refuse(&format!("no socket to its process: {error}")),
         };
-        let errand = Errand { request: job.request().clone(), status: theirs };
+        let given_to = Arc::<AtomicU64>::default();
+        let request = job.request().clone();
+        let errand = Errand { request, status: theirs, given_to: given_to.clone() };
         let cut_off =
             CutOff { id, status: Arc::downgrade(&status), fork_server: Arc::downgrade(fork_server) };
         job.wake_on_cut(Waker::from(Arc::new(cut_off)));
         let fork_server_of = Arc::downgrade(fork_server);
         // Known before it is given: the answer may come before that returns.
-        let child =
-            Child { job, status: status.clone(), fork_server: fork_server_of, is_reported: false, tries };
+        let child = Child {
+            job,
+            status: status.clone(),
+            fork_server: fork_server_of,
+            given_to,
+            is_reported: false,
+            tries,
+        };
         self.table().insert(id, child);
         match epoll::add(&self.epoll, &*status, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
             Ok(()) => fork_server.give(errand),
@@ -176,6 +186,7 @@ impl Children {
             .filter(|fork_server| child.tries < TRIES && !fork_server.is_closed())
         {
             Some(fork_server) => {
+                fork_server.abandon(child.given_to.load(SeqCst));
                 let opened = StatusSocket::open(child.job.request());
                 self.give(child.job, opened, &fork_server, child.tries + 1);
             }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ struct Shared {
 struct State {
     /// To the living fork server; `None` while there is none.
     channel: Option<Channel>,
+    /// How many fork servers there have been, with that one.
+    number: u64,
     /// What waits for a fork server.
     waiting: Vec<Errand>,
     is_closed: bool,
@@ -70,6 +73,8 @@ pub(super) struct Errand {
     pub(super) request: Arc<Request>,
     /// The child's end of its status socket.
     pub(super) status: OwnedFd,
+    /// The number of the fork server that has it; 0 while it waits for one.
+    pub(super) given_to: Arc<AtomicU64>,
 }
 
 impl SupervisedForkServer {
@@ -93,6 +98,16 @@ impl SupervisedForkServer {
     /// Has a process forked for a request; what becomes of it shows at its status socket alone.
     pub(super) fn give(&self, errand: Errand) {
         self.0.state().give(errand);
+    }
+
+    /// Has no more to do with this fork server, which is about to end: what it is given is lost.
+    pub(super) fn abandon(&self, number: u64) {
+        let mut state = self.0.state();
+        let is_current = state.number == number;
+        if let Some(channel) = state.channel.take_if(|_| is_current) {
+            drop(state);
+            let _ = shutdown(&channel, Shutdown::Both);
+        }
     }
 
     /// Gives up a request that still waits for a fork server.
@@ -135,10 +150,12 @@ impl State {
         }
         let connection = errand.request.stream_socket();
         let fds: Vec<_> = [errand.status.as_fd()].into_iter().chain(connection).collect();
+        errand.given_to.store(self.number, SeqCst);
         // A fork server that has just died has a successor soon.
         let is_sent =
             self.channel.as_ref().is_some_and(|channel| channel.send(&ToForkServer::Serve, &fds).is_ok());
         if !is_sent {
+            errand.given_to.store(0, SeqCst);
             self.waiting.push(errand);
         }
     }
@@ -159,6 +176,7 @@ impl Shared {
         let mut state = self.state();
         if !state.is_closed {
             state.channel = Some(channel);
+            state.number += 1;
             let waiting = std::mem::take(&mut state.waiting);
             waiting.into_iter().for_each(|errand| state.give(errand));
         }
