@@ -108,13 +108,12 @@ fn the_main_process_is_the_one_that_took_over() {
 fn an_upgrade_that_fails_is_not_told() {
     let supervisor = Supervisor::new();
     let directory = tempfile::tempdir().unwrap();
-    let handler = directory.path().join("handler.wasm");
-    std::fs::copy(crate::harness::plugin("upper"), &handler).unwrap();
+    let granted = format!("{}::/d", directory.path().display());
     let mut command = plugsock();
     command.env("NOTIFY_SOCKET", supervisor.directory.path().join("notify"));
-    let mut host = Host::serve_by(command, &[TCP, handler.to_str().unwrap()]);
+    let mut host = Host::serve_by(command, &[TCP, "--dir", &granted]);
     supervisor.hears(host.pid(), "READY=1\n");
-    std::fs::remove_file(&handler).unwrap();
+    directory.close().unwrap();
     host.signal(Signal::USR2);
     host.log.wait_for("this process serves on");
     assert!(host.terminate().success());

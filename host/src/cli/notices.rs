@@ -78,9 +78,9 @@ impl Notices {
         self.watched = directories;
     }
 
-    /// Waits until there may be something to see.
-    pub fn wait(&self) {
-        let _ = self.events.recv_timeout(BEAT);
+    /// Waits until there may be something to see; whether the kernel said so.
+    pub fn wait(&self) -> bool {
+        self.events.recv_timeout(BEAT).is_ok()
     }
 
     /// Waits until nothing has been noticed for so long, or for a while where that does not happen.

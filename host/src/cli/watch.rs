@@ -75,9 +75,7 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
     let mut notices = Notices::new(&files.handler);
     notices.follow(directories(&files));
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        if Some(files.look()) == *seen.lock().unwrap_or_else(PoisonError::into_inner) {
-            tracing::debug!("{} is as it was", files.handler_name());
-        }
+        let mut is_told = false;
         loop {
             // They may have changed since they were loaded.
             let (now, last) = (files.look(), seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
@@ -97,8 +95,10 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
                     _ => {}
                 }
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            } else if is_told {
+                tracing::debug!("{} is as it was", files.handler_name());
             }
-            notices.wait();
+            is_told = notices.wait();
         }
     })?;
     Ok(())
