@@ -23,23 +23,24 @@ mod ticker;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::unistd::{ForkResult, fork};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::RecvFlags;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, pidfd_open, waitpid,
 };
-use seccompiler::BpfProgram;
 
 pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
 
 use crate::address::ServerType;
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
-use crate::helper_process::{Channel, confine, send};
+use crate::helper_process::confine::{self, ChildConfinement};
+use crate::helper_process::{Channel, message_buffer, send};
 use crate::request::{DatagramSocket, Waits};
 use crate::sandbox::{Drain, Handler, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
@@ -61,7 +62,12 @@ pub(crate) fn run(channel: Channel) -> io::Result<()> {
     };
     channel.send(&Ready::Ok(()), &[])?;
     match server.fork_for_each_request(channel)? {
-        Some(errand) => server.serve(errand),
+        Some(errand) => {
+            let served = server.serve(errand);
+            // SAFETY: it only ends the process. Nothing is tidied up: whatever that touches of what the fork server has
+            // would be copied first.
+            unsafe { libc::_exit(i32::from(served.is_err())) }
+        }
         None => Ok(()),
     }
 }
@@ -72,8 +78,10 @@ struct ForkServer {
     handler: Handler,
     version: VersionInfo,
     datagram_socket: Option<Arc<DatagramSocket>>,
-    /// The system calls that a child gives up besides.
-    child_filter: Option<BpfProgram>,
+    /// What a child gives up besides.
+    child_confinement: ChildConfinement,
+    /// Where a child takes its request: what is there already need not be made by each.
+    buffer: Mutex<Box<[u8]>>,
 }
 
 /// What comes for one request.
@@ -110,9 +118,10 @@ impl ForkServer {
         ticker::prepare(handler.sandbox()).map_err(|error| error.to_string())?;
         let info = Arc::new(setup.info.clone());
         let version = VersionInfo { generation: setup.generation, drain };
-        let child_filter =
-            confine::confine(&setup.grants, setup.info.server_type == ServerType::UnixDatagram);
-        Ok(Self { setup, info, handler, version, datagram_socket, child_filter })
+        let answers_by_name = setup.info.server_type == ServerType::UnixDatagram;
+        let child_confinement = confine::confine(&setup.grants, &setup.limits, answers_by_name);
+        let buffer = Mutex::new(message_buffer());
+        Ok(Self { setup, info, handler, version, datagram_socket, child_confinement, buffer })
     }
 
     /// `socketserver`'s `process_request` of `ForkingMixIn`, until the host closes the channel. In a child it returns what
@@ -196,11 +205,12 @@ impl ForkServer {
     }
 
     fn prepare_child(&self, status: &OwnedFd) -> io::Result<WireRequest> {
-        let request = WireRequest::take(status)?;
+        let request =
+            WireRequest::take(status, &mut self.buffer.lock().unwrap_or_else(PoisonError::into_inner))?;
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
         ticker::start(status)?;
-        confine::confine_child(&self.setup.limits, self.child_filter.as_ref());
+        self.child_confinement.apply();
         Ok(request)
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::SocketAddress;
 use crate::error::RequestError;
-use crate::helper_process::{message_buffer, message_pair, recv, send};
+use crate::helper_process::{message_pair, recv, send};
 use crate::request::{
     Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, Transport, UnixCredentials,
 };
@@ -135,8 +135,8 @@ impl WireRequest {
     }
 
     /// Takes the request out of its status socket.
-    pub(super) fn take(status: &OwnedFd) -> io::Result<Self> {
-        let (request, _) = recv(status, &mut message_buffer(), RecvFlags::empty())?
+    pub(super) fn take(status: &OwnedFd, buffer: &mut [u8]) -> io::Result<Self> {
+        let (request, _) = recv(status, buffer, RecvFlags::empty())?
             .ok_or_else(|| io::Error::other("the host has given the request up"))?;
         Ok(request)
     }

@@ -50,10 +50,8 @@ pub(super) fn start(status: &OwnedFd) -> io::Result<()> {
     if unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    rustix::fs::fcntl_setfl(
-        status,
-        rustix::fs::fcntl_getfl(status)? | OFlags::from_bits_retain(libc::O_ASYNC as _),
-    )?;
+    // Of the flags that can be set it has no other.
+    rustix::fs::fcntl_setfl(status, OFlags::from_bits_retain(libc::O_ASYNC as _))?;
     // It may have happened before anybody was told.
     end_if_called_off(fd);
     let tick = libc::timeval { tv_sec: 0, tv_usec: TICK.subsec_micros().into() };

@@ -29,16 +29,42 @@ const ADDRESS_SPACE: u64 = 64 << 30;
 /// Descriptors beyond the guest's own: the channel, standard streams, what polls them.
 const OWN_DESCRIPTORS: u64 = 64;
 
+/// What a child gives up besides: worked out once, since each child pays for every bit of it.
+pub(crate) struct ChildConfinement {
+    limits: Vec<(Resource, Rlimit)>,
+    filter: Option<BpfProgram>,
+}
+
 /// Confines the fork server, and with it every child; returns what each child adds. One that `answers_by_name` replies
 /// through a Unix datagram socket, to clients that may have abstract names.
-pub(crate) fn confine(grants: &Grants, answers_by_name: bool) -> Option<BpfProgram> {
+pub(crate) fn confine(grants: &Grants, limits: &Limits, answers_by_name: bool) -> ChildConfinement {
     give_up_privileges();
     warn("Landlock scopes", restrict_reach(answers_by_name));
     warn("Landlock", restrict_files(grants));
     warn("Landlock for TCP", restrict_tcp(grants));
-    let (server, child) = filters(grants).inspect_err(|error| warn_of("seccomp", error)).ok()?;
-    warn("seccomp", apply_filter(&server));
-    Some(child)
+    let filters = filters(grants).inspect_err(|error| warn_of("seccomp", error)).ok();
+    let filter = filters.map(|Filters { allowed, denied, denied_to_child }| {
+        warn("seccomp", apply_filter(&denied).and_then(|()| apply_filter(&allowed)));
+        denied_to_child
+    });
+    let mut limits_of_child = vec![
+        (Resource::As, ADDRESS_SPACE),
+        (Resource::Data, limits.memory as u64 + OWN_MEMORY),
+        (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
+    ];
+    // In whole seconds, and only if the request's own watch has failed.
+    limits_of_child.extend(limits.cpu_time.map(|time| (Resource::Cpu, time.as_secs() + 2)));
+    ChildConfinement { limits: limits_of_child.into_iter().map(lowered).collect(), filter }
+}
+
+impl ChildConfinement {
+    /// For this process: it may make no process, and use no more than its request may.
+    pub(crate) fn apply(&self) {
+        set_limits(&self.limits);
+        if let Some(filter) = &self.filter {
+            warn("seccomp in a child", apply_filter(filter));
+        }
+    }
 }
 
 /// Confines a compiler: it reaches no file, makes no process, and has so many bytes of memory. It gives way to
@@ -50,44 +76,35 @@ pub(crate) fn confine_compiler(memory: u64) {
     let no_grants = Grants::default();
     warn("Landlock scopes", restrict_reach(false));
     warn("Landlock", restrict_files(&no_grants));
-    set_limits(&[
+    let limits = [
         (Resource::As, memory.saturating_add(ADDRESS_SPACE)),
         (Resource::Data, memory),
         // What it writes to is memory too.
         (Resource::Fsize, memory),
-    ]);
+    ];
+    set_limits(&limits.map(lowered));
     match filters(&no_grants) {
-        Ok((helper, child)) => warn("seccomp", apply_filter(&helper).and_then(|()| apply_filter(&child))),
+        Ok(Filters { allowed, denied, denied_to_child }) => {
+            let mut applied = [denied, allowed, denied_to_child].into_iter();
+            warn("seccomp", applied.try_for_each(|filter| apply_filter(&filter)));
+        }
         Err(error) => warn_of("seccomp", &error),
     }
 }
 
 fn give_up_privileges() {
-    set_limits(&[(Resource::Core, 0)]);
+    set_limits(&[lowered((Resource::Core, 0))]);
     warn("no new privileges", rustix::thread::set_no_new_privs(true));
 }
 
-/// What a child adds: it may make no process, and use no more than its request may.
-pub(crate) fn confine_child(limits: &Limits, filter: Option<&BpfProgram>) {
-    set_limits(&[
-        (Resource::As, ADDRESS_SPACE),
-        (Resource::Data, limits.memory as u64 + OWN_MEMORY),
-        (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
-    ]);
-    if let Some(time) = limits.cpu_time {
-        // In whole seconds, and only if the request's own watch has failed.
-        set_limits(&[(Resource::Cpu, time.as_secs() + 2)]);
-    }
-    if let Some(filter) = filter {
-        warn("seccomp in a child", apply_filter(filter));
-    }
+/// A limit for good; what is lower already stays.
+fn lowered((resource, limit): (Resource, u64)) -> (Resource, Rlimit) {
+    let limit = getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
+    (resource, Rlimit { current: Some(limit), maximum: Some(limit) })
 }
 
-fn set_limits(limits: &[(Resource, u64)]) {
+fn set_limits(limits: &[(Resource, Rlimit)]) {
     for &(resource, limit) in limits {
-        // What is lower already stays.
-        let limit = getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
-        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         warn("resource limits", setrlimit(resource, limit));
     }
 }
@@ -176,9 +193,17 @@ fn is_enforced(status: RulesetStatus) -> io::Result<()> {
     }
 }
 
-/// For every helper: what serving under these grants needs and nothing else. For one that makes no process, besides: no
-/// new process, and no hand on another.
-fn filters(grants: &Grants) -> Result<(BpfProgram, BpfProgram), BackendError> {
+/// What system calls a helper may make.
+struct Filters {
+    /// For every helper: what serving under these grants needs, and nothing else.
+    allowed: BpfProgram,
+    /// For every helper: what it may not ask of those.
+    denied: BpfProgram,
+    /// For one that makes no process, besides: no new process, and no hand on another.
+    denied_to_child: BpfProgram,
+}
+
+fn filters(grants: &Grants) -> Result<Filters, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut allowed: BTreeMap<_, _> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // A process may lower its own priority, and ask for it.
@@ -197,37 +222,49 @@ fn filters(grants: &Grants) -> Result<(BpfProgram, BpfProgram), BackendError> {
     }
     // As if the kernel were older: the C library then falls back from clone3 to clone, which can be filtered.
     let not_there = SeccompAction::Errno(libc::ENOSYS as u32);
-    let server = SeccompFilter::new(allowed, not_there, SeccompAction::Allow, arch)?;
-    // clone(2) makes a thread with this flag and a process without.
-    let no_thread = masked(0, libc::CLONE_THREAD as u64, 0)?;
-    let set_flags = [is(1, libc::F_SETFL as u64)?, masked(2, libc::O_ASYNC as u64, libc::O_ASYNC as u64)?];
-    let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let allowed = SeccompFilter::new(allowed, not_there, SeccompAction::Allow, arch)?;
     let pairs = [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK];
     let denied = [
+        // A descriptor can be made to send signals, and a lease or a watch to hold others up.
+        (libc::SYS_fcntl, vec![none_of(1, FCNTL)?]),
+        (libc::SYS_ioctl, vec![none_of(1, IOCTL)?]),
+        // A socket for datagrams would reach whoever has a name.
+        (libc::SYS_socketpair, vec![none_of(1, &pairs.map(|flags| (libc::SOCK_STREAM | flags) as u64))?]),
+        (libc::SYS_prctl, vec![none_of(0, PRCTL)?]),
+    ];
+    // Short, since every child pays for each instruction of it, once for each system call that there is. clone(2) makes a
+    // thread with this flag and a process without.
+    let no_thread = masked(0, libc::CLONE_THREAD as u64, 0)?;
+    let another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
+    let new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let denied_to_child = [
         (libc::SYS_clone, vec![SeccompRule::new(vec![no_thread])?]),
         // Its siblings run as the same user.
         (libc::SYS_kill, Vec::new()),
         (libc::SYS_tgkill, Vec::new()),
         (libc::SYS_pidfd_open, Vec::new()),
         // Limits are lowered once and for all, and may be asked for.
-        (libc::SYS_prlimit64, vec![SeccompRule::new(vec![another()?])?, SeccompRule::new(vec![new_limit])?]),
-        // A descriptor can be made to send signals, and a lease or a watch to hold others up.
-        (libc::SYS_fcntl, vec![none_of(1, FCNTL)?, SeccompRule::new(set_flags.to_vec())?]),
-        (libc::SYS_ioctl, vec![none_of(1, IOCTL)?]),
-        // A socket for datagrams would reach whoever has a name.
-        (libc::SYS_socketpair, vec![none_of(1, &pairs.map(|flags| (libc::SOCK_STREAM | flags) as u64))?]),
-        (libc::SYS_prctl, vec![none_of(0, PRCTL)?]),
+        (libc::SYS_prlimit64, vec![SeccompRule::new(vec![another])?, SeccompRule::new(vec![new_limit])?]),
+        // Its status socket sends it signals, and nothing else is to send any: not to itself, and not to others.
+        (libc::SYS_fcntl, vec![SeccompRule::new(vec![is(1, libc::F_SETOWN as u64)?])?]),
     ];
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let child = SeccompFilter::new(denied.into_iter().collect(), SeccompAction::Allow, refused, arch)?;
-    Ok((server.try_into()?, child.try_into()?))
+    let deny = |calls: BTreeMap<_, _>| {
+        let refused = SeccompAction::Errno(libc::EPERM as u32);
+        SeccompFilter::new(calls, SeccompAction::Allow, refused, arch)?.try_into()
+    };
+    Ok(Filters {
+        allowed: allowed.try_into()?,
+        denied: deny(denied.into_iter().collect())?,
+        denied_to_child: deny(denied_to_child.into_iter().collect())?,
+    })
 }
 
 /// What of a socket's type says how it sends.
 const SOCK_TYPE_MASK: u64 = 0xf;
 
-/// What a child does with descriptors, files and sockets alike.
+/// What a helper does with descriptors, files and sockets alike.
 const FCNTL: &[u64] = &[
+    libc::F_SETOWN as u64,
     libc::F_DUPFD as u64,
     libc::F_DUPFD_CLOEXEC as u64,
     libc::F_GETFD as u64,
@@ -249,6 +286,8 @@ const PRCTL: &[u64] = &[
     libc::PR_GET_DUMPABLE as u64,
     libc::PR_GET_NO_NEW_PRIVS as u64,
     libc::PR_GET_SECCOMP as u64,
+    // Comes before each filter.
+    libc::PR_SET_NO_NEW_PRIVS as u64,
 ];
 
 fn is(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
@@ -256,12 +295,7 @@ fn is(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
 }
 
 fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
-}
-
-/// Whether the first argument names another process than this one.
-fn another() -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
 }
 
 /// Whether an argument is none of these.

@@ -18,7 +18,7 @@ use std::ptr::null;
 use nix::libc::{self, c_long};
 use rustix::process::{PidfdFlags, getppid, pidfd_open};
 
-use super::{confine, confine_child, confine_compiler};
+use super::{confine, confine_compiler};
 use crate::sandbox::{Grants, Limits};
 
 /// Names the part that a process of this test plays.
@@ -138,13 +138,13 @@ fn play(part: &str) -> ! {
     match part {
         "free" => try_all(held),
         "child" => {
-            let filter = confine(&Grants::default(), false);
-            assert!(filter.is_some(), "there is no seccomp");
+            let child = confine(&Grants::default(), &Limits::default(), false);
+            assert!(child.filter.is_some(), "there is no seccomp");
             // What it may no longer do afterwards, to be told of an event by a signal.
             assert_eq!(fcntl(&held.pair.0, libc::F_SETOWN, std::process::id().into()), 0);
             assert_eq!(fcntl(&held.pair.0, libc::F_SETFL, libc::O_ASYNC.into()), 0);
             assert_eq!(fcntl(&held.pair.0, libc::F_SETFL, 0), 0);
-            confine_child(&Limits::default(), filter.as_ref());
+            child.apply();
             try_all(held);
             serve(held);
         }
@@ -154,13 +154,13 @@ fn play(part: &str) -> ! {
             serve(held);
         }
         "fork server" => {
-            confine(&Grants::default(), false);
+            confine(&Grants::default(), &Limits::default(), false);
             tried("signal the process that started it", call(libc::SYS_kill, [held.parent, 0, 0, 0, 0, 0]));
             tried("signal itself", call(libc::SYS_kill, [std::process::id().into(), 0, 0, 0, 0, 0]));
         }
         "child with network" => {
             let grants = Grants { net: vec!["127.0.0.1:80".parse().unwrap()], ..Grants::default() };
-            confine_child(&Limits::default(), confine(&grants, false).as_ref());
+            confine(&grants, &Limits::default(), false).apply();
             let socket = |name, family: i32, kind: i32| {
                 tried(name, call(libc::SYS_socket, [family.into(), kind.into(), 0, 0, 0, 0]));
             };
@@ -258,12 +258,6 @@ fn try_all(held: &Held) {
         ("fcntl: F_SETSIG", libc::SYS_fcntl, &[socket, 10, 0]),
         ("fcntl: F_SETLEASE", libc::SYS_fcntl, &[held.file.as_raw_fd().into(), libc::F_SETLEASE.into(), 2]),
         ("fcntl: F_NOTIFY", libc::SYS_fcntl, &[held.directory.as_raw_fd().into(), libc::F_NOTIFY.into(), 0]),
-        ("fcntl: O_ASYNC", libc::SYS_fcntl, &[socket, libc::F_SETFL.into(), libc::O_ASYNC.into()]),
-        (
-            "fcntl: O_ASYNC among others",
-            libc::SYS_fcntl,
-            &[socket, libc::F_SETFL.into(), (libc::O_ASYNC | libc::O_APPEND).into()],
-        ),
         ("prlimit of another", libc::SYS_prlimit64, &[held.parent, libc::RLIMIT_CORE.into(), 0, old]),
         ("set its own limit", libc::SYS_prlimit64, &[0, libc::RLIMIT_NOFILE.into(), limit, 0]),
         ("setrlimit", libc::SYS_setrlimit, &[libc::RLIMIT_NOFILE.into(), limit]),
