@@ -20,6 +20,7 @@
 //! - [`server`](Server): the whole way of a request, accept → verify → strategy → serve → close.
 //! - `listener`: where requests come from; one file a server type.
 //! - `clients`: who is served, how many at once, and how often.
+//! - `job`: one request on its way, with all that it owns of its server.
 //! - `request`: one accepted connection or received packet.
 //! - `concurrency`: where a request is served; one file a strategy.
 //! - `fork_server`: the process that forks for each request.

@@ -253,7 +253,7 @@ impl Server {
     fn serve_next(&self, acceptor: &mut Acceptor<'_>, quiet_since: &mut Instant) -> Result<bool, ServeError> {
         let timeout = self.timeout.and_then(|timeout| quiet_since.checked_add(timeout));
         let service = self.service_interval().and_then(|interval| Instant::now().checked_add(interval));
-        match acceptor.get_request([timeout, service].into_iter().flatten().min())? {
+        match acceptor.next([timeout, service].into_iter().flatten().min())? {
             Accepted::Request(job) => {
                 *quiet_since = Instant::now();
                 self.verify_and_process(job)?;
@@ -293,7 +293,7 @@ impl Server {
         let listener = self.listener()?;
         let mut accepting = self.begin_accepting()?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.acceptor(Some(&listener), &mut accepting).get_request(deadline)
+        self.acceptor(Some(&listener), &mut accepting).next(deadline)
     }
 
     /// Whether every hook lets the request pass: the program's, then the component's.

@@ -1,5 +1,6 @@
 //! What is special about a process for each request: who dies, who lives on, and what a child may do.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::process::Command;
@@ -11,8 +12,8 @@ use plugsock::{ServeAddress, ServerType};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    Case, Client, Deployed, Host, PATIENCE, Running, children, is_long_run, is_running, pattern, plugsock,
-    sandbox, state, status, stop, versioned, wait_until, with_descendants,
+    Case, Client, Deployed, Fault, Faults, Host, PATIENCE, Running, children, is_long_run, is_running,
+    pattern, plugsock, sandbox, state, status, stop, versioned, wait_until, with_descendants,
 };
 
 fn forking(args: &[&str]) -> Host {
@@ -219,6 +220,24 @@ fn no_more_children_than_allowed() {
     assert_eq!(waiting.recv_exact(1), b"c");
 }
 
+/// One that dies of everything it is given is started again, and each time after a longer pause.
+#[test]
+fn a_fork_server_that_keeps_dying_is_started_at_growing_intervals() {
+    let Some((faults, host)) = Faults::serve(&["tcp://127.0.0.1:0", "--concurrency", "forking"]) else {
+        return;
+    };
+    faults.set(Fault::NoForks, -6);
+    (0..2).for_each(|_| assert!(host.connect().is_closed()));
+    let deaths = host.log.wait_for_count("the fork server died", 6);
+    // The log says when, in seconds of a minute.
+    let second = |line: &String| line[17..26].parse::<f64>().unwrap();
+    for (pause, pair) in [0.05, 0.1, 0.2, 0.4].into_iter().zip(deaths[1..].windows(2)) {
+        let passed = (second(&pair[1]) - second(&pair[0])).rem_euclid(60.0);
+        assert!(passed >= pause, "started again after {passed} s instead of {pause} s");
+    }
+    assert_eq!(host.ask(b"hello"), b"hello");
+}
+
 /// A place is free when its own process has ended, also where the fork server died that made it.
 #[test]
 fn a_place_does_not_wait_for_a_sibling() {
@@ -229,6 +248,30 @@ fn a_place_does_not_wait_for_a_sibling() {
     assert_eq!(clients.remove(0).exchange(b"b"), b"b");
     assert_eq!(host.ask(b"hello"), b"hello");
     assert_eq!(clients.remove(0).exchange(b"b"), b"b");
+}
+
+/// What a child has open is its own: no connection or status socket of a sibling, and not the channel.
+#[test]
+fn a_child_holds_nothing_of_its_siblings() {
+    let host = forking(&[]);
+    let server = fork_server(&host);
+    let clients = open(&host, 4);
+    let sockets = |process: Pid| -> BTreeSet<String> {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_pid())).unwrap();
+        let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.map(|link| link.display().to_string()).filter(|link| link.starts_with("socket:")).collect()
+    };
+    let children = wait_for_children(server, 4);
+    let held: Vec<_> = children.iter().map(|child| sockets(*child)).collect();
+    for (number, own) in held.iter().enumerate() {
+        assert_eq!(own.len(), 2, "its connection and its status socket: {own:?}");
+        held[..number].iter().for_each(|other| assert!(own.is_disjoint(other), "{own:?} and {other:?}"));
+    }
+    // The fork server shares the status sockets of living children, and has its channel besides.
+    let rest = sockets(server);
+    let shared = held.iter().filter(|own| own.intersection(&rest).count() == 1).count();
+    assert_eq!((rest.len(), shared), (5, 4));
+    clients.into_iter().for_each(|client| assert_eq!(client.exchange(b"b"), b"b"));
 }
 
 /// A child that waits for its client waits, and does nothing else.

@@ -63,9 +63,9 @@ const LIMITS: [&str; 14] = [
     "20s",
     "--memory",
     "16MiB",
-    // Good clients share a source; a forked request counts until its child is reaped, which is after its client's end.
+    // Good clients share a source.
     "--max-connections-per-ip",
-    "32",
+    "16",
     "--workers",
     "16",
     "--log-level",

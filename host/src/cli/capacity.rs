@@ -57,8 +57,8 @@ pub fn check() -> anyhow::Result<()> {
 pub fn check_threads(servers: usize, concurrency: &Concurrency) -> anyhow::Result<()> {
     let of_strategy = match *concurrency {
         Concurrency::Sync | Concurrency::Threading { .. } => 0,
-        // For its fork server, which is a process, what it says, and its end.
-        Concurrency::Forking { .. } => 3,
+        // For the end of its fork server, and for what its children say.
+        Concurrency::Forking { .. } => 2,
         Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => workers,
     };
     let needed = servers * (1 + of_strategy) + 2;
@@ -78,10 +78,11 @@ pub fn check_threads(servers: usize, concurrency: &Concurrency) -> anyhow::Resul
     })
 }
 
-/// Raises the limit on descriptors as far as this user may, and warns of what will not do.
-pub fn prepare(max_requests: usize) {
+/// Raises the limit on descriptors as far as this user may, and warns of what will not do. A forked request takes another one,
+/// to its process.
+pub fn prepare(max_requests: usize, max_children: usize) {
     let requests = max_requests as u64;
-    let descriptors = requests + OWN_DESCRIPTORS;
+    let descriptors = requests + max_requests.min(max_children) as u64 + OWN_DESCRIPTORS;
     if let Some(allowed) = raise_limit(Resource::Nofile, descriptors) {
         tracing::warn!(
             "{requests} open requests need {descriptors} descriptors and this process may have {allowed}: raise \

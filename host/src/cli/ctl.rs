@@ -37,17 +37,17 @@ pub struct Ctl {
 pub struct WhichServer {
     /// Which server, by its control socket or its process; by default the only one that this user runs
     #[arg(long, value_name = "PATH|PID")]
-    control: Option<Place>,
+    control: Option<Whom>,
 }
 
-/// Where a control socket is.
+/// Whose control socket: by its path, or by its process.
 #[derive(Clone, Debug)]
-enum Place {
+enum Whom {
     Socket(PathBuf),
     Process(u32),
 }
 
-impl FromStr for Place {
+impl FromStr for Whom {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -58,8 +58,8 @@ impl FromStr for Place {
 impl WhichServer {
     pub fn connect(&self) -> Result<ControlClient, ControlError> {
         let path = match &self.control {
-            Some(Place::Socket(path)) => path.clone(),
-            Some(Place::Process(pid)) => find_control_socket(Some(*pid))?,
+            Some(Whom::Socket(path)) => path.clone(),
+            Some(Whom::Process(pid)) => find_control_socket(Some(*pid))?,
             None => find_control_socket(None)?,
         };
         ControlClient::connect(&path)

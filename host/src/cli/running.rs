@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use plugsock::control::ControlSocket;
@@ -21,7 +21,7 @@ use super::supervisor::Supervisor;
 use super::watch::{Files, Look, Seen, watch};
 
 pub struct Running {
-    pub servers: Vec<Bound>,
+    pub servers: Vec<ServedAddress>,
     pub plugs: Vec<Plug>,
     pub shutdown_timeout: Duration,
     /// What an upgrade starts: the path by which this program was started.
@@ -35,12 +35,12 @@ pub struct Running {
 }
 
 /// A server, and the address that it was asked to bind.
-pub struct Bound {
+pub struct ServedAddress {
     pub asked: ServeAddress,
     pub server: Arc<Server>,
 }
 
-impl Bound {
+impl ServedAddress {
     /// Serves until it is closed. What else ends it is said at once: other addresses may be served for long.
     fn serve(&self) -> anyhow::Result<()> {
         let address = self.server.address();
@@ -244,12 +244,19 @@ impl Running {
         let timeout = self.shutdown_timeout;
         tracing::info!("shutting down: no new requests; open ones have {timeout:?}");
         self.servers.iter().for_each(|bound| bound.server.request_shutdown());
-        let started = Instant::now();
-        for Bound { server, .. } in &self.servers {
-            let cut = server.server_close_within(timeout.saturating_sub(started.elapsed()));
-            if cut > 0 {
-                tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
+        thread::scope(|scope| {
+            for ServedAddress { server, .. } in &self.servers {
+                let close = move || {
+                    let cut = server.server_close_within(timeout);
+                    if cut > 0 {
+                        tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
+                    }
+                };
+                // Beside each other: what one has still to serve does not wait for what another has open.
+                if thread::Builder::new().name("closing".to_owned()).spawn_scoped(scope, close).is_err() {
+                    close();
+                }
             }
-        }
+        });
     }
 }

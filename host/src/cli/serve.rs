@@ -23,7 +23,7 @@ use super::inherited::{self, Inherited};
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
-use super::running::{Bound, Running};
+use super::running::{Running, ServedAddress};
 use super::signals;
 use super::swapping::SwapArgs;
 use super::targets::{Target, default_address, sort_targets};
@@ -175,7 +175,8 @@ impl Serve {
         let name = shown(name);
         let is_forking = matches!(self.serving.concurrency, Concurrency::Forking { .. });
         self.sandbox.check_stdin(is_forking)?;
-        capacity::prepare(self.sandbox.max_requests());
+        let max_children = if is_forking { self.serving.max_children } else { 0 };
+        capacity::prepare(self.sandbox.max_requests(), max_children);
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         // What root may be needed for comes first. Handlers are loaded by whom they are served by.
         let listeners = listen(&targets, inherited, predecessor.as_mut(), &self.socket.options())?;
@@ -212,16 +213,16 @@ impl Serve {
                 ..ServerOptions::default()
             };
             let server = Server::with_listener(listener, running.plugs[target].slot.clone(), options)?;
-            running.servers.push(Bound { asked, server: Arc::new(server) });
+            running.servers.push(ServedAddress { asked, server: Arc::new(server) });
         }
-        for Bound { server, .. } in &running.servers {
+        for ServedAddress { server, .. } in &running.servers {
             server.start()?;
         }
         for plug in &running.plugs {
             plug.slot.probe_current()?;
         }
         let control = self.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
-        for Bound { server, .. } in &running.servers {
+        for ServedAddress { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             let (address, name, digest) = (server.address(), handler.name(), handler.digest());
             let ready = format!("ready {address} {name} {digest} {concurrency}\n");

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::time::Instant;
 
 use nix::libc;
@@ -14,11 +14,11 @@ use rustix::fs::OFlags;
 use crate::sandbox::{Sandbox, TICK};
 use crate::wake::poll_until;
 
-/// After so many ticks of processor time a child gives way to those that have just begun, and to the fork server.
-const TICKS_AT_FULL_PRIORITY: u32 = 3;
-const LOWER_PRIORITY: i32 = 10;
+/// What a child gets that has used a whole tick of processor time: it gives way to those that have just begun, and to the
+/// fork server.
+const LOWER_PRIORITY: i32 = 15;
 
-static TICKS: AtomicU32 = AtomicU32::new(0);
+static IS_LOWERED: AtomicBool = AtomicBool::new(false);
 
 /// The child's status socket.
 static STATUS: AtomicI32 = AtomicI32::new(-1);
@@ -28,12 +28,12 @@ pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
     let sandbox = sandbox.clone();
     let tick = move || {
         sandbox.tick();
-        if TICKS.fetch_add(1, Relaxed) == TICKS_AT_FULL_PRIORITY {
+        if !IS_LOWERED.swap(true, Relaxed) {
             // Where that is not possible it goes on as it is.
             let _ = rustix::process::setpriority_process(None, LOWER_PRIORITY);
         }
     };
-    // SAFETY: both handlers read or add to atomic numbers and make system calls that a signal handler may make; they
+    // SAFETY: both handlers read or change atomic numbers and make system calls that a signal handler may make; they
     // neither allocate nor lock.
     unsafe {
         signal_hook::low_level::register(libc::SIGPROF, tick)?;

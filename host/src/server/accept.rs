@@ -79,8 +79,8 @@ enum Look {
 }
 
 impl Acceptor<'_> {
-    /// `socketserver`'s `get_request`: waits for the next one, at most until the deadline.
-    pub(super) fn get_request(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
+    /// Waits for the next request, at most until the deadline.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
         loop {
             let is_over = match self.listener {
                 Some(_) => self.control.is_stopped(),

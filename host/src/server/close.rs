@@ -87,7 +87,7 @@ impl Server {
     /// Serves what was accepted, as there is room for it.
     fn serve_accepted(&self, deadline: Option<Instant>, caller: ThreadId) {
         let Some(mut accepting) = self.accepting_after(deadline, caller) else { return };
-        while let Ok(Accepted::Request(job)) = self.acceptor(None, &mut accepting).get_request(deadline) {
+        while let Ok(Accepted::Request(job)) = self.acceptor(None, &mut accepting).next(deadline) {
             // Nothing is started anew for it.
             isolated("serving what was accepted", || self.verify_and_process(job).is_ok());
         }
