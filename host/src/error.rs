@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{AddressError, ServeAddress, ServerType};
@@ -322,6 +323,12 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+/// Whether the system has run out of something that others will give back: descriptors, or memory of the kernel's.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
+}
 
 /// A text from outside with its control characters escaped, so that it stays one line and moves no cursor.
 pub fn one_line(text: &str) -> String {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::control::LoopControl;
 use crate::admission::Admission;
 use crate::clients::{ProxyHeaders, Refusal, SourceCount};
-use crate::error::ServeError;
+use crate::error::{ServeError, is_exhausted};
 use crate::job::{Job, Service};
 use crate::listener::{Incoming, Listener};
 use crate::log_limit::LogLimit;
@@ -70,14 +70,6 @@ pub(super) enum Accepted {
     Stopped,
 }
 
-/// What there was to look at.
-enum Look {
-    /// In the entrance now.
-    Newcomer,
-    TurnedAway,
-    Nobody,
-}
-
 impl Acceptor<'_> {
     /// Waits for the next request, at most until the deadline.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
@@ -97,11 +89,11 @@ impl Acceptor<'_> {
                 self.entrance.newcomer.is_none() && (self.has_room() || self.service.clients.are_choosy());
             if may_look {
                 match self.look(listener) {
-                    Ok(Look::Newcomer | Look::Nobody) => {}
-                    Ok(Look::TurnedAway) if deadline.is_some_and(|at| Instant::now() >= at) => {
+                    Ok(false) => {}
+                    Ok(true) if deadline.is_some_and(|at| Instant::now() >= at) => {
                         return Ok(Accepted::TimedOut);
                     }
-                    Ok(Look::TurnedAway) => continue,
+                    Ok(true) => continue,
                     Err(error) => {
                         self.recover(error, deadline)?;
                         continue;
@@ -139,26 +131,27 @@ impl Acceptor<'_> {
         }
     }
 
-    /// Takes what there is and turns away who is not to be served; never blocks.
-    fn look(&mut self, listener: Option<&Listener>) -> io::Result<Look> {
+    /// Takes what there is: a newcomer, or somebody who is turned away or has to wait for a header; whether there may be
+    /// more behind. Never blocks.
+    fn look(&mut self, listener: Option<&Listener>) -> io::Result<bool> {
         let refusals = self.service.clients.refusals();
         let request = match self.next_with_header()? {
             Some(Ok(request)) => request,
             Some(Err((request, reason))) => {
                 // Counted before the client sees a close, here and below.
                 refusals.note(&Refusal::ProxyHeader(reason), request.client_address());
-                return Ok(Look::TurnedAway);
+                return Ok(true);
             }
             None => match listener.map_or(Ok(Incoming::Nothing), Listener::accept)? {
-                Incoming::Nothing => return Ok(Look::Nobody),
+                Incoming::Nothing => return Ok(false),
                 Incoming::TooLarge { client_address, length } => {
                     refusals.note(&Refusal::TooLarge(length), &client_address);
-                    return Ok(Look::TurnedAway);
+                    return Ok(true);
                 }
                 Incoming::Request(request) => match &mut self.entrance.headers {
                     Some(headers) if headers.concern(&request) => {
                         headers.expect(request)?;
-                        return Ok(Look::TurnedAway);
+                        return Ok(true);
                     }
                     _ => request,
                 },
@@ -167,11 +160,11 @@ impl Acceptor<'_> {
         match self.service.clients.admit(&request) {
             Ok(source) => {
                 self.entrance.newcomer = Some(Newcomer { request, source });
-                Ok(Look::Newcomer)
+                Ok(false)
             }
             Err(refusal) => {
                 refusals.note(&refusal, request.client_address());
-                Ok(Look::TurnedAway)
+                Ok(true)
             }
         }
     }
@@ -211,7 +204,7 @@ impl Acceptor<'_> {
     /// A failed accept is the client's fault, or the system's for the moment, or else the listener's.
     fn recover(&mut self, error: io::Error, deadline: Option<Instant>) -> Result<(), ServeError> {
         match Errno::from_io_error(&error) {
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            _ if is_exhausted(&error) => {
                 self.entrance.said_exhausted.run(|_| {
                     tracing::error!(
                         "cannot accept: {error}; accepting again as open requests end (raise `ulimit -n` or \

@@ -14,7 +14,7 @@ use rustix::event::{PollFlags, epoll};
 use rustix::io::Errno;
 
 use super::supervised::{Errand, SupervisedForkServer};
-use crate::error::{Phase, RequestError};
+use crate::error::{Phase, RequestError, is_exhausted};
 use crate::fork_server::{Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
 use crate::job::{Job, isolated};
@@ -223,12 +223,6 @@ impl Child {
             self.job.served_elsewhere(Err(RequestError::host(Phase::Handle, reason)));
         }
     }
-}
-
-/// Whether the system has run out of something that others will give back.
-fn is_exhausted(error: &io::Error) -> bool {
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
 }
 
 /// Has whoever serves a request, or will, give it up.
