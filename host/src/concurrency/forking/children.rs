@@ -61,10 +61,8 @@ impl Children {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = Wake::new()?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        let children = {
-            let (is_closed, table, ended) = Default::default();
-            Arc::new(Self { epoll, wake, is_closed, table, ended })
-        };
+        let (is_closed, table, ended) = Default::default();
+        let children = Arc::new(Self { epoll, wake, is_closed, table, ended });
         let follower = children.clone();
         thread::Builder::new().name("forking".to_owned()).spawn(move || follower.follow())?;
         Ok(children)
@@ -103,19 +101,13 @@ impl Children {
         let given_to = Arc::<AtomicU64>::default();
         let request = job.request().clone();
         let errand = Errand { request, status: theirs, given_to: given_to.clone() };
-        let cut_off =
-            CutOff { id, status: Arc::downgrade(&status), fork_server: Arc::downgrade(fork_server) };
-        job.wake_on_cut(Waker::from(Arc::new(cut_off)));
         let fork_server_of = Arc::downgrade(fork_server);
+        let cut_off = CutOff { id, status: Arc::downgrade(&status), fork_server: fork_server_of.clone() };
+        job.wake_on_cut(Waker::from(Arc::new(cut_off)));
+        let (status_of, is_reported) = (status.clone(), false);
+        let child =
+            Child { job, status: status_of, fork_server: fork_server_of, given_to, is_reported, tries };
         // Known before it is given: the answer may come before that returns.
-        let child = Child {
-            job,
-            status: status.clone(),
-            fork_server: fork_server_of,
-            given_to,
-            is_reported: false,
-            tries,
-        };
         self.table().insert(id, child);
         match epoll::add(&self.epoll, &*status, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
             Ok(()) => fork_server.give(errand),
@@ -180,11 +172,8 @@ impl Children {
 
     /// The fork server that it was given to has died, and nobody has begun with it.
     fn give_anew(&self, child: Child) {
-        match child
-            .fork_server
-            .upgrade()
-            .filter(|fork_server| child.tries < TRIES && !fork_server.is_closed())
-        {
+        let fork_server = child.fork_server.upgrade().filter(|fork_server| !fork_server.is_closed());
+        match fork_server.filter(|_| child.tries < TRIES) {
             Some(fork_server) => {
                 fork_server.abandon(child.given_to.load(SeqCst));
                 let opened = StatusSocket::open(child.job.request());
