@@ -28,7 +28,7 @@ pub struct ControlArgs {
 impl ControlArgs {
     /// The socket that was asked for, or the default one if it can be had.
     /// One with a path of its own may come from the process before this one.
-    pub fn bind(&self, handed: Option<HandedSocket>) -> anyhow::Result<Option<ControlSocket>> {
+    pub fn bind(&self, handed: Option<HandedSocket>) -> anyhow::Result<Option<Arc<ControlSocket>>> {
         let bound = match &self.control {
             _ if self.no_control => return Ok(None),
             Some(path) => Some(
@@ -47,7 +47,7 @@ impl ControlArgs {
         if let Some(socket) = &bound {
             tracing::debug!("control socket {}", plugsock::shown(socket.path()));
         }
-        Ok(bound)
+        Ok(bound.map(Arc::new))
     }
 }
 

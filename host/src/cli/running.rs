@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub struct Running {
     /// What an upgrade starts: the path by which this program was started.
     pub executable: PathBuf,
     pub log_filter: LogFilter,
-    /// Set as soon as it is served.
-    pub control: OnceLock<Weak<ControlSocket>>,
+    /// Where it is told what to do. It goes with whoever serves it.
+    pub control: Weak<ControlSocket>,
     /// Held by an upgrade under way.
     pub upgrading: Mutex<()>,
     pub supervisor: Supervisor,
@@ -196,7 +196,7 @@ impl Running {
         let slots: Vec<_> = self.plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
         let servers: Vec<_> =
             self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
-        let control = self.control.get().and_then(Weak::upgrade);
+        let control = self.control.upgrade();
         let arguments = std::env::args_os().skip(1);
         upgrade(&self.executable, arguments, &servers, slots, control.as_deref())
     }
@@ -205,14 +205,11 @@ impl Running {
     pub fn serve_until_signal(
         self,
         signals: Signals,
-        control: Option<ControlSocket>,
+        control: Option<Arc<ControlSocket>>,
     ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
         // Until all has ended: whoever waits for that looks here.
-        let control = control.map(|socket| socket.serve(running.clone())).transpose()?;
-        if let Some(control) = &control {
-            let _ = running.control.set(control.socket());
-        }
+        let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
         let handle = signals.handle();
         let signalled = running.clone();
         let follower =

@@ -222,6 +222,8 @@ impl Serve {
             plug.slot.probe_current()?;
         }
         let control = self.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
+        // Known before anybody is served there: the first who comes may ask for an upgrade.
+        running.control = control.as_ref().map(Arc::downgrade).unwrap_or_default();
         for ServedAddress { server, .. } in &running.servers {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             let (address, name, digest) = (server.address(), handler.name(), handler.digest());
@@ -234,7 +236,7 @@ impl Serve {
             None => running.supervisor.ready(),
             Some(predecessor) => {
                 let servers: Vec<_> = running.servers.iter().map(|bound| bound.server.clone()).collect();
-                predecessor.ready(&servers, control.as_ref()).context("cannot take over")?;
+                predecessor.ready(&servers, control.as_deref()).context("cannot take over")?;
             }
         }
         if self.swapping.watch {

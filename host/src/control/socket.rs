@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -91,12 +91,11 @@ impl ControlSocket {
     }
 
     /// Does what clients ask for, on threads of its own, until what this returns is dropped.
-    pub fn serve(self, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
+    pub fn serve(self: Arc<Self>, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
         let wake = Arc::new(Wake::new()?);
         let is_closed = Arc::new(AtomicBool::new(false));
-        let socket = Arc::new(self);
         let accepting = Accepting {
-            socket: socket.clone(),
+            socket: self,
             wake: wake.clone(),
             is_closed: is_closed.clone(),
             host,
@@ -104,24 +103,16 @@ impl ControlSocket {
             clients: Arc::default(),
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || accepting.run())?;
-        Ok(ControlServer { socket, wake, is_closed, thread: Some(thread) })
+        Ok(ControlServer { wake, is_closed, thread: Some(thread) })
     }
 }
 
-/// A control socket that is served. Dropping it removes the socket; a command under way goes on.
+/// A control socket that is served. Dropping it lets go of the socket; a command under way goes on.
 #[derive(Debug)]
 pub struct ControlServer {
-    socket: Arc<ControlSocket>,
     wake: Arc<Wake>,
     is_closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-impl ControlServer {
-    /// Its socket, for as long as it is served.
-    pub fn socket(&self) -> Weak<ControlSocket> {
-        Arc::downgrade(&self.socket)
-    }
 }
 
 impl Drop for ControlServer {
