@@ -19,6 +19,11 @@ thread_local! {
     static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
+/// What the future comes to if it is polled no more than once.
+pub(crate) fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
 /// The future's output, however long it takes.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     block_on_until(future, None).expect("it has no deadline")

@@ -73,7 +73,7 @@ impl Concurrency {
     }
 
     /// How many requests it can hold, served or waiting; more stay in the listen queue.
-    pub(crate) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         match self {
             Self::Sync => 1,
             Self::Forking { max_children, .. } => *max_children,
@@ -157,7 +157,7 @@ impl Strategy {
     ) -> io::Result<Self> {
         Ok(match *concurrency {
             Concurrency::Sync => Self::Sync,
-            Concurrency::Threading { .. } => Self::Threading(threading::Threading::new()),
+            Concurrency::Threading { .. } => Self::Threading(threading::Threading::default()),
             Concurrency::Forking { ref arguments, .. } => {
                 Self::Forking(Arc::new(Forking::start(info.clone(), arguments.clone(), datagram_socket()?)?))
             }

@@ -139,8 +139,18 @@ impl Request {
 
     /// Sends all of `data`: on a stream every byte, otherwise as one datagram to the client.
     pub(crate) async fn send(&self, data: &[u8], patience: Patience) -> io::Result<()> {
+        self.send_rest(data, &mut 0, patience).await
+    }
+
+    /// Sends what follows the first `sent` bytes of `data` and counts on; it can be dropped, and done again.
+    pub(crate) async fn send_rest(
+        &self,
+        data: &[u8],
+        sent: &mut usize,
+        patience: Patience,
+    ) -> io::Result<()> {
         match &self.transport {
-            Transport::Stream(stream) => stream.send_all(data, patience).await,
+            Transport::Stream(stream) => stream.send_rest(data, sent, patience).await,
             Transport::Datagram(_) => self.send_to(data, &self.client_address, patience).await,
         }
     }

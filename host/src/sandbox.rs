@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::Engine;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 
 pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
@@ -126,8 +126,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
         network::add_to_linker(&mut linker).map_err(refused)?;
-        contract::types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
-            .map_err(refused)?;
+        request::add_to_linker(&mut linker).map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {
             let directory = shown(&cache.directory);
             let warn = |error: &std::io::Error| {

@@ -95,13 +95,18 @@ impl Stream {
         })
     }
 
-    pub(super) async fn send_all(&self, mut data: &[u8], patience: Patience) -> io::Result<()> {
+    pub(super) async fn send_rest(
+        &self,
+        data: &[u8],
+        sent: &mut usize,
+        patience: Patience,
+    ) -> io::Result<()> {
         self.drain(patience).await?;
-        while !data.is_empty() {
-            let send = |may_block| self.send_now(data, may_block);
-            let sent = self.until_done(Interest::WRITABLE, patience, send).await?;
-            self.note_bytes(sent);
-            data = &data[sent..];
+        while *sent < data.len() {
+            let send = |may_block| self.send_now(&data[*sent..], may_block);
+            let length = self.until_done(Interest::WRITABLE, patience, send).await?;
+            self.note_bytes(length);
+            *sent += length;
         }
         Ok(())
     }

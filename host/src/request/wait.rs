@@ -2,16 +2,20 @@
 
 #![allow(unsafe_code, reason = "a descriptor is registered that outlives its registration")]
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::OnceLock;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::wake::{is_ready, poll_until};
 
@@ -40,9 +44,18 @@ pub(crate) struct Patience {
 pub(crate) struct Waitable<S> {
     /// Declared before the socket, so that it is dropped before the descriptor is closed.
     registered: OnceLock<AsyncFd<RawFd>>,
-    /// `SO_RCVTIMEO` and `SO_SNDTIMEO`, if the socket blocks: then a thread waits in the operation itself.
-    kernel_timeouts: Option<[KernelTimeout; 2]>,
+    /// If it is one request's alone.
+    own: Option<OwnTimes>,
     socket: S,
+}
+
+/// What lets one request wait for its connection, operation after operation, at little cost.
+#[derive(Debug)]
+struct OwnTimes {
+    /// `SO_RCVTIMEO` and `SO_SNDTIMEO`: the socket blocks, and a thread waits in the operation itself.
+    kernel: [KernelTimeout; 2],
+    /// A task's. To move a timer back costs next to nothing, to register one a lock that all tasks want.
+    timer: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
 /// How long the kernel lets one direction wait, in microseconds; 0 is for ever, as it is there.
@@ -55,13 +68,13 @@ const SLACK: Duration = Duration::from_millis(20);
 impl<S: AsFd> Waitable<S> {
     /// A socket in non-blocking mode.
     pub(crate) fn non_blocking(socket: S) -> Self {
-        Self { registered: OnceLock::new(), kernel_timeouts: None, socket }
+        Self { registered: OnceLock::new(), own: None, socket }
     }
 
-    /// A socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
+    /// One request's own socket, in blocking mode; its timeouts in the kernel are set to `timeout`.
     pub(crate) fn blocking(socket: S, timeout: Option<Duration>) -> Self {
-        let timeouts = [(); 2].map(|()| KernelTimeout(AtomicU64::new(micros(timeout))));
-        Self { registered: OnceLock::new(), kernel_timeouts: Some(timeouts), socket }
+        let kernel = [(); 2].map(|()| KernelTimeout(AtomicU64::new(micros(timeout))));
+        Self { registered: OnceLock::new(), own: Some(OwnTimes { kernel, timer: Mutex::default() }), socket }
     }
 
     pub(crate) fn socket(&self) -> &S {
@@ -82,7 +95,13 @@ impl<S: AsFd> Waitable<S> {
     ) -> io::Result<T> {
         match patience.waits {
             Waits::Thread => self.until_done_on_thread(interest, patience.deadline, operation),
-            Waits::Task => within(patience.deadline, self.until_done_in_task(interest, operation)).await,
+            Waits::Task => {
+                let done = self.until_done_in_task(interest, operation);
+                match (&self.own, patience.deadline) {
+                    (Some(own), Some(deadline)) => own.within(deadline.into(), done).await,
+                    (_, deadline) => within(deadline, done).await,
+                }
+            }
         }
     }
 
@@ -92,7 +111,7 @@ impl<S: AsFd> Waitable<S> {
         deadline: Option<Instant>,
         mut operation: impl FnMut(MayBlock) -> io::Result<T>,
     ) -> io::Result<T> {
-        let may_block = MayBlock(self.kernel_timeouts.is_some());
+        let may_block = MayBlock(self.own.is_some());
         loop {
             self.set_kernel_timeout(interest, deadline)?;
             match operation(may_block) {
@@ -115,8 +134,8 @@ impl<S: AsFd> Waitable<S> {
 
     /// Lets the kernel end a wait at about the deadline.
     fn set_kernel_timeout(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<()> {
-        let Some(timeouts) = &self.kernel_timeouts else { return Ok(()) };
-        let timeout = &timeouts[usize::from(interest.is_writable())].0;
+        let Some(own) = &self.own else { return Ok(()) };
+        let timeout = &own.kernel[usize::from(interest.is_writable())].0;
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let (wanted, now) = (micros(left), timeout.load(Relaxed));
         let is_fine = match (wanted, now) {
@@ -180,6 +199,29 @@ impl<S: AsFd> Waitable<S> {
             let _ = self.registered.set(registered);
         }
         Ok(self.registered.get().expect("it was set above"))
+    }
+}
+
+impl OwnTimes {
+    /// What comes of the one operation that waits in tokio; `TimedOut` if the deadline passes first.
+    async fn within<T>(
+        &self,
+        deadline: tokio::time::Instant,
+        operation: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let mut operation = pin!(operation);
+        poll_fn(|context| {
+            if let Poll::Ready(done) = operation.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
+            let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        })
+        .await
     }
 }
 

@@ -1,14 +1,16 @@
 //! The host side of the contract's `request` resource.
 
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
-use wasmtime::Result;
-use wasmtime::component::Resource;
+use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
+use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, subscribe};
 
 use super::contract::types::{self, Address, Error, Host, HostRequest, ServerInfo, ShutdownHow};
@@ -16,6 +18,7 @@ use super::contract::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::state::State;
 use super::streams::{Connection, DrainWatch, Rfile, Wfile};
 use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::block_on::poll_once;
 use crate::request::{Request, Transport};
 
 /// What the guest's handle stands for. A store serves one request, so it need not say which.
@@ -66,6 +69,43 @@ impl State {
 
 impl Host for State {}
 
+/// Defines the contract's functions for handlers.
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    // The generated binding copies all that is sent out of the guest's memory first.
+    linker.allow_shadowing(true);
+    linker.instance("plugsock:handler/types@0.1.0")?.func_wrap_async("[method]request.send", send)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+type Sent = (std::result::Result<(), Error>,);
+
+/// Sends the guest's bytes from where they lie, and copies only what has to wait in a task.
+fn send(
+    store: StoreContextMut<'_, State>,
+    (_, data): (Resource<RequestResource>, WasmList<u8>),
+) -> Box<dyn Future<Output = Result<Sent>> + Send + '_> {
+    let state = store.data();
+    if let Err(error) = state.may_use_connection() {
+        return Box::new(ready(Ok((Err(error),))));
+    }
+    let (request, patience) = (state.request_handle(), state.patience());
+    let data = data.as_le_slice(&store);
+    let mut sent = 0;
+    // On a thread of its own it is never found pending.
+    match poll_once(request.send_rest(data, &mut sent, patience)) {
+        Poll::Ready(result) => Box::new(ready(state.outcome(result).map(|outcome| (outcome,)))),
+        Poll::Pending => {
+            let rest = data[sent..].to_vec();
+            Box::new(async move {
+                let result = request.send(&rest, patience).await;
+                store.data().outcome(result).map(|outcome| (outcome,))
+            })
+        }
+    }
+}
+
 impl HostRequest for State {
     fn id(&mut self, _: Resource<RequestResource>) -> Result<u64> {
         Ok(self.request().id())
@@ -99,12 +139,8 @@ impl HostRequest for State {
         self.outcome(received)
     }
 
-    async fn send(&mut self, _: Resource<RequestResource>, data: Vec<u8>) -> Outcome<()> {
-        if let Err(error) = self.may_use_connection() {
-            return Ok(Err(error));
-        }
-        let sent = self.request().send(&data, self.patience()).await;
-        self.outcome(sent)
+    async fn send(&mut self, _: Resource<RequestResource>, _: Vec<u8>) -> Outcome<()> {
+        unreachable!("`add_to_linker` defines another")
     }
 
     async fn send_to(&mut self, _: Resource<RequestResource>, data: Vec<u8>, to: Address) -> Outcome<()> {
