@@ -33,7 +33,7 @@ impl Check {
         self.log.init();
         plugsock::become_helper_process_if_asked();
         let name = shown(&self.handler);
-        let sandbox = self.sandbox.for_one_request().sandbox(&name, &self.log)?;
+        let sandbox = self.sandbox.for_requests(1).sandbox(&name, &self.log)?;
         let inspection = spin_while("compiling", || sandbox.inspect(&self.handler))?;
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);

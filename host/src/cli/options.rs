@@ -176,9 +176,10 @@ impl SandboxArgs {
         self
     }
 
-    /// The same options for a command that serves one request at most: its pools can be small.
-    pub fn for_one_request(mut self) -> Self {
-        self.limits.max_requests = 1;
+    /// The same options where no more than so many requests are ever open: the engine's pools need be no larger, and take
+    /// time to make.
+    pub fn for_requests(mut self, most: usize) -> Self {
+        self.limits.max_requests = self.limits.max_requests.min(most);
         self
     }
 

@@ -186,7 +186,8 @@ impl Serve {
         };
         let concurrency = self.serving.concurrency(&self.log);
         capacity::check_threads(listeners.len(), &concurrency)?;
-        let sandbox = sandbox.sandbox(&name, &self.log)?;
+        let most_requests = concurrency.capacity().saturating_mul(listeners.len());
+        let sandbox = sandbox.for_requests(most_requests).sandbox(&name, &self.log)?;
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = executable::path().context("cannot tell where this program lies")?;

@@ -33,7 +33,12 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) reachable: Reachable,
     /// Made when the guest first uses WASI; most handlers never do.
-    wasi: Option<WasiCtx>,
+    wasi: Option<Wasi>,
+}
+
+struct Wasi {
+    ctx: WasiCtx,
+    /// What the guest prints goes there.
     log: GuestLog,
 }
 
@@ -63,7 +68,6 @@ impl State {
             table,
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
-            log: GuestLog::new(request.map(|request| request.id()), limits.log_rate),
         }
     }
 }
@@ -77,8 +81,9 @@ impl State {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) {
-        if self.has_used_wasi() {
+        if let Some(Wasi { log, .. }) = &self.wasi {
             enter_runtime();
+            log.set_request(request.id());
         }
         self.server = server.clone();
         self.version = version.clone();
@@ -86,7 +91,6 @@ impl State {
         self.watch = watch.clone();
         self.meter.renew(watch);
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
-        self.log.set_request(request.id());
     }
 
     /// How long an operation on the client that starts now may wait, and where.
@@ -109,13 +113,13 @@ impl State {
         self.wasi.is_some()
     }
 
-    fn wasi_ctx(&self) -> WasiCtx {
-        let grants = self.sandbox.grants();
-        match (&self.program, &self.request) {
+    fn make_wasi(&self) -> Wasi {
+        let (grants, limits) = (self.sandbox.grants(), self.sandbox.limits());
+        let log = GuestLog::new(self.request.as_ref().map(|request| request.id()), limits.log_rate);
+        let ctx = match (&self.program, &self.request) {
             (Some(program), Some(request)) if !self.is_verifying => {
                 let stdio = Stdio::new(Connection::of(self));
-                let mut wasi =
-                    grants.wasi(&self.log, &self.reachable, &ucspi::environment(&self.server, request));
+                let mut wasi = grants.wasi(&log, &self.reachable, &ucspi::environment(&self.server, request));
                 if grants.args.is_empty() {
                     // Programs rely on a name of their own.
                     wasi.arg(program);
@@ -123,8 +127,9 @@ impl State {
                 wasi.stdin(stdio.clone()).stdout(stdio).build()
             }
             // The contract's handlers and hooks, and what is instantiated without a request.
-            _ => grants.wasi(&self.log, &self.reachable, &[]).build(),
-        }
+            _ => grants.wasi(&log, &self.reachable, &[]).build(),
+        };
+        Wasi { ctx, log }
     }
 }
 
@@ -139,8 +144,9 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         if self.wasi.is_none() {
             enter_runtime();
-            self.wasi = Some(self.wasi_ctx());
+            self.wasi = Some(self.make_wasi());
         }
-        WasiCtxView { ctx: self.wasi.as_mut().expect("it was made above"), table: &mut self.table }
+        let Wasi { ctx, .. } = self.wasi.as_mut().expect("it was made above");
+        WasiCtxView { ctx, table: &mut self.table }
     }
 }
