@@ -272,6 +272,17 @@ fn a_guest_that_holds_too_many_resources_is_stopped() {
     });
 }
 
+/// G11: such as it makes itself count, too.
+#[test]
+fn a_guest_that_makes_handles_without_end_is_stopped() {
+    for_each_strategy(|strategy| {
+        let limits = ["--resources", "200", "--concurrency", strategy];
+        let host = Host::serve(&[&["tcp://127.0.0.1:0", &written("handles")], &limits[..]].concat());
+        assert!(host.connect().is_closed());
+        host.log.wait_for("handler stopped: limit of 200 resources reached");
+    });
+}
+
 /// G12: requests that are cut in the middle of a call end, each as itself.
 #[test]
 fn many_requests_cut_at_once_all_end() {

@@ -54,6 +54,9 @@ pub(super) struct Live {
     served: usize,
 }
 
+/// A resource is counted once for whoever owns it and once more while it is lent.
+const HANDLES_A_RESOURCE: usize = 2;
+
 /// No reply is larger.
 const PACKET_MAX: usize = 64 * 1024;
 
@@ -205,6 +208,7 @@ impl Handler {
         let mut store = Store::new(&sandbox.0.engine, state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(sandbox.limits().call_bytes);
+        store.set_max_component_handles(sandbox.limits().resources.saturating_mul(HANDLES_A_RESOURCE));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| context.data().watch.on_tick());
         store
@@ -423,7 +427,10 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
         return Cause::Limit(limit);
     }
     let message = trap.map_or_else(|| error.root_cause().to_string(), Trap::to_string);
-    // wasmtime's type for it is not public.
+    // wasmtime has no public types for these two.
+    if message.ends_with("store handle limit exceeded") {
+        return Cause::Limit(Limit::Resources(limits.resources));
+    }
     if message.ends_with("fuel allocated for hostcalls has been exhausted") {
         return Cause::Limit(Limit::CallBytes(limits.call_bytes));
     }
