@@ -19,6 +19,9 @@ macro_rules! template {
 
 type File = (&'static str, &'static str);
 
+/// What the plugins in Rust are linked by.
+const RUST_BUILD: File = ("build.rs", include_str!("../../../plugins/build.rs"));
+
 /// The name that the plugins' manifests and those of the templates have in the place of the project's.
 const NAMES: [&str; 5] = ["NAME", "echo-assemblyscript", "echo-js", "echo-ts", "module echo"];
 
@@ -71,11 +74,13 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
     Some(match (language, kind) {
         (Language::Rust, Stream) => &[
             template!("Cargo.toml" from "rust/Cargo.toml"),
+            RUST_BUILD,
             template!("src/lib.rs" from "rust/stream.rs"),
             template!("tests/answers.rs" from "rust/test.rs"),
         ],
         (Language::Rust, Datagram) => &[
             template!("Cargo.toml" from "rust/Cargo.toml"),
+            RUST_BUILD,
             template!("src/lib.rs" from "rust/datagram.rs"),
             template!("tests/answers.rs" from "rust/test.rs"),
         ],
