@@ -33,6 +33,8 @@ pub enum Contender {
     NativeSync,
     /// Rust's standard library, a thread for each connection.
     NativeThread,
+    /// Rust's standard library, as many threads as `pool` has workers, which all accept.
+    NativeAccept,
     /// Rust's standard library, a process for each connection.
     NativeFork,
     /// tokio, a task for each connection.
@@ -111,7 +113,7 @@ impl Contender {
                 }
                 command
             }
-            NativeSync | NativeThread | NativeFork | NativeTokio | NativeDatagram => {
+            NativeSync | NativeThread | NativeAccept | NativeFork | NativeTokio | NativeDatagram => {
                 let mut command = Process::role("native")?;
                 command.arg(self.to_string().trim_start_matches("native-"));
                 command
@@ -183,6 +185,7 @@ impl fmt::Display for Contender {
             Handler(file) => file,
             NativeSync => "native-sync",
             NativeThread => "native-thread",
+            NativeAccept => "native-accept",
             NativeFork => "native-fork",
             NativeTokio => "native-tokio",
             NativeDatagram => "native-datagram",

@@ -24,23 +24,24 @@ pub struct Native {
 enum Server {
     Sync,
     Thread,
+    Accept,
     Fork,
     Tokio,
     Datagram,
 }
 
+/// What `pool` has by default.
+const WORKERS_A_CORE: usize = 4;
+
 impl Native {
     pub fn run(self) -> anyhow::Result<()> {
         match self.server {
-            Server::Sync => Ok(listen()?.incoming().try_for_each(|stream| {
-                // What a client does is not the server's trouble.
-                let _ = echo(stream?);
-                io::Result::Ok(())
-            })?),
+            Server::Sync => Ok(echo_in_turn(&listen()?)?),
             Server::Thread => Ok(listen()?.incoming().try_for_each(|stream| {
                 let stream = stream?;
                 thread::Builder::new().spawn(|| echo(stream)).map(drop)
             })?),
+            Server::Accept => Ok(accept_with_all(&listen()?)?),
             Server::Fork => Ok(listen()?.incoming().try_for_each(|stream| fork_and_echo(stream?))?),
             Server::Tokio => Ok(tokio::runtime::Runtime::new()?.block_on(serve_tasks())?),
             Server::Datagram => Ok(echo_datagrams()?),
@@ -56,6 +57,23 @@ pub(super) fn listen() -> io::Result<TcpListener> {
     let listener = TcpListener::from(socket);
     println!("ready tcp://{}", listener.local_addr()?);
     Ok(listener)
+}
+
+fn echo_in_turn(listener: &TcpListener) -> io::Result<()> {
+    listener.incoming().try_for_each(|stream| {
+        // What a client does is not the server's trouble.
+        let _ = echo(stream?);
+        Ok(())
+    })
+}
+
+fn accept_with_all(listener: &TcpListener) -> io::Result<()> {
+    let workers = WORKERS_A_CORE * thread::available_parallelism()?.get();
+    thread::scope(|scope| {
+        let accept = || scope.spawn(|| echo_in_turn(listener));
+        let workers: Vec<_> = (0..workers).map(|_| accept()).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
+    })
 }
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
