@@ -6,7 +6,7 @@
 //!    └─────starts──▶ load generator, or a process that holds connections open
 //! ```
 //!
-//! A *figure* compares two *trials*; its name says what is done, by which strategy, and against whom:
+//! A *figure* compares two *trials*, or a trial with a target; its name says what is done, by which strategy, and against whom:
 //! `connect/pool/native-thread`. A group of figures runs in rounds; each round runs every trial of the group
 //! once, so that a ratio's two sides are taken close together. The processes beside the driver are this same
 //! binary in another role.
@@ -41,6 +41,10 @@ struct Cli {
     /// Only figures whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+
+    /// Put the results into host/benches/README.md, too
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    readme: bool,
 
     /// Cargo says so to every benchmark.
     #[arg(long, hide = true, global = true)]
@@ -90,7 +94,11 @@ fn drive(cli: &Cli) -> anyhow::Result<()> {
             report.findings.push(finding);
         }
     }
-    println!("written to {}", report.write()?.display());
+    let [json, markdown] = report.write()?;
+    println!("written to {} and {}", json.display(), markdown.display());
+    if cli.readme {
+        report.write_readme()?;
+    }
     let failed = report.findings.iter().filter(|finding| finding.is_failure()).count();
     anyhow::ensure!(failed == 0, "{failed} figures failed");
     Ok(())

@@ -1,10 +1,11 @@
-//! All findings of a run, as a file.
+//! All findings of a run, as files.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Serialize;
 
-use crate::figure::Finding;
+use crate::figure::{self, Finding};
 use crate::machine::Machine;
 
 #[derive(Debug, Serialize)]
@@ -19,13 +20,33 @@ impl Report {
         Self { machine: Machine::this(), findings: Vec::new() }
     }
 
-    /// Writes it and says where to.
-    pub fn write(&self) -> anyhow::Result<PathBuf> {
-        let file = directory()?.join("serving.json");
-        std::fs::write(&file, serde_json::to_vec_pretty(self)?)?;
-        Ok(file)
+    /// Writes all that is known as JSON and a summary as markdown; says where to.
+    pub fn write(&self) -> anyhow::Result<[PathBuf; 2]> {
+        let files = ["json", "md"].map(|extension| Path::new("serving").with_extension(extension));
+        let directory = directory()?;
+        let [json, markdown] = files.map(|file| directory.join(file));
+        std::fs::write(&json, serde_json::to_vec_pretty(self)?)?;
+        std::fs::write(&markdown, self.markdown())?;
+        Ok([json, markdown])
+    }
+
+    /// Puts the summary into the benchmark's README.
+    pub fn write_readme(&self) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(README)?;
+        let (before, _) = text.split_once(BEGIN).context("the README has no place for results")?;
+        Ok(std::fs::write(README, format!("{before}{BEGIN}\n\n{}", self.markdown()))?)
+    }
+
+    fn markdown(&self) -> String {
+        let rows: Vec<String> = self.findings.iter().map(Finding::row).collect();
+        format!("{}\n\n{}\n{}\n", self.machine, figure::HEAD, rows.join("\n"))
     }
 }
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/README.md");
+
+/// What stands above the results in the README, and nothing below them.
+const BEGIN: &str = "<!-- What follows is written by `--readme`. -->";
 
 /// Where the benchmark keeps its files: `target/bench`, beside the profile's directory.
 pub fn directory() -> std::io::Result<PathBuf> {

@@ -29,8 +29,6 @@ pub enum Trial {
     Swap { strategy: &'static str, clients: usize, is_swapped: bool },
     /// From the command to swap to the first answer of the new version.
     SwapTime(&'static str),
-    /// Nothing is measured: so many milliseconds are what is wanted.
-    Wanted(u32),
     /// A fresh instance and its drop, of the built-in `echo` or a component's file.
     Instantiate(Option<&'static str>),
     /// A native thread, spawned and joined.
@@ -96,7 +94,7 @@ impl Trial {
             Self::Load { .. } | Self::Swap { .. } => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
             Self::Latency { .. } | Self::Instantiate(_) | Self::SpawnThread => ("µs", false),
-            Self::Start(_) | Self::SwapTime(_) | Self::Wanted(_) => ("ms", false),
+            Self::Start(_) | Self::SwapTime(_) => ("ms", false),
         };
         Unit { name, more_is_better }
     }
@@ -131,7 +129,6 @@ impl Trial {
                 let value = swap::time(strategy, scale.swaps)?;
                 Ok(Sample { value, detail: Detail::None {} })
             }
-            Self::Wanted(milliseconds) => Ok(Sample { value: milliseconds.into(), detail: Detail::None {} }),
             Self::Instantiate(handler) => {
                 let mut command = Process::role("instantiate")?;
                 command.arg("--cache-dir").arg(report::directory()?.join("cache"));
