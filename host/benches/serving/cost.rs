@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::Args;
-use plugsock::{CacheOptions, Sandbox, SandboxOptions};
+use plugsock::{Sandbox, SandboxOptions};
 use serde::{Deserialize, Serialize};
+
+use crate::made;
 
 /// Make and drop instances of a component, by default of `echo`
 #[derive(Args, Debug)]
 pub struct Instantiate {
-    #[arg(long)]
-    cache_dir: PathBuf,
     handler: Option<PathBuf>,
     #[arg(long)]
     window_ms: u64,
@@ -35,8 +35,7 @@ pub struct Cost {
 
 impl Instantiate {
     pub fn run(self) -> anyhow::Result<()> {
-        let cache = CacheOptions { directory: self.cache_dir, max_size: u64::MAX };
-        let options = SandboxOptions { cache: Some(cache), ..SandboxOptions::default() };
+        let options = SandboxOptions { cache: Some(made::cache()?), ..SandboxOptions::default() };
         let sandbox = Sandbox::new(options)?;
         let handler = self.handler.map_or_else(|| sandbox.echo(), |file| sandbox.load(file))?;
         measure(self.window_ms, || handler.try_out().map_err(|reason| anyhow!(reason)))

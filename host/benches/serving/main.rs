@@ -16,6 +16,7 @@ mod figure;
 mod languages;
 mod load;
 mod machine;
+mod made;
 mod peers;
 mod plan;
 mod process;

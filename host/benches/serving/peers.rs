@@ -17,7 +17,7 @@ use anyhow::anyhow;
 
 use crate::process::{Process, Silence};
 use crate::trial::Failure;
-use crate::{PATIENCE, report};
+use crate::{PATIENCE, made, report};
 pub use inetd::Inetd;
 pub use native::Native;
 
@@ -27,8 +27,8 @@ pub enum Contender {
     Plugsock(&'static str),
     /// The same with instances that serve up to a thousand requests; its rows are never mixed with the others.
     PlugsockReuse(&'static str),
-    /// `plugsock serve` with a component's file, by the strategy `threading`.
-    Handler(&'static str),
+    /// `plugsock serve` with a handler as its author makes it; the strategy and the language.
+    Made(&'static str, &'static str),
     /// Rust's standard library, one connection after the other.
     NativeSync,
     /// Rust's standard library, a thread for each connection.
@@ -100,9 +100,9 @@ impl Contender {
                 command.args(["--reuse", "1000"]);
                 command
             }
-            Handler(file) => {
-                let mut command = Plugsock("threading").command(is_datagram, connections)?;
-                command.arg(file);
+            Made(strategy, language) => {
+                let mut command = Plugsock(strategy).command(is_datagram, connections)?;
+                command.arg(made::component(language)?);
                 command
             }
             Plugsock(strategy) => {
@@ -182,7 +182,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Plugsock(strategy) => strategy,
             PlugsockReuse(strategy) => return write!(f, "{strategy}-reuse"),
-            Handler(file) => file,
+            Made(strategy, language) => return write!(f, "{strategy}-{language}"),
             NativeSync => "native-sync",
             NativeThread => "native-thread",
             NativeAccept => "native-accept",

@@ -71,8 +71,9 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
         Group { figures: ping(), rounds: scale.rounds },
         Group { figures: bulk(), rounds: scale.rounds },
         Group { figures: datagram(), rounds: scale.rounds },
-        Group { figures: vec![instantiate()], rounds: scale.rounds },
+        Group { figures: instantiate(), rounds: scale.rounds },
         Group { figures: start(), rounds: scale.rounds },
+        Group { figures: answer(), rounds: scale.rounds },
         Group { figures: swap(), rounds: scale.rounds },
     ];
     for clients in scale.clients {
@@ -100,6 +101,8 @@ fn connect() -> Vec<Figure> {
         figure(Plugsock("threading"), InetdWasmtime),
         figure(Plugsock("forking"), InetdCat),
         figure(PlugsockReuse("pool"), NativeThread),
+        figure(Made("pool", "rust"), NativeThread),
+        figure(Made("sync", "rust"), NativeSync),
     ]
 }
 
@@ -163,9 +166,12 @@ fn loaded(name: &str, work: Work, clients: usize, ours: Contender, peer: Contend
     Figure::new(format!("{name}/{ours}/{peer}"), trial(ours), trial(peer))
 }
 
-fn instantiate() -> Figure {
-    Figure::new("instantiate/library/thread-spawn".to_owned(), Trial::Instantiate(None), Trial::SpawnThread)
-        .at_most(4.0)
+fn instantiate() -> Vec<Figure> {
+    let figure = |name: &str, language| {
+        let name = format!("instantiate/{name}/thread-spawn");
+        Figure::new(name, Trial::Instantiate(language), Trial::SpawnThread)
+    };
+    vec![figure("library", None).at_most(4.0), figure("library-rust", Some("rust"))]
 }
 
 fn start() -> Vec<Figure> {
@@ -174,6 +180,15 @@ fn start() -> Vec<Figure> {
     };
     let with_python = [(Plugsock("threading"), PythonThreading)];
     OURS.into_iter().chain(with_python).map(figure).collect()
+}
+
+/// Not against a peer: handlers that carry an interpreter.
+fn answer() -> Vec<Figure> {
+    let figure = |language| {
+        let ours = Made("threading", language);
+        Figure::alone(format!("answer/{ours}"), Trial::Answer(ours))
+    };
+    vec![figure("rust"), figure("python").at_most(2.0), figure("js").at_most(1.0)]
 }
 
 /// Not against a peer: how long a swap takes, and what is served in the second of a swap against another second.

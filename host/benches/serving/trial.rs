@@ -1,7 +1,8 @@
 //! One measurement of one contender.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -12,7 +13,7 @@ use crate::load::{LoadReport, Work};
 use crate::peers::{Contender, Running};
 use crate::plan::{ACTIVE, Scale};
 use crate::process::{Process, answer, too_many_descriptors};
-use crate::{MESSAGE, PATIENCE, report, swap, usage};
+use crate::{MESSAGE, PATIENCE, made, swap, usage};
 
 /// What is measured, and of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +30,9 @@ pub enum Trial {
     Swap { strategy: &'static str, clients: usize, is_swapped: bool },
     /// From the command to swap to the first answer of the new version.
     SwapTime(&'static str),
-    /// A fresh instance and its drop, of the built-in `echo` or a component's file.
+    /// From a connection's begin to the first bytes that come back, one connection after the other.
+    Answer(Contender),
+    /// A fresh instance and its drop, of the built-in `echo` or a handler as its author makes it in a language.
     Instantiate(Option<&'static str>),
     /// A native thread, spawned and joined.
     SpawnThread,
@@ -94,7 +97,7 @@ impl Trial {
             Self::Load { .. } | Self::Swap { .. } => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
             Self::Latency { .. } | Self::Instantiate(_) | Self::SpawnThread => ("µs", false),
-            Self::Start(_) | Self::SwapTime(_) => ("ms", false),
+            Self::Start(_) | Self::Answer(_) | Self::SwapTime(_) => ("ms", false),
         };
         Unit { name, more_is_better }
     }
@@ -120,7 +123,7 @@ impl Trial {
                     Quantile::P99 => load.p99_microseconds,
                 }))
             }
-            Self::Start(contender) => start(contender, scale.starts),
+            Self::Start(contender) => start(|| contender.launch(false, 1), scale.starts),
             Self::Swap { strategy, clients, is_swapped } => {
                 let load = swap::load(strategy, clients, is_swapped, scale)?;
                 Ok(load.sample(load.operations / load.seconds))
@@ -129,12 +132,9 @@ impl Trial {
                 let value = swap::time(strategy, scale.swaps)?;
                 Ok(Sample { value, detail: Detail::None {} })
             }
-            Self::Instantiate(handler) => {
-                let mut command = Process::role("instantiate")?;
-                command.arg("--cache-dir").arg(report::directory()?.join("cache"));
-                command.args(handler);
-                cost(command, scale)
-            }
+            Self::Answer(contender) => first_answer(contender, scale.window),
+            Self::Instantiate(None) => instantiate(None, scale),
+            Self::Instantiate(Some(language)) => instantiate(Some(&made::component(language)?), scale),
             Self::SpawnThread => cost(Process::role("spawn-thread")?, scale),
         }
     }
@@ -148,6 +148,13 @@ impl LoadReport {
             detail: Detail::Load { cpu_microseconds, load_busy: self.load_cpu_seconds / self.seconds },
         }
     }
+}
+
+/// What an instance of `echo` or of a component's file costs.
+pub fn instantiate(component: Option<&Path>, scale: &Scale) -> Result<Sample, Failure> {
+    let mut command = Process::role("instantiate")?;
+    command.args(component);
+    cost(command, scale)
 }
 
 fn cost(mut command: std::process::Command, scale: &Scale) -> Result<Sample, Failure> {
@@ -181,29 +188,55 @@ fn hold(running: &Running, connections: usize) -> Result<Process, Failure> {
 }
 
 /// The median of several starts.
-fn start(contender: Contender, starts: usize) -> Result<Sample, Failure> {
+pub fn start(launch: impl Fn() -> Result<Running, Failure>, starts: usize) -> Result<Sample, Failure> {
     // Once for the cache of compiled handlers, and the system's of files.
-    drop(contender.launch(false, 1)?);
+    drop(launch()?);
     let mut times = Vec::new();
     for _ in 0..starts {
         let begin = Instant::now();
-        let running = contender.launch(false, 1)?;
+        let running = launch()?;
         exchange(running.address)?;
         times.push(begin.elapsed());
     }
+    Ok(median_milliseconds(times))
+}
+
+/// The median of as many answers as there are in a window.
+fn first_answer(contender: Contender, window: Duration) -> Result<Sample, Failure> {
+    let running = contender.launch(false, 1)?;
+    exchange(running.address)?;
+    let end = Instant::now() + window;
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let begin = Instant::now();
+        let stream = exchange(running.address)?;
+        times.push(begin.elapsed());
+        // What the handler's end takes is not the next one's time.
+        finish(stream)?;
+    }
+    Ok(median_milliseconds(times))
+}
+
+fn median_milliseconds(mut times: Vec<Duration>) -> Sample {
     times.sort();
-    let value = times[starts / 2].as_secs_f64() * 1e3;
-    Ok(Sample { value, detail: Detail::None {} })
+    Sample { value: times[times.len() / 2].as_secs_f64() * 1e3, detail: Detail::None {} }
 }
 
 /// One connection, one message, the same bytes back.
-fn exchange(address: SocketAddr) -> anyhow::Result<()> {
+fn exchange(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[b'?'; MESSAGE])?;
     let mut answer = [0; MESSAGE];
     stream.read_exact(&mut answer)?;
     ensure!(answer == [b'?'; MESSAGE], "other bytes came back");
+    Ok(stream)
+}
+
+/// Waits until the server closes.
+fn finish(mut stream: TcpStream) -> anyhow::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    ensure!(stream.read(&mut [0])? == 0, "more came back than was sent");
     Ok(())
 }
 

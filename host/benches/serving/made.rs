@@ -1,0 +1,67 @@
+//! Handlers as their authors make them: each the echo of `plugsock new`, built by `plugsock build`.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::anyhow;
+use plugsock::{CacheOptions, Sandbox, SandboxOptions};
+
+use crate::report;
+use crate::trial::Failure;
+
+const PLUGSOCK: &str = env!("CARGO_BIN_EXE_plugsock");
+
+/// Where `plugin-sdk/toolchains/install` puts the compilers.
+const TOOLCHAINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/bin");
+
+/// The component of a project in a language, which is compiled into the benchmark's cache, too. It is made anew when
+/// the program is newer, and with it the templates and the SDK may be.
+pub fn component(language: &str) -> Result<PathBuf, Failure> {
+    let parent = report::directory()?.join("made").join(language);
+    let component = parent.join("hello/build/handler.wasm");
+    let modified = |path: &Path| fs::metadata(path)?.modified();
+    if modified(&component).is_ok_and(|made| modified(PLUGSOCK.as_ref()).is_ok_and(|program| program < made))
+    {
+        return Ok(component);
+    }
+    if parent.exists() {
+        fs::remove_dir_all(&parent)?;
+    }
+    fs::create_dir_all(&parent)?;
+    run(plugsock()?.args(["new", "hello", "--lang", language]).current_dir(&parent))?;
+    run(plugsock()?.arg("build").arg(parent.join("hello")))?;
+    Sandbox::new(SandboxOptions { cache: Some(cache()?), ..SandboxOptions::default() })?.load(&component)?;
+    Ok(component)
+}
+
+/// The cache that all contenders of ours share.
+pub fn cache() -> io::Result<CacheOptions> {
+    Ok(CacheOptions { directory: report::directory()?.join("cache"), max_size: u64::MAX })
+}
+
+fn plugsock() -> Result<Command, Failure> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = [TOOLCHAINS.into()].into_iter().chain(env::split_paths(&path));
+    let mut command = Command::new(PLUGSOCK);
+    command
+        .env("PATH", env::join_paths(directories)?)
+        // The project is another build than the one that runs the benchmark.
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_TARGET_DIR", report::directory()?.join("made/cargo"));
+    Ok(command)
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let output = command.output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(())
+    } else if words.contains("is not installed, or not on the PATH") {
+        Err(Failure::Unavailable(words.lines().last().unwrap_or_default().to_owned()))
+    } else {
+        Err(Failure::Broken(anyhow!("{command:?} failed: {words}")))
+    }
+}
