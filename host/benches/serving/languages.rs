@@ -40,7 +40,7 @@ impl Languages {
             match row(language, scale) {
                 Ok(row) => println!("| {name} | {row}"),
                 Err(Failure::Unavailable(reason)) => eprintln!("{name}: {reason}"),
-                Err(Failure::Broken(error)) => return Err(error.context(name)),
+                Err(Failure::Broken(error)) => anyhow::bail!("{name}: {error:#}"),
             }
         }
         Ok(())

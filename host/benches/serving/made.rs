@@ -62,6 +62,6 @@ fn run(command: &mut Command) -> Result<(), Failure> {
     } else if words.contains("is not installed, or not on the PATH") {
         Err(Failure::Unavailable(words.lines().last().unwrap_or_default().to_owned()))
     } else {
-        Err(Failure::Broken(anyhow!("{command:?} failed: {words}")))
+        Err(anyhow!("{command:?} failed: {words}").into())
     }
 }

@@ -13,6 +13,7 @@
 
 mod cost;
 mod figure;
+mod growth;
 mod languages;
 mod load;
 mod machine;
@@ -22,6 +23,7 @@ mod plan;
 mod process;
 mod report;
 mod swap;
+mod sweep;
 mod trial;
 mod usage;
 
@@ -61,6 +63,8 @@ struct Cli {
 enum Role {
     #[command(hide = false)]
     Languages(languages::Languages),
+    #[command(hide = false)]
+    Sweep(sweep::Sweep),
     Load(load::Load),
     Hold(load::Hold),
     Native(peers::Native),
@@ -74,6 +78,7 @@ fn main() -> anyhow::Result<()> {
     match cli.role {
         None => drive(&cli),
         Some(Role::Languages(languages)) => languages.run(&scale(cli.quick)),
+        Some(Role::Sweep(sweep)) => sweep.run(&scale(cli.quick)),
         Some(Role::Load(load)) => load.run(),
         Some(Role::Hold(hold)) => hold.run(),
         Some(Role::Native(native)) => native.run(),
@@ -95,12 +100,20 @@ fn drive(cli: &Cli) -> anyhow::Result<()> {
             report.findings.push(finding);
         }
     }
+    for growth in growth::all(&scale) {
+        if growth.name.contains(&cli.only) {
+            let table = growth.measure(&scale);
+            println!("\n{table}");
+            report.growth.push(table);
+        }
+    }
     let [json, markdown] = report.write()?;
     println!("written to {} and {}", json.display(), markdown.display());
     if cli.readme {
         report.write_readme()?;
     }
     let failed = report.findings.iter().filter(|finding| finding.is_failure()).count();
+    let failed = failed + report.growth.iter().filter(|table| !table.failed.is_empty()).count();
     anyhow::ensure!(failed == 0, "{failed} figures failed");
     Ok(())
 }

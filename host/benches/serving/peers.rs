@@ -70,7 +70,7 @@ impl Running {
             Err(Silence::Ended { status, words }) if status.code() == Some(USAGE_ERROR) => {
                 Err(Failure::Unavailable(words.lines().next().unwrap_or_default().to_owned()))
             }
-            Err(silence) => Err(Failure::Broken(anyhow!(silence).context(format!("{name} is not ready")))),
+            Err(silence) => Err(anyhow!(silence).context(format!("{name} is not ready")).into()),
         }
     }
 

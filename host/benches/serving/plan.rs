@@ -7,6 +7,16 @@ use crate::load::Work;
 use crate::peers::Contender::{self, *};
 use crate::trial::{Quantile, Trial};
 
+/// At how many, or at what size, each table of growth has its rows.
+pub struct Points {
+    pub rounds: usize,
+    pub clients: &'static [usize],
+    pub connections: &'static [usize],
+    pub handlers: &'static [usize],
+    pub swaps: &'static [usize],
+    pub kilobytes: &'static [usize],
+}
+
 /// How long and how often is measured.
 pub struct Scale {
     pub warm_up: Duration,
@@ -14,6 +24,7 @@ pub struct Scale {
     rounds: usize,
     /// For trials that open thousands of connections.
     rounds_of_many: usize,
+    pub growth: Points,
     /// How many clients connect at once.
     clients: &'static [usize],
     /// Process starts in one trial.
@@ -29,6 +40,14 @@ impl Scale {
             window: Duration::from_millis(250),
             rounds: 3,
             rounds_of_many: 1,
+            growth: Points {
+                rounds: 1,
+                clients: &[1, 16, 256],
+                connections: &[100, 1000],
+                handlers: &[1, 10, 50],
+                swaps: &[1, 10, 50],
+                kilobytes: &[20, 200, 2000],
+            },
             clients: &[1, 16, 256],
             starts: 3,
             swaps: 5,
@@ -41,6 +60,14 @@ impl Scale {
             window: Duration::from_millis(1000),
             rounds: 5,
             rounds_of_many: 5,
+            growth: Points {
+                rounds: 3,
+                clients: &[1, 4, 16, 64, 256, 1024],
+                connections: &[100, 1000, 10_000, 25_000, 50_000],
+                handlers: &[1, 10, 100, 300, 1000],
+                swaps: &[1, 10, 100, 300, 1000],
+                kilobytes: &[20, 200, 2000, 6000, 20_000],
+            },
             clients: &[1, 4, 16, 256],
             starts: 5,
             swaps: 20,
@@ -50,7 +77,7 @@ impl Scale {
 
 /// Clients at once, unless the figure is about their number: as many as `pool` has workers on two cores, since
 /// a connection that stays open occupies one.
-const CLIENTS: usize = 8;
+pub const CLIENTS: usize = 8;
 
 /// Connections of a bulk transfer.
 const STREAMS: usize = 4;

@@ -94,8 +94,8 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(raise(enough).or_else(|_| raise(maximum))?)
 }
 
-/// For ten thousand connections, and then some.
-const ENOUGH_DESCRIPTORS: u64 = 16 * 1024;
+/// For fifty thousand connections, and then some.
+const ENOUGH_DESCRIPTORS: u64 = 64 * 1024;
 
 /// Why a process can't have that many connections open, if so.
 pub fn too_many_descriptors(connections: usize) -> Option<String> {

@@ -6,6 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::figure::{self, Finding};
+use crate::growth::Table;
 use crate::machine::Machine;
 
 #[derive(Debug, Serialize)]
@@ -13,11 +14,12 @@ pub struct Report {
     pub machine: Machine,
     #[serde(rename = "figures")]
     pub findings: Vec<Finding>,
+    pub growth: Vec<Table>,
 }
 
 impl Report {
     pub fn new() -> Self {
-        Self { machine: Machine::this(), findings: Vec::new() }
+        Self { machine: Machine::this(), findings: Vec::new(), growth: Vec::new() }
     }
 
     /// Writes all that is known as JSON and a summary as markdown; says where to.
@@ -39,7 +41,8 @@ impl Report {
 
     fn markdown(&self) -> String {
         let rows: Vec<String> = self.findings.iter().map(Finding::row).collect();
-        format!("{}\n\n{}\n{}\n", self.machine, figure::HEAD, rows.join("\n"))
+        let tables: String = self.growth.iter().map(|table| format!("\n{table}")).collect();
+        format!("{}\n\n{}\n{}\n{tables}", self.machine, figure::HEAD, rows.join("\n"))
     }
 }
 

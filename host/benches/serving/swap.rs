@@ -17,13 +17,13 @@ use crate::trial::Failure;
 use crate::{PATIENCE, report};
 
 /// A handler's file, as its server was told to serve it.
-struct Deployed(PathBuf);
+pub struct Deployed(PathBuf);
 
 impl Deployed {
-    fn new(strategy: &str, component: &[u8]) -> anyhow::Result<Self> {
+    pub fn new(name: &str, component: &[u8]) -> anyhow::Result<Self> {
         let directory = report::directory()?.join("swap");
         std::fs::create_dir_all(&directory)?;
-        let deployed = Self(directory.join(strategy).with_extension("wasm"));
+        let deployed = Self(directory.join(name).with_extension("wasm"));
         deployed.replace(component)?;
         Ok(deployed)
     }
@@ -35,7 +35,7 @@ impl Deployed {
         Ok(std::fs::rename(beside, &self.0)?)
     }
 
-    fn serve(&self, strategy: &'static str) -> Result<Running, Failure> {
+    pub fn serve(&self, strategy: &'static str) -> Result<Running, Failure> {
         let mut command = serve("tcp://127.0.0.1:0", strategy)?;
         command.arg(&self.0);
         Running::start(command, strategy)
@@ -49,9 +49,9 @@ fn reload(host: u32) -> anyhow::Result<()> {
 }
 
 /// Two handlers, and what each makes of the letter `a`.
-const VERSIONS: [(&[u8], u8); 2] = [(ECHO, b'a'), (include_bytes!(env!("PLUGSOCK_UPPER")), b'A')];
+pub const VERSIONS: [(&[u8], u8); 2] = [(ECHO, b'a'), (include_bytes!(env!("PLUGSOCK_UPPER")), b'A')];
 
-const ECHO: &[u8] = include_bytes!(env!("PLUGSOCK_ECHO"));
+pub const ECHO: &[u8] = include_bytes!(env!("PLUGSOCK_ECHO"));
 
 /// Milliseconds from the signal to the first request that the new version answers; the median of several swaps.
 pub fn time(strategy: &'static str, swaps: usize) -> Result<f64, Failure> {
@@ -66,7 +66,7 @@ pub fn time(strategy: &'static str, swaps: usize) -> Result<f64, Failure> {
 }
 
 /// How long it takes until a version that was swapped in answers.
-fn swap(running: &Running, deployed: &Deployed, version: (&[u8], u8)) -> anyhow::Result<Duration> {
+pub fn swap(running: &Running, deployed: &Deployed, version: (&[u8], u8)) -> anyhow::Result<Duration> {
     let (component, answered) = version;
     deployed.replace(component)?;
     let begun = Instant::now();
@@ -116,7 +116,7 @@ pub fn load(
         swapped?;
         let words = running.words();
         if !words.contains(": swapped: ") {
-            return Err(Failure::Broken(anyhow!("it was not swapped: {words}")));
+            return Err(anyhow!("it was not swapped: {words}").into());
         }
     }
     Ok(load?)

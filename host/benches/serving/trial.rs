@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{anyhow, ensure};
 use serde::Serialize;
 
 use crate::cost::Cost;
@@ -71,16 +72,17 @@ enum Detail {
 }
 
 /// Why there is no sample.
+#[derive(Clone)]
 pub enum Failure {
     /// It can't be had here, which is no fault.
     Unavailable(String),
     /// Something went wrong, and the run with it.
-    Broken(anyhow::Error),
+    Broken(Arc<anyhow::Error>),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::Broken(error.into())
+        Self::Broken(Arc::new(error.into()))
     }
 }
 
@@ -115,8 +117,8 @@ impl Trial {
             }
             Self::Idle { connections, contender } => idle(connections, contender),
             Self::Latency { idle, quantile, contender } => {
-                let running = contender.launch(false, idle + ACTIVE)?;
-                let _holding = hold(&running, idle)?;
+                let mut running = contender.launch(false, idle + ACTIVE)?;
+                let _holding = hold(&mut running, idle)?;
                 let load = Work::Ping.put_on(&running, ACTIVE, scale)?;
                 Ok(load.sample(match quantile {
                     Quantile::Median => load.median_microseconds,
@@ -164,11 +166,11 @@ fn cost(mut command: std::process::Command, scale: &Scale) -> Result<Sample, Fai
 }
 
 fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
-    let running = contender.launch(false, connections + 1)?;
+    let mut running = contender.launch(false, connections + 1)?;
     // What the first request brings with it is not the connections' fault.
     exchange(running.address)?;
     let before = usage::memory(running.pid());
-    let _holding = hold(&running, connections)?;
+    let _holding = hold(&mut running, connections)?;
     let after = usage::memory(running.pid());
     let each = |before: f64, after: f64| (after - before) / connections as f64;
     let page_tables = each(before.page_tables, after.page_tables);
@@ -176,15 +178,21 @@ fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
 }
 
 /// A process that has opened so many connections, and exchanged a message on each.
-fn hold(running: &Running, connections: usize) -> Result<Process, Failure> {
+fn hold(running: &mut Running, connections: usize) -> Result<Process, Failure> {
     if let Some(reason) = too_many_descriptors(connections) {
         return Err(Failure::Unavailable(reason));
     }
     let mut command = Process::role("hold")?;
     command.args(["--address", &running.address.to_string(), "--connections", &connections.to_string()]);
     let mut process = Process::start(command)?;
-    process.line(6 * PATIENCE).with_context(|| format!("opening {connections} connections"))?;
-    Ok(process)
+    match process.line(6 * PATIENCE) {
+        Ok(_) => Ok(process),
+        // It has said at its start what the system would not give it.
+        Err(silence) => Err(match running.words().lines().find(|line| line.contains("max_map_count")) {
+            Some(warning) => Failure::Unavailable(warning.to_owned()),
+            None => anyhow!(silence).context(format!("opening {connections} connections")).into(),
+        }),
+    }
 }
 
 /// The median of several starts.
@@ -223,7 +231,7 @@ fn median_milliseconds(mut times: Vec<Duration>) -> Sample {
 }
 
 /// One connection, one message, the same bytes back.
-fn exchange(address: SocketAddr) -> anyhow::Result<TcpStream> {
+pub fn exchange(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[b'?'; MESSAGE])?;

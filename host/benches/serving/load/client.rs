@@ -68,7 +68,7 @@ impl Conversation {
     }
 }
 
-fn source_address(number: usize) -> Ipv4Addr {
+pub(super) fn source_address(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, (1 + number % 254) as u8)
 }
 

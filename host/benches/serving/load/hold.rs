@@ -6,7 +6,10 @@ use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
 
+use super::client::source_address;
 use crate::{MESSAGE, PATIENCE};
 
 /// Open connections, exchange a message on each, and stay
@@ -29,7 +32,7 @@ impl Hold {
     }
 
     fn open(&self, number: usize) -> anyhow::Result<TcpStream> {
-        let mut stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+        let mut stream = self.connect(number)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut message = [0; MESSAGE];
         message[..8].copy_from_slice(&number.to_le_bytes());
@@ -38,5 +41,14 @@ impl Hold {
         stream.read_exact(&mut answer)?;
         ensure!(answer == message, "other bytes came back");
         Ok(stream)
+    }
+
+    /// From one of many addresses: each has ports for less than thirty thousand connections.
+    fn connect(&self, number: usize) -> anyhow::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::from((source_address(number), 0)).into())?;
+        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        Ok(socket.into())
     }
 }

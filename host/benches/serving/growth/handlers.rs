@@ -1,0 +1,149 @@
+//! More handlers in one process, and more versions of one handler, one after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plugsock::{Sandbox, SandboxOptions};
+
+use super::{Column, Cost, Growth, Row, row};
+use crate::load::Work;
+use crate::peers::{Running, serve};
+use crate::plan::{CLIENTS, Scale};
+use crate::process::too_many_descriptors;
+use crate::swap::{Deployed, VERSIONS, swap};
+use crate::trial::{Failure, exchange};
+use crate::{made, report, usage};
+
+const ADDRESS: &str = "tcp://127.0.0.1:0";
+
+/// Its socket, a wake-up, its component.
+const DESCRIPTORS_A_HANDLER: usize = 4;
+
+/// Of the swaps before a point so many count.
+const LAST: usize = 20;
+
+/// Each on an address of its own.
+pub fn loaded(points: &'static [usize]) -> Growth {
+    let columns = vec![
+        Column::new("start to first answer, ms", Cost::Total),
+        Column::new("memory, KiB for one more", Cost::Itself),
+        Column::new("connect, /s with one of them", Cost::Rate),
+    ];
+    let measure = |points: &[usize], scale: &Scale| {
+        let (mut handlers, mut resident) = (0.0, 0.0);
+        let row = |count: &usize| -> Row {
+            let values = load(*count, scale).map(|Loaded { start, resident: now, rate }| {
+                let each = (now - resident) / (*count as f64 - handlers);
+                (handlers, resident) = (*count as f64, now);
+                [start, each, rate]
+            });
+            row(values)
+        };
+        points.iter().map(row).collect()
+    };
+    Growth { name: "growth/handlers", of: "handlers", columns, points, measure }
+}
+
+/// By SIGHUP, with the code of all in the cache.
+pub fn swapped(points: &'static [usize]) -> Growth {
+    let columns = vec![
+        Column::new("swap to first answer, ms", Cost::Itself),
+        Column::new("memory of the process, MiB", Cost::Itself),
+    ];
+    let measure = |points: &[usize], _: &Scale| match Swapping::start(points) {
+        Ok(mut swapping) => points.iter().map(|point| row(swapping.swap_until(*point))).collect(),
+        Err(failure) => {
+            let failed = points.iter().map(|_| row::<2>(Err(failure.clone())));
+            failed.collect()
+        }
+    };
+    Growth { name: "growth/swaps", of: "versions swapped in", columns, points, measure }
+}
+
+struct Loaded {
+    start: f64,
+    resident: f64,
+    rate: f64,
+}
+
+fn load(count: usize, scale: &Scale) -> Result<Loaded, Failure> {
+    if let Some(reason) = too_many_descriptors(count * DESCRIPTORS_A_HANDLER) {
+        return Err(Failure::Unavailable(reason));
+    }
+    let directory = directory("handlers")?;
+    let (echo, _) = VERSIONS[0];
+    let files: Vec<PathBuf> = (0..count).map(|number| directory.join(format!("{number}.wasm"))).collect();
+    let sandbox = caching()?;
+    for (number, file) in files.iter().enumerate() {
+        fs::write(file, variant(echo, number))?;
+        sandbox.load(file)?;
+    }
+    let mut command = serve(ADDRESS, "threading")?;
+    command.arg(&files[0]);
+    for file in &files[1..] {
+        command.arg(ADDRESS).arg(file);
+    }
+    let begin = Instant::now();
+    let running = Running::start(command, "handlers")?;
+    exchange(running.address)?;
+    let start = begin.elapsed().as_secs_f64() * 1e3;
+    let load = Work::Connect.put_on(&running, CLIENTS, scale)?;
+    let resident = usage::memory(running.pid()).resident;
+    Ok(Loaded { start, resident, rate: load.operations / load.seconds })
+}
+
+/// A host whose handler is swapped.
+struct Swapping {
+    deployed: Deployed,
+    running: Running,
+    swaps: usize,
+}
+
+impl Swapping {
+    fn start(points: &[usize]) -> Result<Self, Failure> {
+        let sandbox = caching()?;
+        for number in 0..=points.iter().copied().max().unwrap_or_default() {
+            sandbox.load_bytes("variant", &version(number).0)?;
+        }
+        let deployed = Deployed::new("growth", &version(0).0)?;
+        let running = deployed.serve("threading")?;
+        Ok(Self { deployed, running, swaps: 0 })
+    }
+
+    /// How long the last swaps took, and the memory after them.
+    fn swap_until(&mut self, count: usize) -> Result<[f64; 2], Failure> {
+        let mut times: Vec<Duration> = Vec::new();
+        while self.swaps < count {
+            self.swaps += 1;
+            let (component, answered) = version(self.swaps);
+            times.push(swap(&self.running, &self.deployed, (&component, answered))?);
+        }
+        let mut last = times.split_off(times.len().saturating_sub(LAST));
+        last.sort();
+        let resident = usage::memory(self.running.pid()).resident;
+        Ok([last[last.len() / 2].as_secs_f64() * 1e3, resident / 1024.0])
+    }
+}
+
+/// The next version answers otherwise than the last.
+fn version(number: usize) -> (Vec<u8>, u8) {
+    let (component, answered) = VERSIONS[number % 2];
+    (variant(component, number), answered)
+}
+
+/// Does the same and has another digest: it has a section with a name and a number.
+fn variant(component: &[u8], number: usize) -> Vec<u8> {
+    [component, &[0, 10, 1, b'n'], &(number as u64).to_le_bytes()].concat()
+}
+
+/// Compiles what the contenders then find in their cache.
+fn caching() -> Result<Sandbox, Failure> {
+    Ok(Sandbox::new(SandboxOptions { cache: Some(made::cache()?), ..SandboxOptions::default() })?)
+}
+
+fn directory(name: &str) -> std::io::Result<PathBuf> {
+    let directory = report::directory()?.join(Path::new(name));
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
