@@ -134,7 +134,8 @@ impl Cost {
 /// The first point at which one costs clearly more than it has before.
 fn bend(costs: impl Iterator<Item = (usize, f64)>) -> Option<usize> {
     let mut best = f64::INFINITY;
-    for (point, cost) in costs {
+    // What drowns in noise may even be below nothing.
+    for (point, cost) in costs.filter(|(_, cost)| *cost > 0.0) {
         if cost > 1.5 * best {
             return Some(point);
         }

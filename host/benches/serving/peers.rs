@@ -70,7 +70,10 @@ impl Running {
             Err(Silence::Ended { status, words }) if status.code() == Some(USAGE_ERROR) => {
                 Err(Failure::Unavailable(words.lines().next().unwrap_or_default().to_owned()))
             }
-            Err(silence) => Err(anyhow!(silence).context(format!("{name} is not ready")).into()),
+            Err(silence) => Err(match too_few_areas(&process.words()) {
+                Some(failure) => failure,
+                None => anyhow!(silence).context(format!("{name} is not ready")).into(),
+            }),
         }
     }
 
@@ -82,6 +85,13 @@ impl Running {
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
+}
+
+/// The host has said at its start how many memory areas it lacks, which may be why it failed.
+pub fn too_few_areas(words: &str) -> Option<Failure> {
+    let warning = words.lines().find(|line| line.contains("vm.max_map_count"))?;
+    let (_, reason) = warning.rsplit_once("capacity: ").unwrap_or(("", warning));
+    Some(Failure::Unavailable(reason.to_owned()))
 }
 
 /// A listen queue in which the connections of all clients have room.

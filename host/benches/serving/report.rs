@@ -41,7 +41,7 @@ impl Report {
 
     fn markdown(&self) -> String {
         let rows: Vec<String> = self.findings.iter().map(Finding::row).collect();
-        let tables: String = self.growth.iter().map(|table| format!("\n{table}")).collect();
+        let tables: String = self.growth.iter().map(|table| format!("\n### {table}")).collect();
         format!("{}\n\n{}\n{}\n{tables}", self.machine, figure::HEAD, rows.join("\n"))
     }
 }

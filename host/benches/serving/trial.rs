@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cost::Cost;
 use crate::load::{LoadReport, Work};
-use crate::peers::{Contender, Running};
+use crate::peers::{Contender, Running, too_few_areas};
 use crate::plan::{ACTIVE, Scale};
 use crate::process::{Process, answer, too_many_descriptors};
 use crate::{MESSAGE, PATIENCE, made, swap, usage};
@@ -117,7 +117,7 @@ impl Trial {
             }
             Self::Idle { connections, contender } => idle(connections, contender),
             Self::Latency { idle, quantile, contender } => {
-                let mut running = contender.launch(false, idle + ACTIVE)?;
+                let mut running = launch_for_many(contender, idle + ACTIVE)?;
                 let _holding = hold(&mut running, idle)?;
                 let load = Work::Ping.put_on(&running, ACTIVE, scale)?;
                 Ok(load.sample(match quantile {
@@ -166,7 +166,7 @@ fn cost(mut command: std::process::Command, scale: &Scale) -> Result<Sample, Fai
 }
 
 fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
-    let mut running = contender.launch(false, connections + 1)?;
+    let mut running = launch_for_many(contender, connections + 1)?;
     // What the first request brings with it is not the connections' fault.
     exchange(running.address)?;
     let before = usage::memory(running.pid());
@@ -177,19 +177,23 @@ fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
     Ok(Sample { value: each(before.resident, after.resident), detail: Detail::Memory { page_tables } })
 }
 
+/// A contender that may have so many connections open, as whoever opens them may.
+fn launch_for_many(contender: Contender, connections: usize) -> Result<Running, Failure> {
+    match too_many_descriptors(connections) {
+        Some(reason) => Err(Failure::Unavailable(reason)),
+        None => contender.launch(false, connections),
+    }
+}
+
 /// A process that has opened so many connections, and exchanged a message on each.
 fn hold(running: &mut Running, connections: usize) -> Result<Process, Failure> {
-    if let Some(reason) = too_many_descriptors(connections) {
-        return Err(Failure::Unavailable(reason));
-    }
     let mut command = Process::role("hold")?;
     command.args(["--address", &running.address.to_string(), "--connections", &connections.to_string()]);
     let mut process = Process::start(command)?;
     match process.line(6 * PATIENCE) {
         Ok(_) => Ok(process),
-        // It has said at its start what the system would not give it.
-        Err(silence) => Err(match running.words().lines().find(|line| line.contains("max_map_count")) {
-            Some(warning) => Failure::Unavailable(warning.to_owned()),
+        Err(silence) => Err(match too_few_areas(&running.words()) {
+            Some(failure) => failure,
             None => anyhow!(silence).context(format!("opening {connections} connections")).into(),
         }),
     }
