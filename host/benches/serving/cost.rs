@@ -10,7 +10,7 @@ use clap::Args;
 use plugsock::{Sandbox, SandboxOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::made;
+use crate::report::{self, CACHE};
 
 /// Make and drop instances of a component, by default of `echo`
 #[derive(Args, Debug)]
@@ -35,7 +35,7 @@ pub struct Cost {
 
 impl Instantiate {
     pub fn run(self) -> anyhow::Result<()> {
-        let options = SandboxOptions { cache: Some(made::cache()?), ..SandboxOptions::default() };
+        let options = SandboxOptions { cache: Some(report::cache(CACHE)?), ..SandboxOptions::default() };
         let sandbox = Sandbox::new(options)?;
         let handler = self.handler.map_or_else(|| sandbox.echo(), |file| sandbox.load(file))?;
         measure(self.window_ms, || handler.try_out().map_err(|reason| anyhow!(reason)))

@@ -2,14 +2,13 @@
 
 use std::env;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::anyhow;
-use plugsock::{CacheOptions, Sandbox, SandboxOptions};
+use plugsock::{Sandbox, SandboxOptions};
 
-use crate::report;
+use crate::report::{self, CACHE};
 use crate::trial::Failure;
 
 const PLUGSOCK: &str = env!("CARGO_BIN_EXE_plugsock");
@@ -33,13 +32,9 @@ pub fn component(language: &str) -> Result<PathBuf, Failure> {
     fs::create_dir_all(&parent)?;
     run(plugsock()?.args(["new", "hello", "--lang", language]).current_dir(&parent))?;
     run(plugsock()?.arg("build").arg(parent.join("hello")))?;
-    Sandbox::new(SandboxOptions { cache: Some(cache()?), ..SandboxOptions::default() })?.load(&component)?;
+    Sandbox::new(SandboxOptions { cache: Some(report::cache(CACHE)?), ..SandboxOptions::default() })?
+        .load(&component)?;
     Ok(component)
-}
-
-/// The cache that all contenders of ours share.
-pub fn cache() -> io::Result<CacheOptions> {
-    Ok(CacheOptions { directory: report::directory()?.join("cache"), max_size: u64::MAX })
 }
 
 fn plugsock() -> Result<Command, Failure> {

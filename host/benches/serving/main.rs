@@ -37,7 +37,7 @@ use report::Report;
 /// Compare Plugsock with native servers, Python's `socketserver` and inetd-like ones
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Fewer and shorter rounds: under two minutes
+    /// Fewer and shorter rounds, smaller tables: about two minutes
     #[arg(long)]
     quick: bool,
 

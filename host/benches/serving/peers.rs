@@ -16,8 +16,9 @@ use std::sync::LazyLock;
 use anyhow::anyhow;
 
 use crate::process::{Process, Silence};
+use crate::report::{self, CACHE};
 use crate::trial::Failure;
-use crate::{PATIENCE, made, report};
+use crate::{PATIENCE, made};
 pub use inetd::Inetd;
 pub use native::Native;
 
@@ -117,7 +118,7 @@ impl Contender {
             }
             Plugsock(strategy) => {
                 let address = if is_datagram { "udp://127.0.0.1:0" } else { "tcp://127.0.0.1:0" };
-                let mut command = serve(address, strategy)?;
+                let mut command = serve(address, strategy, CACHE)?;
                 if connections > 1000 {
                     command.args(["--max-requests", &connections.to_string()]);
                 }
@@ -137,11 +138,11 @@ impl Contender {
     }
 }
 
-/// `plugsock serve` with the benchmark's cache.
-pub fn serve(address: &str, strategy: &str) -> io::Result<Command> {
+/// `plugsock serve` with a cache of the benchmark's.
+pub fn serve(address: &str, strategy: &str, cache: &str) -> io::Result<Command> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugsock"));
     command.args(["serve", address, "--concurrency", strategy]);
-    command.arg("--cache-dir").arg(report::directory()?.join("cache"));
+    command.arg("--cache-dir").arg(report::cache(cache)?.directory);
     Ok(command)
 }
 

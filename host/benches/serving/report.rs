@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use plugsock::CacheOptions;
 use serde::Serialize;
 
 use crate::figure::{self, Finding};
@@ -50,6 +51,14 @@ const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/README.md");
 
 /// What stands above the results in the README, and nothing below them.
 const BEGIN: &str = "<!-- What follows is written by `--readme`. -->";
+
+/// The cache of compiled handlers that contenders of ours share.
+pub const CACHE: &str = "cache";
+
+/// A cache of compiled handlers, among the benchmark's files.
+pub fn cache(name: &str) -> std::io::Result<CacheOptions> {
+    Ok(CacheOptions { directory: directory()?.join(name), max_size: u64::MAX })
+}
 
 /// Where the benchmark keeps its files: `target/bench`, beside the profile's directory.
 pub fn directory() -> std::io::Result<PathBuf> {

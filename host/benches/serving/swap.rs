@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::PATIENCE;
 use crate::load::{LoadReport, Work};
 use crate::peers::{Running, serve};
 use crate::plan::Scale;
+use crate::report::{self, CACHE};
 use crate::trial::Failure;
-use crate::{PATIENCE, report};
 
 /// A handler's file, as its server was told to serve it.
 pub struct Deployed(PathBuf);
@@ -35,8 +36,8 @@ impl Deployed {
         Ok(std::fs::rename(beside, &self.0)?)
     }
 
-    pub fn serve(&self, strategy: &'static str) -> Result<Running, Failure> {
-        let mut command = serve("tcp://127.0.0.1:0", strategy)?;
+    pub fn serve(&self, strategy: &'static str, cache: &str) -> Result<Running, Failure> {
+        let mut command = serve("tcp://127.0.0.1:0", strategy, cache)?;
         command.arg(&self.0);
         Running::start(command, strategy)
     }
@@ -56,7 +57,7 @@ pub const ECHO: &[u8] = include_bytes!(env!("PLUGSOCK_ECHO"));
 /// Milliseconds from the signal to the first request that the new version answers; the median of several swaps.
 pub fn time(strategy: &'static str, swaps: usize) -> Result<f64, Failure> {
     let deployed = Deployed::new(strategy, VERSIONS[0].0)?;
-    let running = deployed.serve(strategy)?;
+    let running = deployed.serve(strategy, CACHE)?;
     // The first two compile, unless an earlier run has.
     let times = (1..=swaps + 2).map(|number| swap(&running, &deployed, VERSIONS[number % 2]));
     let times: anyhow::Result<Vec<Duration>> = times.collect();
@@ -98,9 +99,9 @@ pub fn load(
     let other = [ECHO, &[0, 2, 1, b'b']].concat();
     let deployed = Deployed::new(strategy, &other)?;
     // Now both are compiled.
-    drop(deployed.serve(strategy)?);
+    drop(deployed.serve(strategy, CACHE)?);
     deployed.replace(ECHO)?;
-    let mut running = deployed.serve(strategy)?;
+    let mut running = deployed.serve(strategy, CACHE)?;
     let host = running.pid();
     let swap = || {
         thread::sleep(scale.warm_up + scale.window / 4);

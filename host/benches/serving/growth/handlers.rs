@@ -1,7 +1,7 @@
 //! More handlers in one process, and more versions of one handler, one after the other.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use plugsock::{Sandbox, SandboxOptions};
@@ -13,7 +13,7 @@ use crate::plan::{CLIENTS, Scale};
 use crate::process::too_many_descriptors;
 use crate::swap::{Deployed, VERSIONS, swap};
 use crate::trial::{Failure, exchange};
-use crate::{made, report, usage};
+use crate::{report, usage};
 
 const ADDRESS: &str = "tcp://127.0.0.1:0";
 
@@ -71,15 +71,17 @@ fn load(count: usize, scale: &Scale) -> Result<Loaded, Failure> {
     if let Some(reason) = too_many_descriptors(count * DESCRIPTORS_A_HANDLER) {
         return Err(Failure::Unavailable(reason));
     }
-    let directory = directory("handlers")?;
+    // With a cache of its own: the entries of others are looked at when a host starts.
+    let cache = format!("growth/{count}-handlers");
+    let sandbox = caching(&cache)?;
+    let directory = report::directory()?.join("growth");
     let (echo, _) = VERSIONS[0];
     let files: Vec<PathBuf> = (0..count).map(|number| directory.join(format!("{number}.wasm"))).collect();
-    let sandbox = caching()?;
     for (number, file) in files.iter().enumerate() {
         fs::write(file, variant(echo, number))?;
         sandbox.load(file)?;
     }
-    let mut command = serve(ADDRESS, "threading")?;
+    let mut command = serve(ADDRESS, "threading", &cache)?;
     command.arg(&files[0]);
     for file in &files[1..] {
         command.arg(ADDRESS).arg(file);
@@ -102,12 +104,13 @@ struct Swapping {
 
 impl Swapping {
     fn start(points: &[usize]) -> Result<Self, Failure> {
-        let sandbox = caching()?;
+        let cache = "growth/versions";
+        let sandbox = caching(cache)?;
         for number in 0..=points.iter().copied().max().unwrap_or_default() {
             sandbox.load_bytes("variant", &version(number).0)?;
         }
         let deployed = Deployed::new("growth", &version(0).0)?;
-        let running = deployed.serve("threading")?;
+        let running = deployed.serve("threading", cache)?;
         Ok(Self { deployed, running, swaps: 0 })
     }
 
@@ -137,13 +140,7 @@ fn variant(component: &[u8], number: usize) -> Vec<u8> {
     [component, &[0, 10, 1, b'n'], &(number as u64).to_le_bytes()].concat()
 }
 
-/// Compiles what the contenders then find in their cache.
-fn caching() -> Result<Sandbox, Failure> {
-    Ok(Sandbox::new(SandboxOptions { cache: Some(made::cache()?), ..SandboxOptions::default() })?)
-}
-
-fn directory(name: &str) -> std::io::Result<PathBuf> {
-    let directory = report::directory()?.join(Path::new(name));
-    fs::create_dir_all(&directory)?;
-    Ok(directory)
+/// Compiles what a host then finds in its cache.
+fn caching(cache: &str) -> Result<Sandbox, Failure> {
+    Ok(Sandbox::new(SandboxOptions { cache: Some(report::cache(cache)?), ..SandboxOptions::default() })?)
 }

@@ -16,9 +16,9 @@ use wasmparser::{Parser, Payload};
 use super::{Column, Cost, Growth, row};
 use crate::peers::{Running, serve};
 use crate::plan::Scale;
+use crate::report;
 use crate::swap::ECHO;
 use crate::trial::{Failure, instantiate, start};
-use crate::{made, report};
 
 pub fn growth(points: &'static [usize]) -> Growth {
     let columns = vec![
@@ -34,17 +34,17 @@ pub fn growth(points: &'static [usize]) -> Growth {
 }
 
 fn costs(kilobytes: usize, scale: &Scale) -> Result<[f64; 4], Failure> {
-    let directory = report::directory()?.join("sizes");
-    fs::create_dir_all(&directory)?;
-    let file = directory.join(format!("{kilobytes}.wasm"));
+    let cache = report::cache("growth/sizes")?;
+    fs::create_dir_all(report::directory()?.join("growth"))?;
+    let file = report::directory()?.join(format!("growth/{kilobytes}-kilobytes.wasm"));
     fs::write(&file, enlarged(ECHO, 1000 * kilobytes)?)?;
     let compile = load(&file, None)?;
     // Once for the cache, then from it.
-    load(&file, Some(made::cache()?))?;
-    let from_cache = load(&file, Some(made::cache()?))?;
+    load(&file, Some(cache.clone()))?;
+    let from_cache = load(&file, Some(cache))?;
     let instantiate = instantiate(Some(&file), scale)?.value;
     let launch = || {
-        let mut command = serve("tcp://127.0.0.1:0", "threading")?;
+        let mut command = serve("tcp://127.0.0.1:0", "threading", "growth/sizes")?;
         command.arg(&file);
         Running::start(command, format_args!("{kilobytes} kilobytes"))
     };
