@@ -1,7 +1,7 @@
 //! What the settings of the engine's pools cost and save: `cargo bench -- sweep` prints a table.
 //!
-//! An instance is made, touches what a small handler touches, and is dropped, with wasmtime alone. The host's settings are in
-//! `host/src/sandbox/engine.rs`.
+//! An instance is made, touches what a small handler touches, and is dropped, with wasmtime alone. The host's
+//! settings are in `host/src/sandbox/engine.rs`.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const DECOMMIT_BATCH_SIZE: [usize; 3] = [1, 8, 64];
 const MAX_UNUSED_WARM_SLOTS: [u32; 3] = [0, 16, 100];
 const TABLE_KEEP_RESIDENT: [usize; 2] = [0, 64 * KIB];
 
-/// Places in the pools, as the host has by default.
+/// Places in the pools: those of a host with a thousand requests.
 const REQUESTS: u32 = 1016;
 
 /// What instances are made of, and by whom.
