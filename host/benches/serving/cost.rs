@@ -1,4 +1,4 @@
-//! What an instance costs, and what a thread costs: each made and ended in a loop, in a process of its own.
+//! What an instance costs, a thread, and the loading of a component, each measured in a process of its own.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -10,7 +10,18 @@ use clap::Args;
 use plugsock::{Sandbox, SandboxOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::PATIENCE;
+use crate::process::{Process, answer};
 use crate::report::{self, CACHE};
+
+/// Load components, by compiling them or from a cache
+#[derive(Args, Debug)]
+pub struct LoadHandlers {
+    /// Where compiled ones are looked for and kept
+    #[arg(long)]
+    cache: Option<String>,
+    handlers: Vec<PathBuf>,
+}
 
 /// Make and drop instances of a component, by default of `echo`
 #[derive(Args, Debug)]
@@ -31,6 +42,34 @@ pub struct SpawnThread {
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Cost {
     pub microseconds: f64,
+}
+
+impl Cost {
+    /// For the driver.
+    fn print(&self) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string(self)?);
+        Ok(())
+    }
+}
+
+/// Loads components in a process of its own and says what all took. In the driver, a compiler's memory would make
+/// the start of every later process take longer.
+pub fn load(cache: Option<&str>, handlers: &[PathBuf]) -> anyhow::Result<Cost> {
+    let mut command = Process::role("load-handlers")?;
+    command.args(cache.map(|cache| format!("--cache={cache}"))).args(handlers);
+    answer(command, 60 * PATIENCE)
+}
+
+impl LoadHandlers {
+    pub fn run(self) -> anyhow::Result<()> {
+        let cache = self.cache.as_deref().map(report::cache).transpose()?;
+        let sandbox = Sandbox::new(SandboxOptions { cache, ..SandboxOptions::default() })?;
+        let begin = Instant::now();
+        for handler in self.handlers {
+            sandbox.load(handler)?;
+        }
+        Cost { microseconds: begin.elapsed().as_secs_f64() * 1e6 }.print()
+    }
 }
 
 impl Instantiate {
@@ -54,9 +93,7 @@ fn measure(window_ms: u64, mut once: impl FnMut() -> anyhow::Result<()>) -> anyh
     let window = Duration::from_millis(window_ms);
     // A tenth beforehand, to warm up.
     repeat(window / 10, &mut once)?;
-    let cost = repeat(window, &mut once)?;
-    println!("{}", serde_json::to_string(&cost)?);
-    Ok(())
+    repeat(window, &mut once)?.print()
 }
 
 fn repeat(window: Duration, once: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Cost> {

@@ -3,16 +3,15 @@
 //! Each is the same echo; those whose compilers are missing are left out.
 
 use std::fs;
-use std::time::Instant;
+use std::slice;
 
 use clap::Args;
-use plugsock::{Sandbox, SandboxOptions};
 
 use crate::load::Work;
 use crate::peers::Contender;
 use crate::plan::Scale;
 use crate::trial::{Failure, Trial};
-use crate::{machine::Machine, made};
+use crate::{cost, machine::Machine, made};
 
 /// Print a table of what a handler costs in each language
 #[derive(Args, Debug)]
@@ -50,9 +49,7 @@ impl Languages {
 fn row(language: &'static str, scale: &Scale) -> Result<String, Failure> {
     let file = made::component(language)?;
     let kilobytes = fs::metadata(&file)?.len() as f64 / 1e3;
-    let begin = Instant::now();
-    Sandbox::new(SandboxOptions { cache: None, ..SandboxOptions::default() })?.load(&file)?;
-    let compile = begin.elapsed().as_secs_f64();
+    let compile = cost::load(None, slice::from_ref(&file))?.microseconds / 1e6;
 
     let contender = Contender::Made("threading", language);
     let load = |work| Trial::Load { work, clients: CLIENTS, contender };

@@ -4,10 +4,11 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice;
 
 use anyhow::anyhow;
-use plugsock::{Sandbox, SandboxOptions};
 
+use crate::cost;
 use crate::report::{self, CACHE};
 use crate::trial::Failure;
 
@@ -32,8 +33,7 @@ pub fn component(language: &str) -> Result<PathBuf, Failure> {
     fs::create_dir_all(&parent)?;
     run(plugsock()?.args(["new", "hello", "--lang", language]).current_dir(&parent))?;
     run(plugsock()?.arg("build").arg(parent.join("hello")))?;
-    Sandbox::new(SandboxOptions { cache: Some(report::cache(CACHE)?), ..SandboxOptions::default() })?
-        .load(&component)?;
+    cost::load(Some(CACHE), slice::from_ref(&component))?;
     Ok(component)
 }
 

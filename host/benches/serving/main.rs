@@ -6,8 +6,8 @@
 //!    └─────starts──▶ load generator, or a process that holds connections open
 //! ```
 //!
-//! A *figure* compares two *trials*, or a trial with a target; its name says what is done, by which strategy, and against whom:
-//! `connect/pool/native-thread`. A group of figures runs in rounds; each round runs every trial of the group
+//! A *figure* compares two *trials*, or a trial with a target; its name says what is done, by which strategy,
+//! and against whom: `connect/pool/native-thread`. A group of figures runs in rounds; each round runs every trial of the group
 //! once, so that a ratio's two sides are taken close together. The processes beside the driver are this same
 //! binary in another role.
 
@@ -69,6 +69,7 @@ enum Role {
     Hold(load::Hold),
     Native(peers::Native),
     Inetd(peers::Inetd),
+    LoadHandlers(cost::LoadHandlers),
     Instantiate(cost::Instantiate),
     SpawnThread(cost::SpawnThread),
 }
@@ -83,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Hold(hold)) => hold.run(),
         Some(Role::Native(native)) => native.run(),
         Some(Role::Inetd(inetd)) => inetd.run(),
+        Some(Role::LoadHandlers(load)) => load.run(),
         Some(Role::Instantiate(instantiate)) => instantiate.run(),
         Some(Role::SpawnThread(spawn)) => spawn.run(),
     }

@@ -1,10 +1,9 @@
 //! More handlers in one process, and more versions of one handler, one after the other.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use plugsock::{Sandbox, SandboxOptions};
 
 use super::{Column, Cost, Growth, Row, row};
 use crate::load::Work;
@@ -13,7 +12,7 @@ use crate::plan::{CLIENTS, Scale};
 use crate::process::too_many_descriptors;
 use crate::swap::{Deployed, VERSIONS, swap};
 use crate::trial::{Failure, exchange};
-use crate::{report, usage};
+use crate::{cost, report, usage};
 
 const ADDRESS: &str = "tcp://127.0.0.1:0";
 
@@ -72,15 +71,10 @@ fn load(count: usize, scale: &Scale) -> Result<Loaded, Failure> {
         return Err(Failure::Unavailable(reason));
     }
     // With a cache of its own: the entries of others are looked at when a host starts.
-    let cache = format!("growth/{count}-handlers");
-    let sandbox = caching(&cache)?;
-    let directory = report::directory()?.join("growth");
+    let cache = format!("growth/cache-of-{count}");
     let (echo, _) = VERSIONS[0];
-    let files: Vec<PathBuf> = (0..count).map(|number| directory.join(format!("{number}.wasm"))).collect();
-    for (number, file) in files.iter().enumerate() {
-        fs::write(file, variant(echo, number))?;
-        sandbox.load(file)?;
-    }
+    let files = written("handlers", (0..count).map(|number| variant(echo, number)))?;
+    cost::load(Some(&cache), &files)?;
     let mut command = serve(ADDRESS, "threading", &cache)?;
     command.arg(&files[0]);
     for file in &files[1..] {
@@ -104,11 +98,9 @@ struct Swapping {
 
 impl Swapping {
     fn start(points: &[usize]) -> Result<Self, Failure> {
-        let cache = "growth/versions";
-        let sandbox = caching(cache)?;
-        for number in 0..=points.iter().copied().max().unwrap_or_default() {
-            sandbox.load_bytes("variant", &version(number).0)?;
-        }
+        let cache = "growth/cache-of-versions";
+        let last = points.iter().copied().max().unwrap_or_default();
+        cost::load(Some(cache), &written("versions", (0..=last).map(|number| version(number).0))?)?;
         let deployed = Deployed::new("growth", &version(0).0)?;
         let running = deployed.serve("threading", cache)?;
         Ok(Self { deployed, running, swaps: 0 })
@@ -140,7 +132,14 @@ fn variant(component: &[u8], number: usize) -> Vec<u8> {
     [component, &[0, 10, 1, b'n'], &(number as u64).to_le_bytes()].concat()
 }
 
-/// Compiles what a host then finds in its cache.
-fn caching(cache: &str) -> Result<Sandbox, Failure> {
-    Ok(Sandbox::new(SandboxOptions { cache: Some(report::cache(cache)?), ..SandboxOptions::default() })?)
+/// Components in files, which are loaded to have them in a cache.
+fn written(name: &str, components: impl Iterator<Item = Vec<u8>>) -> io::Result<Vec<PathBuf>> {
+    let directory = report::directory()?.join("growth").join(name);
+    fs::create_dir_all(&directory)?;
+    let write = |(number, component)| {
+        let file = directory.join(format!("{number}.wasm"));
+        fs::write(&file, component)?;
+        Ok(file)
+    };
+    components.enumerate().map(write).collect()
 }

@@ -2,10 +2,8 @@
 //! memory of its own, half and half.
 
 use std::fs;
-use std::path::Path;
-use std::time::Instant;
+use std::slice;
 
-use plugsock::{CacheOptions, Sandbox, SandboxOptions};
 use wasm_encoder::{
     BlockType, CodeSection, ComponentSection, ConstExpr, DataSection, Function, FunctionSection,
     InstanceSection, MemArg, MemorySection, MemoryType, Module, ModuleArg, ModuleSection, TypeSection,
@@ -16,9 +14,9 @@ use wasmparser::{Parser, Payload};
 use super::{Column, Cost, Growth, row};
 use crate::peers::{Running, serve};
 use crate::plan::Scale;
-use crate::report;
 use crate::swap::ECHO;
 use crate::trial::{Failure, instantiate, start};
+use crate::{cost, report};
 
 pub fn growth(points: &'static [usize]) -> Growth {
     let columns = vec![
@@ -33,30 +31,25 @@ pub fn growth(points: &'static [usize]) -> Growth {
     Growth { name: "growth/size", of: "kilobytes beside `echo`", columns, points, measure }
 }
 
+const CACHE: &str = "growth/sizes";
+
 fn costs(kilobytes: usize, scale: &Scale) -> Result<[f64; 4], Failure> {
-    let cache = report::cache("growth/sizes")?;
-    fs::create_dir_all(report::directory()?.join("growth"))?;
-    let file = report::directory()?.join(format!("growth/{kilobytes}-kilobytes.wasm"));
+    let directory = report::directory()?.join("growth");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{kilobytes}-kilobytes.wasm"));
     fs::write(&file, enlarged(ECHO, 1000 * kilobytes)?)?;
-    let compile = load(&file, None)?;
+    let load = |cache| Ok::<_, Failure>(cost::load(cache, slice::from_ref(&file))?.microseconds / 1e3);
+    let compile = load(None)?;
     // Once for the cache, then from it.
-    load(&file, Some(cache.clone()))?;
-    let from_cache = load(&file, Some(cache))?;
+    load(Some(CACHE))?;
+    let from_cache = load(Some(CACHE))?;
     let instantiate = instantiate(Some(&file), scale)?.value;
     let launch = || {
-        let mut command = serve("tcp://127.0.0.1:0", "threading", "growth/sizes")?;
+        let mut command = serve("tcp://127.0.0.1:0", "threading", CACHE)?;
         command.arg(&file);
         Running::start(command, format_args!("{kilobytes} kilobytes"))
     };
     Ok([compile, from_cache, instantiate, start(launch, scale.starts)?.value])
-}
-
-/// Milliseconds.
-fn load(file: &Path, cache: Option<CacheOptions>) -> Result<f64, Failure> {
-    let sandbox = Sandbox::new(SandboxOptions { cache, ..SandboxOptions::default() })?;
-    let begin = Instant::now();
-    sandbox.load(file)?;
-    Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
 /// The component with another module, of about so many bytes, and its instance.
