@@ -90,6 +90,11 @@ impl Concurrency {
         }
     }
 
+    /// Whether the threads that serve are others of this process, each with one request at a time.
+    pub(crate) fn has_threads(&self) -> bool {
+        matches!(self, Self::Threading { .. } | Self::Pool { .. })
+    }
+
     /// Whether `server_close` waits for open requests.
     pub fn waits_on_close(&self) -> bool {
         match self {

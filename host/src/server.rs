@@ -327,7 +327,9 @@ impl Server {
         accepting: &'a mut Accepting<'_>,
     ) -> Acceptor<'a> {
         let Self { service, admission, control, .. } = self;
-        Acceptor { listener, service, admission, control, entrance: &mut accepting.entrance }
+        // Packets are served without a wait for anybody, and gain nothing.
+        let yields = self.concurrency.has_threads() && !service.info.server_type.is_datagram();
+        Acceptor { listener, service, admission, control, yields, entrance: &mut accepting.entrance }
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {

@@ -74,6 +74,9 @@ pub(super) fn hint(error: &wasmtime::Error) -> String {
         )
     } else if let Some(limit) = limit(Resource::Data) {
         format!("; this process may have {limit} bytes of data: raise `ulimit -d`, or lower --max-requests")
+    } else if is_full {
+        "; the kernel may allow a process too few memory areas: raise `sysctl vm.max_map_count`, or lower --max-requests"
+            .to_owned()
     } else {
         String::new()
     }

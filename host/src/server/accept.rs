@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -60,6 +61,9 @@ pub(super) struct Acceptor<'a> {
     pub(super) service: &'a Arc<Service>,
     pub(super) admission: &'a Admission,
     pub(super) control: &'a LoopControl,
+    /// Whether to let other threads run once before a wait: under load others come meanwhile, who then need not wake
+    /// this one.
+    pub(super) yields: bool,
     pub(super) entrance: &'a mut Entrance,
 }
 
@@ -73,6 +77,7 @@ pub(super) enum Accepted {
 impl Acceptor<'_> {
     /// Waits for the next request, at most until the deadline.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Accepted, ServeError> {
+        let mut may_yield = self.yields;
         loop {
             let is_over = match self.listener {
                 Some(_) => self.control.is_stopped(),
@@ -104,6 +109,11 @@ impl Acceptor<'_> {
                 return Ok(Accepted::Request(job));
             }
             let may_look = may_look && self.entrance.newcomer.is_none();
+            if may_look && may_yield {
+                may_yield = false;
+                thread::yield_now();
+                continue;
+            }
             if !self.wait(listener.filter(|_| may_look), may_look, deadline)? {
                 return Ok(Accepted::TimedOut);
             }
