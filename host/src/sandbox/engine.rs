@@ -12,12 +12,10 @@ use super::limits::{Limits, TICK};
 const MEMORIES_A_REQUEST: u32 = 2;
 const TABLES_A_REQUEST: u32 = 6;
 
-/// Places beyond the open requests: for hooks and for trying out a handler before it serves.
+/// Places beyond the open requests: for hooks and for trying out a handler before it serves. So many places that
+/// another handler has used are left to it, too: were it more, each new version would have places of its own,
+/// and memory would grow with every swap.
 const SPARE: u32 = 16;
-
-/// Free places that are left to the handlers that used them last, whose memory they still map: enough for that many
-/// handlers to take turns. Those of a version that is gone are given up with it.
-const UNUSED_WARM: u32 = 128;
 
 /// Versions of handlers that may have their instances ready at the same time: the one that serves, those before
 /// and after it, and other servers'.
@@ -53,7 +51,7 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         .table_elements(limits.table_elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
-        .max_unused_warm_slots(UNUSED_WARM)
+        .max_unused_warm_slots(SPARE)
         // To unmap several at once interrupts other cores less often, but what a guest has left, which may be all that
         // it was allowed, would stay until so many more have ended.
         .decommit_batch_size(1)
