@@ -36,7 +36,7 @@ impl Threading {
     pub(super) fn process_request(&self, job: Job) {
         let idle = lock(&self.idle).pop();
         match idle {
-            Some(idle) => idle.give(job),
+            Some(idle) => idle.give(Some(job)),
             None => self.spawn(job),
         }
     }
@@ -63,14 +63,21 @@ impl Threading {
     }
 }
 
+/// Those that wait end; those that serve go on, and end a while after.
+impl Drop for Threading {
+    fn drop(&mut self) {
+        lock(&self.idle).drain(..).for_each(|idle| idle.give(None));
+    }
+}
+
 impl Idle {
-    fn give(&self, job: Job) {
-        *lock(&self.next) = Some(job);
+    fn give(&self, job: Option<Job>) {
+        *lock(&self.next) = job;
         self.has_next.store(true, Release);
         self.unparker.unpark();
     }
 
-    /// The request that this thread is given; `None` if that takes too long.
+    /// The request that this thread is given; `None` if that takes too long, or there will be none.
     fn next(self: &Arc<Self>, parker: &Parker, all: &Mutex<Vec<Arc<Self>>>) -> Option<Job> {
         let (deadline, backoff) = (Instant::now() + IDLE_TIME, Backoff::new());
         loop {
