@@ -179,7 +179,10 @@ impl SandboxArgs {
     /// The same options where no more than so many requests are ever open: the engine's pools need be no larger, and take
     /// time to make.
     pub fn for_requests(mut self, most: usize) -> Self {
-        self.limits.max_requests = self.limits.max_requests.min(most);
+        // What is kept for further requests, of two versions perhaps, has places in the pools, too.
+        if self.limits.reuse == 1 {
+            self.limits.max_requests = self.limits.max_requests.min(most);
+        }
         self
     }
 
