@@ -283,6 +283,20 @@ fn a_guest_that_makes_handles_without_end_is_stopped() {
     });
 }
 
+/// G7: whatever a connection has from its listener: a Unix socket inherits no timeouts.
+#[test]
+fn a_silent_client_is_dropped_on_every_kind_of_stream() {
+    for_each_strategy(|strategy| {
+        let directory = tempfile::tempdir().unwrap();
+        let unix = format!("unix://{}", directory.path().join("socket").display());
+        for address in ["tcp://127.0.0.1:0", &unix] {
+            let host = Host::serve(&[address, "--idle-timeout", "200ms", "--concurrency", strategy]);
+            assert!(host.connect().is_closed());
+            host.log.wait_for("client dropped: idle time limit of 200ms reached");
+        }
+    });
+}
+
 /// G12: requests that are cut in the middle of a call end, each as itself.
 #[test]
 fn many_requests_cut_at_once_all_end() {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::address::SocketAddress;
 use crate::error::RequestError;
 use crate::helper_process::{message_pair, recv, send};
-use crate::request::{Datagram, DatagramSocket, LocalAddress, Request, Stream, Transport, UnixCredentials};
+use crate::request::{
+    Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, Transport, UnixCredentials,
+};
 use crate::sandbox::{Grants, Limits};
 use crate::server_info::ServerInfo;
 
@@ -144,13 +146,13 @@ impl WireRequest {
         self,
         connection: Option<OwnedFd>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
-        limits: &Limits,
+        min_rate: Option<MinRate>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
             WireTransport::Stream => {
                 let connection =
                     connection.ok_or_else(|| io::Error::other("the request came without its socket"))?;
-                Transport::Stream(Stream::new(connection.into(), limits.idle_time, limits.min_rate))
+                Transport::Stream(Stream::new(connection.into(), None, min_rate))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =
