@@ -179,11 +179,13 @@ impl SandboxArgs {
     /// The same options where no more than so many requests are ever open: the engine's pools need be no larger, and take
     /// time to make.
     pub fn for_requests(mut self, most: usize) -> Self {
-        // What is kept for further requests, of two versions perhaps, has places in the pools, too.
-        if self.limits.reuse == 1 {
-            self.limits.max_requests = self.limits.max_requests.min(most);
-        }
+        self.limits.max_requests = self.limits.max_requests.min(most);
         self
+    }
+
+    /// Whether instances are kept for further requests.
+    pub fn keeps_instances(&self) -> bool {
+        self.limits.reuse > 1
     }
 
     /// Starts the sandbox that these options describe; `handler` is the handlers' own name.

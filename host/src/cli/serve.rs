@@ -186,7 +186,11 @@ impl Serve {
         };
         let concurrency = self.serving.concurrency(&self.log);
         capacity::check_threads(listeners.len(), &concurrency)?;
-        let most_requests = concurrency.capacity().saturating_mul(listeners.len());
+        let most_requests = match sandbox.keeps_instances() {
+            // They have places in the pools, too, perhaps those of two versions.
+            true => usize::MAX,
+            false => concurrency.capacity().saturating_mul(listeners.len()),
+        };
         let sandbox = sandbox.for_requests(most_requests).sandbox(&name, &self.log)?;
         let shutdown_timeout = self.serving.shutdown_timeout(&concurrency);
         let (servers, plugs) = (Vec::new(), Vec::new());

@@ -90,14 +90,14 @@ fn send(
     if let Err(error) = state.may_use_connection() {
         return Box::new(ready(Ok((Err(error),))));
     }
-    let (request, patience) = (state.request_handle(), state.patience());
+    let patience = state.patience();
     let data = data.as_le_slice(&store);
     let mut sent = 0;
     // On a thread of its own it is never found pending.
-    match poll_once(request.send_rest(data, &mut sent, patience)) {
+    match poll_once(state.request().send_rest(data, &mut sent, patience)) {
         Poll::Ready(result) => Box::new(ready(state.outcome(result).map(|outcome| (outcome,)))),
         Poll::Pending => {
-            let rest = data[sent..].to_vec();
+            let (request, rest) = (state.request_handle(), data[sent..].to_vec());
             Box::new(async move {
                 let result = request.send(&rest, patience).await;
                 store.data().outcome(result).map(|outcome| (outcome,))
