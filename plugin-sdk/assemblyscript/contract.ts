@@ -1,35 +1,35 @@
 // The contract's functions as the canonical ABI has them. An operation returns `null`, or why it failed.
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[resource-drop]request")
+@external("plugsock:handler/types@0.1.1", "[resource-drop]request")
 export declare function drop(request: u32): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.id")
+@external("plugsock:handler/types@0.1.1", "[method]request.id")
 export declare function id(request: u32): u64;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.server")
+@external("plugsock:handler/types@0.1.1", "[method]request.server")
 declare function _server(request: u32, result: usize): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.recv")
+@external("plugsock:handler/types@0.1.1", "[method]request.recv")
 declare function _recv(request: u32, max: u32, result: usize): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.send")
+@external("plugsock:handler/types@0.1.1", "[method]request.send")
 declare function _send(request: u32, data: usize, length: i32, result: usize): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.shutdown")
+@external("plugsock:handler/types@0.1.1", "[method]request.shutdown")
 declare function _shutdown(request: u32, how: i32, result: usize): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.set-timeout")
+@external("plugsock:handler/types@0.1.1", "[method]request.set-timeout")
 declare function _setTimeout(request: u32, isSome: i32, nanoseconds: u64, result: usize): void;
 
 // @ts-ignore: decorator
-@external("plugsock:handler/types@0.1.0", "[method]request.set-nodelay")
+@external("plugsock:handler/types@0.1.1", "[method]request.set-nodelay")
 declare function _setNodelay(request: u32, on: i32, result: usize): void;
 
 // Where the host puts results; the largest is what `server` says.

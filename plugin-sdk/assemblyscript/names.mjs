@@ -1,6 +1,6 @@
 // Exports the handler's functions under the contract's names, which are no identifiers of the language.
 
-const INTERFACE = "plugsock:handler/request-handler@0.1.0";
+const INTERFACE = "plugsock:handler/request-handler@0.1.1";
 
 export default class {
   afterCompile(module) {

@@ -10,28 +10,28 @@ import (
 
 // The contract's functions as the canonical ABI has them.
 
-//go:wasmimport plugsock:handler/types@0.1.0 [resource-drop]request
+//go:wasmimport plugsock:handler/types@0.1.1 [resource-drop]request
 func dropRequest(request uint32)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.id
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.id
 func requestID(request uint32) uint64
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.server
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.server
 func requestServer(request uint32, info *serverInfo)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.recv
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.recv
 func requestRecv(request uint32, max uint32, result *result)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.send
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.send
 func requestSend(request uint32, data *byte, length uint32, result *result)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.shutdown
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.shutdown
 func requestShutdown(request uint32, how uint32, result *result)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.set-timeout
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.set-timeout
 func requestSetTimeout(request uint32, isSome uint32, nanoseconds uint64, result *result)
 
-//go:wasmimport plugsock:handler/types@0.1.0 [method]request.set-nodelay
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.set-nodelay
 func requestSetNodelay(request uint32, on uint32, result *result)
 
 // result is a `result<list<u8>, error>` or a `result<_, error>`: words, of which those in use depend on the
@@ -114,7 +114,7 @@ func cabiRealloc(_, _, align, size uint32) uint32 {
 	}
 }
 
-//go:wasmexport plugsock:handler/request-handler@0.1.0#setup
+//go:wasmexport plugsock:handler/request-handler@0.1.1#setup
 func exportSetup(handle uint32) *uint32 {
 	isUp = true
 	request = newRequest()
@@ -126,12 +126,12 @@ func exportSetup(handle uint32) *uint32 {
 	})
 }
 
-//go:wasmexport plugsock:handler/request-handler@0.1.0#handle
+//go:wasmexport plugsock:handler/request-handler@0.1.1#handle
 func exportHandle(handle uint32) *uint32 {
 	return run(handle, func() error { return handler.Handle(request) })
 }
 
-//go:wasmexport plugsock:handler/request-handler@0.1.0#finish
+//go:wasmexport plugsock:handler/request-handler@0.1.1#finish
 func exportFinish(handle uint32) *uint32 {
 	return run(handle, func() (err error) {
 		if h, ok := handler.(Finisher); ok {

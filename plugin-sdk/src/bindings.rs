@@ -15,11 +15,11 @@ pub mod hooks {
         path: "wit",
         inline: "
             package plugsock:sdk;
-            world hooks { export plugsock:handler/server-hooks@0.1.0; }
+            world hooks { export plugsock:handler/server-hooks@0.1.1; }
         ",
         world: "plugsock:sdk/hooks",
         with: {
-            "plugsock:handler/types@0.1.0": crate::bindings::plugsock::handler::types,
+            "plugsock:handler/types@0.1.1": crate::bindings::plugsock::handler::types,
             "wasi:io/error@0.2.6": crate::bindings::wasi::io::error,
             "wasi:io/poll@0.2.6": crate::bindings::wasi::io::poll,
             "wasi:io/streams@0.2.6": crate::bindings::wasi::io::streams,

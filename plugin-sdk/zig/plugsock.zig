@@ -189,7 +189,7 @@ pub fn serve(comptime Handler: type) void {
             return &result;
         }
     };
-    const name = "plugsock:handler/request-handler@0.1.0#";
+    const name = "plugsock:handler/request-handler@0.1.1#";
     @export(&Exports.setup, .{ .name = name ++ "setup" });
     @export(&Exports.handleRequest, .{ .name = name ++ "handle" });
     @export(&Exports.finish, .{ .name = name ++ "finish" });
@@ -252,12 +252,12 @@ const contract = struct {
         generation: u64,
     };
 
-    extern "plugsock:handler/types@0.1.0" fn @"[resource-drop]request"(u32) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.id"(u32) u64;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.server"(u32, *ServerInfo) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.recv"(u32, u32, *ListResult) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.send"(u32, [*]const u8, usize, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.shutdown"(u32, u32, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.set-timeout"(u32, u32, u64, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.0" fn @"[method]request.set-nodelay"(u32, u32, *VoidResult) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[resource-drop]request"(u32) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.id"(u32) u64;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.server"(u32, *ServerInfo) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.recv"(u32, u32, *ListResult) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.send"(u32, [*]const u8, usize, *VoidResult) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.shutdown"(u32, u32, *VoidResult) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.set-timeout"(u32, u32, u64, *VoidResult) void;
+    extern "plugsock:handler/types@0.1.1" fn @"[method]request.set-nodelay"(u32, u32, *VoidResult) void;
 };

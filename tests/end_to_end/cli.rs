@@ -132,9 +132,9 @@ fn a_file_that_is_no_handler_is_refused() {
         path.display().to_string()
     };
     let component = fs::read(guest("phases")).unwrap();
-    let other_version = replaced(&component, b"request-handler@0.1.0", b"request-handler@0.9.0");
+    let other_version = replaced(&component, b"request-handler@0.1.1", b"request-handler@0.9.0");
     let other_version =
-        replaced(&other_version, b"plugsock:handler/types@0.1.0", b"plugsock:handler/types@0.9.0");
+        replaced(&other_version, b"plugsock:handler/types@0.1.1", b"plugsock:handler/types@0.9.0");
     let mut flipped = component.clone();
     flipped[component.len() / 2..].iter_mut().for_each(|byte| *byte = !*byte);
     for (handler, word) in [
@@ -147,7 +147,7 @@ fn a_file_that_is_no_handler_is_refused() {
         (file("flipped", &flipped), "not a valid component"),
         (file("module", b"\0asm\x01\0\0\0"), "without `_start`"),
         (file("broken", b"\0asm\x01\0\0\0\x02\xff"), "not a valid module"),
-        (file("nothing", b"\0asm\x0d\0\x01\0"), "neither plugsock:handler/request-handler@0.1.0"),
+        (file("nothing", b"\0asm\x0d\0\x01\0"), "neither plugsock:handler/request-handler@0.1.1"),
         (file("version", &other_version), "version 0.9.0"),
         (file("native", b"\x7fELF\x02\x01"), "precompiled"),
         (written("no_export"), "it exports greet"),
@@ -200,7 +200,7 @@ fn check_says_what_a_handler_is() {
     let size = format!("size     {} bytes", fs::metadata(&path).unwrap().len());
     let host = Host::serve(&[TCP, &path]);
     let digest = host.ready[0].split(' ').find(|word| word.starts_with("sha256:")).unwrap();
-    for part in [&size, digest, "plugsock:handler/request-handler@0.1.0", "plugsock:handler/types@0.1.0"] {
+    for part in [&size, digest, "plugsock:handler/request-handler@0.1.1", "plugsock:handler/types@0.1.1"] {
         assert!(checked.stdout.contains(part), "no {part} in {}", checked.stdout);
     }
 }

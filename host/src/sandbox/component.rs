@@ -16,7 +16,7 @@ use super::{Digest, Handler, Sandbox, compiler, preview1};
 use crate::error::HandlerError;
 
 /// The interface that every handler exports.
-pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.0";
+pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.1";
 
 /// How a handler is served, which its file decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub(super) fn check_version(component: &Component) -> Result<(), String> {
     let engine = component.engine();
     for name in names(component_type.exports(engine)).iter().chain(&names(component_type.imports(engine))) {
         let Some((other, built_for)) = name.split_once('@') else { continue };
-        if other.split('/').next() == Some(package) && built_for != version {
+        if other.split('/').next() == Some(package) && !is_compatible(built_for, version) {
             return Err(format!(
                 "it was built for version {built_for} of the contract {package}, and this host has \
                  {version}; build it with the plugsock-sdk of this host"
@@ -153,6 +153,15 @@ pub(super) fn check_version(component: &Component) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether two versions differ in nothing but additions.
+fn is_compatible(one: &str, other: &str) -> bool {
+    // Before 1.0 the minor version is the one that counts.
+    fn counts(version: &str) -> Option<(&str, &str)> {
+        version.split_once('.').and_then(|(major, rest)| Some((major, rest.split_once('.')?.0)))
+    }
+    counts(one) == counts(other)
 }
 
 pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a>)>) -> Vec<String> {

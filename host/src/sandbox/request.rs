@@ -74,7 +74,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     // The generated binding copies all that is sent out of the guest's memory first.
     linker.allow_shadowing(true);
-    linker.instance("plugsock:handler/types@0.1.0")?.func_wrap_async("[method]request.send", send)?;
+    linker.instance("plugsock:handler/types@0.1.1")?.func_wrap_async("[method]request.send", send)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -205,6 +205,23 @@ impl HostRequest for State {
         crate::runtime::enter()?;
         let watch = self.table.push(DrainWatch(self.version.drain.clone()))?;
         subscribe(&mut self.table, watch)
+    }
+
+    fn start_tls(
+        &mut self,
+        _: Resource<RequestResource>,
+        _: Option<String>,
+        _: Vec<String>,
+    ) -> Result<std::result::Result<types::TlsInfo, types::TlsError>> {
+        Ok(Err(types::TlsError::NoIdentity("not yet".to_owned())))
+    }
+
+    fn tls(&mut self, _: Resource<RequestResource>) -> Result<Option<types::TlsInfo>> {
+        Ok(None)
+    }
+
+    fn tls_error(&mut self, _: Resource<RequestResource>) -> Result<Option<types::TlsError>> {
+        Ok(None)
     }
 
     fn drop(&mut self, _: Resource<RequestResource>) -> Result<()> {
