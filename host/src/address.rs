@@ -36,6 +36,15 @@ impl ServerType {
         }
     }
 
+    /// The scheme of its addresses where connections are protected by TLS from the start; only streams have one.
+    fn tls_scheme(self) -> Option<&'static str> {
+        match self {
+            Self::Tcp => Some("tls"),
+            Self::UnixStream => Some("tls+unix"),
+            Self::Udp | Self::UnixDatagram => None,
+        }
+    }
+
     /// Whether a request is one packet rather than a connection.
     pub fn is_datagram(self) -> bool {
         matches!(self, Self::Udp | Self::UnixDatagram)
@@ -125,6 +134,8 @@ pub(crate) mod path_bytes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeAddress {
     server_type: ServerType,
+    /// Whether connections are protected by TLS before their handler sees them.
+    is_tls: bool,
     place: Place,
 }
 
@@ -143,12 +154,19 @@ enum Place {
 pub enum AddressError {
     /// It has no `scheme://`.
     #[error(
-        "address '{0}' has no scheme: write tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, \
-         unix://@NAME, unixgram:///PATH or unixgram://@NAME"
+        "address '{0}' has no scheme: write tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:///PATH, \
+         unix://@NAME, tls+unix:///PATH, unixgram:///PATH or unixgram://@NAME"
     )]
     NoScheme(String),
-    /// Its scheme is none of the four.
-    #[error("address '{address}' has the unknown scheme '{scheme}': use tcp, udp, unix or unixgram")]
+    /// TLS does not protect datagrams.
+    #[error(
+        "address '{0}' asks for TLS with datagrams, which it does not protect: use tls://HOST:PORT or tls+unix:///PATH"
+    )]
+    TlsDatagrams(String),
+    /// Its scheme is none of those that there are.
+    #[error(
+        "address '{address}' has the unknown scheme '{scheme}': use tcp, tls, udp, unix, tls+unix or unixgram"
+    )]
     UnknownScheme {
         /// The whole address.
         address: String,
@@ -199,7 +217,12 @@ impl ServeAddress {
     /// A TCP address from its parts; the host may be empty for every interface.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let place = Place::Inet { host: host.into(), port };
-        Self { server_type: ServerType::Tcp, place }
+        Self { server_type: ServerType::Tcp, is_tls: false, place }
+    }
+
+    /// Whether connections are protected by TLS before their handler sees them.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// The socket addresses to try in turn. Several for a host name that has several.
@@ -223,12 +246,12 @@ impl ServeAddress {
     }
 
     /// This address with what was really bound in place of what was asked for.
-    pub(crate) fn with_bound(server_type: ServerType, bound: &SocketAddress) -> Self {
+    pub(crate) fn with_bound(server_type: ServerType, is_tls: bool, bound: &SocketAddress) -> Self {
         let place = match bound {
             SocketAddress::Inet(address) => Place::Inet { host: host_of(address), port: address.port() },
             SocketAddress::Unix(name) => Place::Unix(name.clone()),
         };
-        Self { server_type, place }
+        Self { server_type, is_tls, place }
     }
 }
 
@@ -241,7 +264,7 @@ fn host_of(address: &SocketAddr) -> String {
 }
 
 /// Accepts `tcp://HOST:PORT`, `udp://HOST:PORT`, and for `unix` and `unixgram` an absolute path
-/// (`unix:///run/upper.sock`) or an abstract name (`unix://@upper`).
+/// (`unix:///run/upper.sock`) or an abstract name (`unix://@upper`); `tls` and `tls+unix` are `tcp` and `unix` with TLS.
 ///
 /// HOST may be a name, an IPv4 address, an IPv6 address in brackets, or empty for every IPv4 interface.
 impl FromStr for ServeAddress {
@@ -249,17 +272,23 @@ impl FromStr for ServeAddress {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| AddressError::NoScheme(text.to_owned()))?;
-        let server_type =
-            ServerType::ALL.into_iter().find(|known| known.scheme() == scheme).ok_or_else(|| {
-                AddressError::UnknownScheme { address: text.to_owned(), scheme: scheme.to_owned() }
-            })?;
-        let place = match server_type {
-            ServerType::Tcp | ServerType::Udp => parse_inet(text, rest, server_type.scheme())?,
-            ServerType::UnixStream | ServerType::UnixDatagram => {
-                Place::Unix(parse_unix(text, rest, server_type.scheme())?)
-            }
+        let schemes = ServerType::ALL
+            .into_iter()
+            .flat_map(|known| [(Some(known.scheme()), known, false), (known.tls_scheme(), known, true)]);
+        let known = schemes
+            .filter_map(|(known, server_type, is_tls)| Some((known?, server_type, is_tls)))
+            .find(|(known, ..)| *known == scheme);
+        let Some((scheme, server_type, is_tls)) = known else {
+            return Err(match scheme {
+                "dtls" | "tls+udp" | "tls+unixgram" => AddressError::TlsDatagrams(text.to_owned()),
+                _ => AddressError::UnknownScheme { address: text.to_owned(), scheme: scheme.to_owned() },
+            });
         };
-        Ok(Self { server_type, place })
+        let place = match server_type {
+            ServerType::Tcp | ServerType::Udp => parse_inet(text, rest, scheme)?,
+            ServerType::UnixStream | ServerType::UnixDatagram => Place::Unix(parse_unix(text, rest, scheme)?),
+        };
+        Ok(Self { server_type, is_tls, place })
     }
 }
 
@@ -303,7 +332,8 @@ fn parse_unix(text: &str, rest: &str, scheme: &'static str) -> Result<UnixAddres
 
 impl fmt::Display for ServeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://", self.server_type.scheme())?;
+        let tls_scheme = self.server_type.tls_scheme().filter(|_| self.is_tls);
+        write!(f, "{}://", tls_scheme.unwrap_or(self.server_type.scheme()))?;
         match &self.place {
             Place::Inet { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Place::Inet { host, port } => write!(f, "{host}:{port}"),
@@ -342,6 +372,9 @@ mod tests {
             "unix:///run/x.sock",
             "unix://@name",
             "unixgram:///dev/log",
+            "tls://[::1]:443",
+            "tls+unix:///run/x.sock",
+            "tls+unix://@name",
         ] {
             assert_eq!(text.parse::<ServeAddress>().unwrap().to_string(), text);
         }
@@ -364,6 +397,11 @@ mod tests {
             ("unix://", "names no socket"),
             ("unix:///", "names no socket"),
             ("unixgram://@", "names no socket"),
+            ("tls://localhost", "write tls://HOST:PORT"),
+            ("tls+unix://relative", "write tls+unix:///"),
+            ("dtls://localhost:1", "does not protect"),
+            ("tls+udp://localhost:1", "does not protect"),
+            ("tls+unixgram:///x", "does not protect"),
         ] {
             let error = text.parse::<ServeAddress>().unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

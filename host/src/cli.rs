@@ -30,6 +30,7 @@ mod stderr;
 mod supervisor;
 mod swapping;
 mod targets;
+mod tls;
 mod top;
 mod watch;
 mod wit;

@@ -20,7 +20,10 @@ use std::sync::Arc;
 pub use client::{ControlClient, find_control_socket};
 pub use protocol::{Answer, Command, Published, Refusal, RefusalKind};
 pub use socket::{ControlServer, ControlSocket};
-pub use status::{Latency, ServerState, ServerStatus, SlotStatus, Status, VersionStatus, VersionStatusState};
+pub use status::{
+    CertificateStatus, Latency, ServerState, ServerStatus, SlotStatus, Status, TlsStatus, VersionStatus,
+    VersionStatusState,
+};
 
 use crate::server::Server;
 use crate::slot::Slot;

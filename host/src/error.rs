@@ -34,6 +34,9 @@ pub enum BindError {
         /// The one that the socket suits.
         found: Option<ServerType>,
     },
+    /// It is to be protected by TLS, and there is no certificate.
+    #[error("cannot serve {}: TLS needs a certificate: give --tls NAME=CERT.pem,KEY.pem (`plugsock keygen --tls` makes them)", one_line(.0))]
+    NoCertificate(String),
     /// A system call failed that has no reason to.
     #[error("cannot prepare the socket")]
     Socket(#[from] io::Error),
@@ -165,6 +168,8 @@ pub enum ServeError {
 pub enum Phase {
     /// Before the handler: the `verify-request` hook.
     Verify,
+    /// Before the handler: the TLS handshake of a listener.
+    Handshake,
     /// Making the instance.
     Instantiate,
     /// The handler's `setup`.
@@ -176,14 +181,15 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Verify, Self::Instantiate, Self::Setup, Self::Handle, Self::Finish];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Verify, Self::Handshake, Self::Instantiate, Self::Setup, Self::Handle, Self::Finish];
 }
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Verify => "verify-request",
+            Self::Handshake => "TLS handshake",
             Self::Instantiate => "instantiate",
             Self::Setup => "setup",
             Self::Handle => "handle",
@@ -216,6 +222,9 @@ pub enum Limit {
     /// How long one `recv` or `send` waits for the client.
     #[error("idle time limit of {0:?} reached")]
     IdleTime(Duration),
+    /// How long a TLS handshake may take.
+    #[error("TLS handshake limit of {0:?} reached")]
+    TlsHandshake(Duration),
     /// How fast the client must be.
     #[error("it was slower than {0}")]
     MinRate(MinRate),
@@ -238,6 +247,7 @@ impl Limit {
             Self::Time(_) => "request-time",
             Self::CpuTime(_) => "cpu-time",
             Self::IdleTime(_) => "idle-time",
+            Self::TlsHandshake(_) => "tls-handshake",
             Self::MinRate(_) => "min-rate",
             Self::Closing => "closing",
             Self::Draining => "draining",
@@ -253,7 +263,7 @@ impl Limit {
 
     /// Whether it was the client's to keep.
     pub(crate) fn is_the_clients(&self) -> bool {
-        matches!(self, Self::IdleTime(_) | Self::MinRate(_))
+        matches!(self, Self::IdleTime(_) | Self::MinRate(_) | Self::TlsHandshake(_))
     }
 }
 
@@ -273,6 +283,8 @@ pub enum Cause {
     Limit(Limit),
     /// The client broke the connection off, or was silent for longer than the handler would wait.
     Client(String),
+    /// The client and the server did not come to terms in TLS, or the client broke its rules later.
+    Tls(String),
     /// The host could not serve it.
     Host(String),
 }
@@ -281,7 +293,7 @@ impl Cause {
     /// Whether it was the client's doing.
     pub(crate) fn is_the_clients(&self) -> bool {
         match self {
-            Self::Client(_) => true,
+            Self::Client(_) | Self::Tls(_) => true,
             Self::Limit(limit) => limit.is_the_clients(),
             Self::Error(_) | Self::Trap { .. } | Self::Host(_) => false,
         }
@@ -296,6 +308,7 @@ impl fmt::Display for Cause {
             Self::Limit(limit) if limit.is_the_clients() => write!(f, "client dropped: {limit}"),
             Self::Limit(limit) => write!(f, "handler stopped: {limit}"),
             Self::Client(message) => write!(f, "client went or fell silent: {}", one_line(message)),
+            Self::Tls(message) => f.write_str(&one_line(message)),
             Self::Host(message) => write!(f, "host error: {}", one_line(message)),
         }
     }

@@ -180,9 +180,10 @@ impl ForkServer {
 
     /// Serves one request, in a child of its own.
     fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
+        let status = Arc::new(status);
         let served = self.prepare_child(&status).and_then(|request| {
             let min_rate = self.setup.limits.min_rate;
-            request.into_request(connection, self.datagram_socket.as_ref(), min_rate)
+            request.into_request(connection, &status, self.datagram_socket.as_ref(), min_rate)
         });
         let request = match served {
             Ok(request) => Arc::new(request),

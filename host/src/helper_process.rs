@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-pub(crate) use channel::{Channel, message_buffer, message_pair, recv, send};
+pub(crate) use channel::{Channel, message_buffer, message_pair, recv, send, send_now};
 
 use crate::child_process::ChildProcess;
 use crate::{fork_server, sandbox, surroundings};

@@ -176,8 +176,9 @@ impl Job {
         self.service.slot.count(&self.hold, served);
         match served {
             Ok(()) => {
-                let client = self.request.client_address();
-                tracing::debug!(request = self.request.id(), %client, "served");
+                let (client, tls) = (self.request.client_address(), self.request.tls());
+                let tls = tls.map(tracing::field::display);
+                tracing::debug!(request = self.request.id(), %client, tls, "served");
             }
             Err(error) => self.handle_error(error, waits).await,
         }
@@ -188,11 +189,12 @@ impl Job {
         let Version { handler, info, .. } = self.version();
         let (id, client, generation) = (self.request.id(), self.request.client_address(), info.generation);
         let RequestError { phase, cause } = error;
+        let tls = self.request.tls().map(tracing::field::display);
         match cause {
             cause if cause.is_the_clients() => {
-                tracing::info!(request = id, %client, %phase, generation, "{cause}")
+                tracing::info!(request = id, %client, tls, %phase, generation, "{cause}")
             }
-            _ => tracing::warn!(request = id, %client, %phase, generation, "{cause}"),
+            _ => tracing::warn!(request = id, %client, tls, %phase, generation, "{cause}"),
         }
         if let Cause::Trap { backtrace, .. } = cause {
             tracing::debug!(request = id, "{}", backtrace.trim_end());

@@ -22,6 +22,7 @@
 //! - `clients`: who is served, how many at once, and how often.
 //! - `job`: one request on its way, with all that it owns of its server.
 //! - `request`: one accepted connection or received packet.
+//! - `tls`: certificates, keys, and what connections are protected with.
 //! - `concurrency`: where a request is served; one file a strategy.
 //! - `fork_server`: the process that forks for each request.
 //! - `helper_process`: how it and the compiler are started, and what they give up.
@@ -57,6 +58,7 @@ mod server_info;
 mod slot;
 pub mod surroundings;
 mod sync;
+mod tls;
 pub mod upgrade;
 mod wake;
 
@@ -80,4 +82,8 @@ pub use server::{Server, ServerOptions, TcpServer, UdpServer, UnixDatagramServer
 pub use server_info::ServerInfo;
 pub use slot::{
     Probe, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState, VersionStats,
+};
+pub use tls::{
+    ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, Tls, TlsError, TlsFailure,
+    TlsInfo, TlsLoadError, TlsOptions, TlsVersion,
 };

@@ -19,7 +19,8 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress, socket_address};
 use crate::error::BindError;
-use crate::request::{DatagramSocket, MinRate, Received, Request};
+use crate::request::{DatagramSocket, MinRate, Received, Request, StreamTls};
+use crate::tls::Keeper;
 use stream_listener::StreamListener;
 
 /// How a socket is made; the names are `socketserver`'s.
@@ -56,6 +57,8 @@ impl Default for SocketOptions {
 #[derive(Debug)]
 pub struct Listener {
     server_type: ServerType,
+    /// Whether connections are protected by TLS before their handler sees them.
+    is_tls: bool,
     socket: Socket,
     /// The file of a Unix socket, removed with the listener.
     file: Option<SocketFile>,
@@ -106,7 +109,9 @@ impl Listener {
                 _ => unreachable!("an address resolves to its own family"),
             };
             match bound {
-                Ok((socket, file)) => return Ok(Self::new(server_type, socket, file, options)?),
+                Ok((socket, file)) => {
+                    return Ok(Self::new(server_type, socket, file, options)?.with_tls(address.is_tls()));
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -127,7 +132,23 @@ impl Listener {
         } else {
             Socket::Stream(StreamListener::new(socket, server_type, options.request_queue_size))
         };
-        Ok(Self { server_type, socket, file })
+        Ok(Self { server_type, is_tls: false, socket, file })
+    }
+
+    /// Whether connections are to be protected by TLS before their handler sees them, as an address says for what is bound.
+    pub fn with_tls(self, is_tls: bool) -> Self {
+        Self { is_tls, ..self }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// What its connections may be protected with.
+    pub(crate) fn set_tls(&self, keeper: Arc<dyn Keeper>) {
+        if let Socket::Stream(listener) = &self.socket {
+            listener.set_tls(StreamTls { keeper, is_first: self.is_tls });
+        }
     }
 
     /// Takes a socket that somebody else bound, after checking that it is of the server type.
@@ -194,7 +215,7 @@ impl Listener {
 
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> io::Result<ServeAddress> {
-        Ok(ServeAddress::with_bound(self.server_type, &self.local_address()?))
+        Ok(ServeAddress::with_bound(self.server_type, self.is_tls, &self.local_address()?))
     }
 
     /// Where it is bound, with the port that it got.

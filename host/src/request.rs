@@ -7,12 +7,14 @@
 mod datagram;
 mod datagram_socket;
 mod pace;
+mod protection;
 mod recvmsg;
 mod stream;
 mod wait;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) use datagram::Datagram;
 pub(crate) use datagram_socket::{DatagramSocket, LocalAddress, Received};
 pub use pace::{MinRate, MinRateError};
-pub(crate) use stream::{ClientFault, Stream};
+pub(crate) use stream::{ClientFault, Stream, StreamTls};
 pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
+use crate::tls::{Keeper, TlsError, TlsInfo, Wanted};
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +182,62 @@ impl Request {
                     false => Ok(()),
                 }
             }
+        }
+    }
+
+    /// Whether its connection is to be protected before its handler sees it.
+    pub(crate) fn is_to_be_protected(&self) -> bool {
+        match &self.transport {
+            Transport::Stream(stream) => {
+                stream.tls().is_some_and(|tls| tls.is_first) && stream.tls_info().is_none()
+            }
+            Transport::Datagram(_) => false,
+        }
+    }
+
+    /// What its connection may be protected with.
+    pub(crate) fn tls_keeper(&self) -> Option<Arc<dyn Keeper>> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.tls().map(|tls| tls.keeper.clone()),
+            Transport::Datagram(_) => None,
+        }
+    }
+
+    /// Protects its connection by TLS, as the server of it.
+    pub(crate) async fn start_tls(&self, wanted: Wanted, patience: Patience) -> Result<&TlsInfo, TlsError> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.start_tls(wanted, patience).await,
+            Transport::Datagram(_) => Err(TlsError::Unsupported),
+        }
+    }
+
+    /// Notes how another process has protected its connection.
+    pub(crate) fn note_protection(&self, info: TlsInfo) {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.note_protection(info);
+        }
+    }
+
+    /// How its connection is protected; `None` if it is not.
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.tls_info(),
+            Transport::Datagram(_) => None,
+        }
+    }
+
+    /// Why its connection could not be protected, or is so no more.
+    pub(crate) fn tls_error(&self) -> Option<&TlsError> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.tls_error(),
+            Transport::Datagram(_) => None,
+        }
+    }
+
+    /// Tells the client of a protected connection that it has got all; never blocks.
+    pub(crate) fn say_end(&self) {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.say_end();
         }
     }
 

@@ -22,6 +22,7 @@ mod request;
 mod sealed_file;
 mod state;
 mod streams;
+mod tls;
 mod trust;
 mod ucspi;
 mod version_info;

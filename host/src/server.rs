@@ -30,6 +30,7 @@ use crate::listener::{HandedSocket, Listener};
 use crate::sandbox::Limits;
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot};
+use crate::tls::{Handshakes, ServerTls, Tls};
 use accept::{Accepted, Acceptor, Entrance};
 use control::LoopControl;
 use follow::SlotFollower;
@@ -48,6 +49,7 @@ use follow::SlotFollower;
 /// ```
 pub struct Server {
     service: Arc<Service>,
+    tls: Option<Arc<ServerTls>>,
     /// `None` when it is closed.
     listener: RwLock<Option<Arc<Listener>>>,
     admission: Admission,
@@ -110,11 +112,19 @@ impl Server {
         let slot = slot.into();
         let server_type = listener.server_type();
         let server_address = listener.local_address()?;
-        let address = ServeAddress::with_bound(server_type, &server_address);
+        let is_tls = listener.is_tls();
+        let address = ServeAddress::with_bound(server_type, is_tls, &server_address);
+        let tls = options.tls.filter(|_| !server_type.is_datagram()).map(ServerTls::new);
+        match &tls {
+            Some(tls) => listener.set_tls(tls.clone()),
+            None if is_tls => return Err(BindError::NoCertificate(address.to_string())),
+            None => {}
+        }
         let info = ServerInfo {
             name: options.name.unwrap_or_else(|| address.to_string()),
             server_type,
             server_address,
+            is_tls,
             concurrency: options.concurrency.name().to_owned(),
         };
         let handler = slot.current();
@@ -135,6 +145,7 @@ impl Server {
         };
         let server = Self {
             service: Arc::new(service),
+            tls,
             listener: RwLock::new(Some(Arc::new(listener))),
             admission: Admission::new(capacity, sandbox.requests().clone()),
             timeout: options.timeout.or(is_forking.then_some(FORKING_TIMEOUT)),
@@ -182,7 +193,8 @@ impl Server {
 
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> ServeAddress {
-        ServeAddress::with_bound(self.service.info.server_type, self.server_address())
+        let ServerInfo { server_type, is_tls, .. } = *self.service.info;
+        ServeAddress::with_bound(server_type, is_tls, self.server_address())
     }
 
     /// The listening socket's descriptor; `None` when it is closed.
@@ -203,6 +215,16 @@ impl Server {
     /// How many clients were turned away so far, and why.
     pub fn refused(&self) -> Refused {
         self.service.clients.refusals().so_far()
+    }
+
+    /// What its connections are protected with, if there is anything.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().map(|tls| tls.tls())
+    }
+
+    /// How its TLS handshakes went so far.
+    pub fn handshakes(&self) -> Handshakes {
+        self.tls.as_ref().map(|tls| tls.handshakes()).unwrap_or_default()
     }
 
     /// Stops accepting; open requests go on, and new clients wait in the listen queue.

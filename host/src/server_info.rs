@@ -13,6 +13,8 @@ pub struct ServerInfo {
     pub server_type: ServerType,
     /// The address it is bound to, with the port that it got.
     pub server_address: SocketAddress,
+    /// Whether its connections are protected by TLS before their handler sees them.
+    pub is_tls: bool,
     /// The strategy's name.
     pub concurrency: String,
 }
@@ -25,6 +27,7 @@ impl ServerInfo {
             name: String::new(),
             server_type: ServerType::UnixStream,
             server_address,
+            is_tls: false,
             concurrency: String::new(),
         }
     }

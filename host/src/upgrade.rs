@@ -32,6 +32,7 @@ pub use crate::listener::HandedSocket;
 use crate::sandbox::{Handler, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
+use crate::tls::{TicketKeys, Tls};
 use crate::wake::poll_until;
 
 /// Marks the process that takes over.
@@ -139,6 +140,8 @@ enum Handed {
         generation: u64,
         refused: Vec<(String, String)>,
     },
+    /// What sessions of TLS are resumed by.
+    Tickets(TicketKeys),
     /// Beside it the control socket and its lock.
     Control,
     /// There is no more.
@@ -152,13 +155,14 @@ enum Answer {
 }
 
 /// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
-/// bind, `slots`, and the control socket if it has a path of its own. Returns the new process's id when it serves; the
-/// caller then closes its servers.
+/// bind, `slots`, what sessions of TLS are resumed by, and the control socket if it has a path of its own. Returns the new
+/// process's id when it serves; the caller then closes its servers.
 pub fn upgrade(
     executable: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     servers: &[(ServeAddress, &Server)],
     slots: Vec<HandedSlot>,
+    tls: Option<&Tls>,
     control: Option<&ControlSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
@@ -172,7 +176,7 @@ pub fn upgrade(
     })?;
     // Any other is named for its process.
     let control = control.filter(|control| control.is_named());
-    match hand_over(&channel, servers, &slots, control) {
+    match hand_over(&channel, servers, &slots, tls, control) {
         Ok(()) => {
             for HandedSlot { name, canary, .. } in &slots {
                 if let Some(digest) = canary {
@@ -199,10 +203,14 @@ fn hand_over(
     channel: &Channel,
     servers: &[(ServeAddress, &Server)],
     slots: &[HandedSlot],
+    tls: Option<&Tls>,
     control: Option<&ControlSocket>,
 ) -> io::Result<()> {
     for (address, server) in servers {
         send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
+    }
+    if let Some(tls) = tls {
+        channel.send(&Handed::Tickets(tls.ticket_keys()), &[])?;
     }
     if let Some(control) = control {
         send_socket(channel, &Handed::Control, &control.hand_out()?)?;
@@ -266,6 +274,7 @@ pub struct Predecessor {
     channel: Channel,
     sockets: Vec<(String, HandedSocket)>,
     slots: Vec<HandedSlot>,
+    tickets: Option<TicketKeys>,
     control: Option<HandedSocket>,
 }
 
@@ -276,7 +285,7 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots, mut control) = (Vec::new(), Vec::new(), None);
+        let (mut sockets, mut slots, mut tickets, mut control) = (Vec::new(), Vec::new(), None, None);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -286,8 +295,11 @@ impl Predecessor {
                     let (component, canary) = (fds.into_iter().next(), None);
                     slots.push(HandedSlot { name, seen, handler, component, generation, refused, canary });
                 }
+                Some((Handed::Tickets(keys), _)) => tickets = Some(keys),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
-                Some((Handed::End, _)) => return Ok(Some(Self { channel, sockets, slots, control })),
+                Some((Handed::End, _)) => {
+                    return Ok(Some(Self { channel, sockets, slots, tickets, control }));
+                }
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
         }
@@ -303,6 +315,11 @@ impl Predecessor {
     /// The sockets that nobody has asked for by their addresses.
     pub fn rest(&mut self) -> impl Iterator<Item = (ServeAddress, HandedSocket)> {
         self.sockets.drain(..).filter_map(|(address, socket)| Some((address.parse().ok()?, socket)))
+    }
+
+    /// Has sessions resumed that the process before this one has begun.
+    pub fn resume_sessions(&mut self, tls: &Tls) {
+        self.tickets.take().into_iter().for_each(|keys| tls.take_over(keys));
     }
 
     /// The control socket, if it had a path of its own.

@@ -18,14 +18,19 @@ const VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 pub struct Inherited {
     pub socket: OwnedFd,
     pub server_type: ServerType,
+    /// Whether it was passed under the name `tls`.
+    pub is_tls: bool,
 }
+
+/// The name (`FileDescriptorName=`) of sockets whose connections are to be protected by TLS.
+const TLS: &str = "tls";
 
 /// Takes the sockets that were bound for this process: all, or none if one of them cannot be served.
 ///
 /// The variables are gone afterwards, so that no child takes them for its own. To be called before there is a
 /// second thread.
 pub fn take() -> anyhow::Result<Vec<Inherited>> {
-    let [count, pid] = ["LISTEN_FDS", "LISTEN_PID"].map(|name| std::env::var(name).ok());
+    let [count, pid, names] = VARIABLES.map(|name| std::env::var(name).ok());
     for name in VARIABLES {
         // SAFETY: no other thread reads the environment, since there is none yet.
         unsafe { std::env::remove_var(name) };
@@ -41,11 +46,16 @@ pub fn take() -> anyhow::Result<Vec<Inherited>> {
         count.parse().with_context(|| format!("LISTEN_FDS is no number of sockets: '{count}'"))?;
     let fds = FIRST..FIRST + RawFd::from(count);
     let types: Vec<ServerType> = fds.clone().map(check).collect::<Result<_, _>>()?;
-    let inherited = fds.zip(types).map(|(fd, server_type)| {
+    let names = names.unwrap_or_default();
+    let are_tls = names.split(':').map(|name| name == TLS).chain(std::iter::repeat(false));
+    let inherited = fds.zip(types).zip(are_tls).map(|((fd, server_type), is_tls)| {
+        if is_tls && server_type.is_datagram() {
+            bail!("descriptor {fd} from LISTEN_FDS is named '{TLS}', which does not protect datagrams");
+        }
         // SAFETY: `check` found it open, it was passed to this process to own, and nobody else has been told.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        Ok(Inherited { socket, server_type })
+        Ok(Inherited { socket, server_type, is_tls })
     });
     inherited.collect()
 }

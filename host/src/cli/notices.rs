@@ -3,7 +3,7 @@
 //! not everybody (who has used up what it allows, or may not read a directory).
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -29,8 +29,7 @@ pub struct Notices {
 
 impl Notices {
     /// Notices nothing but the beat until there are directories to follow.
-    pub fn new(what: &Path) -> Self {
-        let what = shown(what);
+    pub fn new(what: String) -> Self {
         let (sender, events) = unbounded();
         let noticed = sender.clone();
         let watcher = recommended_watcher(move |event: notify::Result<Event>| {

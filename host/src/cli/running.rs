@@ -18,12 +18,14 @@ use super::log::LogFilter;
 use super::progress::spin_while;
 use super::signals::Signals;
 use super::supervisor::Supervisor;
+use super::tls::Certificates;
 use super::watch::{Files, Look, Seen, watch};
 
 pub struct Running {
     pub servers: Vec<ServedAddress>,
     pub plugs: Vec<Plug>,
     pub shutdown_timeout: Duration,
+    pub certificates: Option<Certificates>,
     /// What an upgrade starts: the path by which this program was started.
     pub executable: PathBuf,
     pub log_filter: LogFilter,
@@ -137,8 +139,9 @@ impl Running {
         Ok(())
     }
 
-    /// Loads every handler again.
+    /// Loads every handler again, and the certificates.
     pub fn reload(&self) {
+        self.certificates.iter().for_each(Certificates::reload);
         let reloading = self.supervisor.reloading();
         for plug in self.plugs.clone() {
             let reloading = reloading.clone();
@@ -196,9 +199,10 @@ impl Running {
         let slots: Vec<_> = self.plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
         let servers: Vec<_> =
             self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
+        let tls = self.certificates.as_ref().map(|certificates| &certificates.tls);
         let control = self.control.upgrade();
         let arguments = std::env::args_os().skip(1);
-        upgrade(&self.executable, arguments, &servers, slots, control.as_deref())
+        upgrade(&self.executable, arguments, &servers, slots, tls, control.as_deref())
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.

@@ -27,6 +27,7 @@ use super::running::{Running, ServedAddress};
 use super::signals;
 use super::swapping::SwapArgs;
 use super::targets::{Target, default_address, sort_targets};
+use super::tls::{Certificates, TlsArgs};
 
 /// Serve addresses with a handler
 ///
@@ -35,8 +36,8 @@ use super::targets::{Target, default_address, sort_targets};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
-    /// Addresses (tcp://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME, unixgram:///PATH,
-    /// unixgram://@NAME) and the handler, a component's file. Of several handlers each serves the addresses
+    /// Addresses (tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME, tls+unix:///PATH,
+    /// unixgram:///PATH, unixgram://@NAME) and the handler, a component's file. Of several handlers each serves the addresses
     /// before it
     #[arg(value_name = "ADDRESS|HANDLER")]
     targets: Vec<String>,
@@ -49,6 +50,8 @@ pub struct Serve {
     serving: ServingArgs,
     #[command(flatten)]
     clients: ClientArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
@@ -69,8 +72,10 @@ const EXAMPLES: &str = "Examples:
   plugsock serve udp://:5353 tcp://:5353 dns.wasm --dir ./zones::/zone
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
   plugsock serve tcp://:7 udp://:7 echo.wasm tcp://:79 finger.wasm --watch
+  plugsock serve tls://:7443 echo.wasm --tls example=example.crt,example.key
 
-Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler. Where there is a
+Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler; those that it names
+'tls' (FileDescriptorName=) with TLS. Where there is a
 NOTIFY_SOCKET, the supervisor is told of the start, of reloads, of the end, and of the process that takes over.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
@@ -179,6 +184,11 @@ impl Serve {
         capacity::prepare(self.sandbox.max_requests(), max_children);
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         // What root may be needed for comes first. Handlers are loaded by whom they are served by.
+        let certificates = self.tls.load()?;
+        let tls = certificates.as_ref().map(|certificates| certificates.tls.clone());
+        if let (Some(tls), Some(predecessor)) = (&tls, &mut predecessor) {
+            predecessor.resume_sessions(tls);
+        }
         let listeners = listen(&targets, inherited, predecessor.as_mut(), &self.socket.options())?;
         let sandbox = match self.privileges.drop()? {
             Some(home) => self.sandbox.with_cache_below(&home),
@@ -200,6 +210,7 @@ impl Serve {
             servers,
             plugs,
             shutdown_timeout,
+            certificates,
             executable,
             log_filter,
             control,
@@ -214,6 +225,7 @@ impl Serve {
                 concurrency: concurrency.clone(),
                 timeout: self.serving.timeout.0,
                 clients: self.clients.limits(),
+                tls: tls.clone(),
                 socket: self.socket.options(),
                 ..ServerOptions::default()
             };
@@ -247,6 +259,7 @@ impl Serve {
         if self.swapping.watch {
             running.watch()?;
         }
+        running.certificates.iter().try_for_each(Certificates::watch)?;
         running.serve_until_signal(signals, control)
     }
 }
@@ -274,18 +287,20 @@ fn listen(
     {
         let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(asked));
         let listener = match handed {
-            Some(handed) => Listener::take_over(handed, asked.server_type(), options)?,
+            Some(handed) => {
+                Listener::take_over(handed, asked.server_type(), options)?.with_tls(asked.is_tls())
+            }
             None => Listener::bind(asked, options)?,
         };
         listening.push(Listening { target, asked: asked.clone(), listener });
     }
     // What nobody has asked for by its address is the first handler's.
-    for Inherited { socket, server_type } in inherited {
-        let listener = Listener::adopt(socket, server_type, options)?;
+    for Inherited { socket, server_type, is_tls } in inherited {
+        let listener = Listener::adopt(socket, server_type, options)?.with_tls(is_tls);
         listening.push(Listening { target: 0, asked: listener.address()?, listener });
     }
     for (asked, handed) in predecessor.into_iter().flat_map(Predecessor::rest) {
-        let listener = Listener::take_over(handed, asked.server_type(), options)?;
+        let listener = Listener::take_over(handed, asked.server_type(), options)?.with_tls(asked.is_tls());
         listening.push(Listening { target: 0, asked, listener });
     }
     if listening.is_empty() {

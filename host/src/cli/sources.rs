@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use plugsock::shown;
+
 use super::notices::Notices;
 
 /// An editor that saves several files has them built together.
@@ -31,7 +33,7 @@ struct Snapshot {
 impl Sources {
     /// From now on, no change is missed.
     pub fn watch(folder: &Path) -> Self {
-        let mut notices = Notices::new(folder);
+        let mut notices = Notices::new(shown(folder));
         let folders = Snapshot::of(folder).folders;
         notices.follow(folders);
         Self { folder: folder.to_owned(), notices, last: Snapshot::of(folder) }

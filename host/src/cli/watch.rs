@@ -1,4 +1,4 @@
-//! `--watch`: notices that a handler's file has changed, whichever way it is replaced.
+//! Notices that files have changed, whichever way they are replaced: handlers' with `--watch`, and certificates'.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -18,45 +18,44 @@ use super::notices::Notices;
 /// A file is loaded when nothing has changed for so long.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// What a handler is loaded from.
+/// What something is loaded from. It is called by the first, and without that it cannot be loaded.
 #[derive(Clone)]
-pub struct Files {
-    handler: PathBuf,
-    /// Where a signature is required.
-    signature: Option<PathBuf>,
-}
+pub struct Files(Vec<PathBuf>);
 
 impl Files {
+    /// A handler's.
     pub fn new(handler: &Path, is_signed: bool) -> Self {
         // Absolute, whatever becomes of the working directory; that fails only if it is gone already.
         let handler = std::path::absolute(handler).unwrap_or_else(|_| handler.to_owned());
         let signature = is_signed.then(|| signature_path(&handler));
-        Self { handler, signature }
+        Self([Some(handler), signature].into_iter().flatten().collect())
+    }
+
+    /// Files that belong together, with their absolute paths.
+    pub fn all(files: Vec<PathBuf>) -> Self {
+        Self(files)
     }
 
     /// What they are now.
     pub fn look(&self) -> Look {
-        let signature = self.signature.as_deref().map(Identity::of);
-        Look { handler: Identity::of(&self.handler), signature }
+        Look(self.0.iter().map(|file| Identity::of(file)).collect())
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.handler), self.signature.as_ref()].into_iter().flatten().map(PathBuf::as_path)
-    }
-
-    fn handler_name(&self) -> String {
-        shown(&self.handler)
+    fn name(&self) -> String {
+        self.0.first().map(|file| shown(file)).unwrap_or_default()
     }
 }
 
 /// What files were when they were looked at, or why they could not be.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Look {
-    handler: Result<Identity, String>,
-    signature: Option<Result<Identity, String>>,
-}
+pub struct Look(Vec<Result<Identity, String>>);
 
 impl Look {
+    /// What the first of them was.
+    fn first(&self) -> Option<&Result<Identity, String>> {
+        self.0.first()
+    }
+
     /// For a process that takes over.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         postcard::to_stdvec(self).ok()
@@ -72,7 +71,7 @@ pub type Seen = Arc<Mutex<Option<Look>>>;
 
 /// Runs `changed` whenever the files are others than were seen, as long as the process lives.
 pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
-    let mut notices = Notices::new(&files.handler);
+    let mut notices = Notices::new(files.name());
     notices.follow(directories(&files));
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         let mut is_told = false;
@@ -83,12 +82,12 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
                 let now = settled(now, &files, &notices);
                 // A link in the path may lead elsewhere now.
                 notices.follow(directories(&files));
-                match &now.handler {
-                    Ok(_) if Some(&now) != last.as_ref() => changed(),
-                    Err(reason) if last.is_none_or(|last| now.handler != last.handler) => {
-                        let file = files.handler_name();
+                match now.first() {
+                    Some(Ok(_)) if Some(&now) != last.as_ref() => changed(),
+                    Some(Err(reason)) if last.as_ref().and_then(Look::first) != now.first() => {
+                        let file = files.name();
                         tracing::warn!(
-                            "{file} cannot be looked at: {reason}: the version that serves goes on, and the file \
+                            "{file} cannot be looked at: {reason}: what was loaded before serves on, and the file \
                              is loaded when it is there again"
                         );
                     }
@@ -96,7 +95,7 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
                 }
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             } else if is_told {
-                tracing::debug!("{} is as it was", files.handler_name());
+                tracing::debug!("{} is as it was", files.name());
             }
             is_told = notices.wait();
         }
@@ -111,11 +110,11 @@ fn settled(mut before: Look, files: &Files, notices: &Notices) -> Look {
         notices.wait_for_quiet(QUIET);
         let now = files.look();
         if now == before {
-            if !files.iter().any(has_writer) {
+            if !files.0.iter().any(|file| has_writer(file)) {
                 return now;
             }
             if !is_said {
-                let file = files.handler_name();
+                let file = files.name();
                 tracing::info!("{file} is being written: it is loaded when that is over");
                 is_said = true;
             }
@@ -127,7 +126,7 @@ fn settled(mut before: Look, files: &Files, notices: &Notices) -> Look {
 /// Every directory on the way to the files, links followed.
 fn directories(files: &Files) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    files.iter().for_each(|file| add_directories(file, &mut found, LINKS_MAX));
+    files.0.iter().for_each(|file| add_directories(file, &mut found, LINKS_MAX));
     found
 }
 

@@ -49,7 +49,10 @@ impl ControlSocket {
             Ok((socket, file.expect("a path has a file")))
         };
         let (socket, file) = bind().map_err(|error| {
-            BindError::new(&ServeAddress::with_bound(ServerType::UnixStream, &name.clone().into()), error)
+            BindError::new(
+                &ServeAddress::with_bound(ServerType::UnixStream, false, &name.clone().into()),
+                error,
+            )
         })?;
         Ok(Self { path, socket, file, is_named: true })
     }

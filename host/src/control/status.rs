@@ -9,6 +9,7 @@ use super::Controlled;
 use crate::clients::Refused;
 use crate::server::Server;
 use crate::slot::{Slot, VersionState, VersionStats};
+use crate::tls::{Handshakes, IdentityStatus, Tls};
 
 /// All that is known of a program that serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,33 @@ pub struct ServerStatus {
     pub open: usize,
     /// Clients that were turned away.
     pub refused: Refused,
+    /// What its connections are protected with, if there is anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+}
+
+/// What is known of a server's TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// Handshakes that were done, by the version of the protocol.
+    pub done: BTreeMap<String, u64>,
+    /// Those of them that resumed an earlier session.
+    pub resumed: u64,
+    /// Handshakes that failed, by the reason.
+    pub failed: BTreeMap<String, u64>,
+    /// The certificates that it may show, the default first.
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// What is known of a certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// What handlers ask for it by.
+    pub name: String,
+    /// Whom it is for: its subject, then its alternative names.
+    pub names: Vec<String>,
+    /// When it expires, in UTC, as RFC 3339 writes it.
+    pub expires: String,
 }
 
 /// Whether a server accepts.
@@ -160,7 +188,22 @@ impl ServerStatus {
             },
             open: server.open_requests(),
             refused: server.refused(),
+            tls: server.tls().map(|tls| TlsStatus::of(tls, server.handshakes())),
         }
+    }
+}
+
+impl TlsStatus {
+    fn of(tls: &Tls, handshakes: Handshakes) -> Self {
+        let Handshakes { done, resumed, failed } = handshakes;
+        let certificates = tls.identities().into_iter().map(CertificateStatus::from).collect();
+        Self { done, resumed, failed, certificates }
+    }
+}
+
+impl From<IdentityStatus> for CertificateStatus {
+    fn from(IdentityStatus { name, names, expires }: IdentityStatus) -> Self {
+        Self { name, names, expires: humantime::format_rfc3339_seconds(expires).to_string() }
     }
 }
 

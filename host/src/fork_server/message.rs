@@ -6,18 +6,20 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
 use crate::address::SocketAddress;
 use crate::error::RequestError;
-use crate::helper_process::{message_pair, recv, send};
+use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
 use crate::request::{
-    Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, Transport, UnixCredentials,
+    Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, StreamTls, Transport, UnixCredentials,
 };
 use crate::sandbox::{Grants, Limits};
 use crate::server_info::ServerInfo;
+use crate::tls::{Answer, Ask, Host, RemoteKeeper};
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +74,8 @@ pub(crate) enum Report {
     Died { status: Option<i32>, signal: Option<i32> },
     /// The fork server's: there is no process for it, and why.
     Refused(String),
+    /// The child needs something of its host for a TLS handshake, or says how one went.
+    Tls(Ask),
 }
 
 impl StatusSocket {
@@ -94,6 +98,11 @@ impl StatusSocket {
         }
     }
 
+    /// Answers what the child has asked, who waits for it; never blocks.
+    pub(crate) fn answer(&self, answer: &Answer) -> io::Result<()> {
+        send_now(self, answer)
+    }
+
     /// Has whoever is at the other end give up.
     pub(crate) fn call_off(&self) {
         let _ = shutdown(&self.0, Shutdown::Write);
@@ -103,6 +112,21 @@ impl StatusSocket {
 impl AsFd for StatusSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The host, as a child reaches it for TLS.
+#[derive(Debug)]
+struct StatusHost(Arc<OwnedFd>);
+
+impl Host for StatusHost {
+    fn tell(&self, ask: Ask) -> io::Result<()> {
+        send(&self.0, &Report::Tls(ask), &[])
+    }
+
+    fn hear(&self) -> io::Result<Answer> {
+        let gone = || io::Error::other("the host has gone");
+        recv(&self.0, &mut message_buffer(), RecvFlags::empty())?.map(|(answer, _)| answer).ok_or_else(gone)
     }
 }
 
@@ -117,14 +141,26 @@ pub(super) struct WireRequest {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum WireTransport {
-    Stream,
+    Stream { tls: Option<WireTls> },
     Datagram { packet: Vec<u8>, local_address: Option<LocalAddress> },
+}
+
+/// How a stream may be protected.
+#[derive(Debug, Serialize, Deserialize)]
+struct WireTls {
+    is_first: bool,
+    handshake_timeout: Duration,
 }
 
 impl WireRequest {
     fn of(request: &Request) -> Self {
         let transport = match &request.transport {
-            Transport::Stream(_) => WireTransport::Stream,
+            Transport::Stream(stream) => WireTransport::Stream {
+                tls: stream.tls().map(|StreamTls { keeper, is_first }| WireTls {
+                    is_first: *is_first,
+                    handshake_timeout: keeper.handshake_timeout(),
+                }),
+            },
             Transport::Datagram(datagram) => {
                 let (packet, local_address) = datagram.parts();
                 WireTransport::Datagram { packet: packet.to_vec(), local_address }
@@ -145,14 +181,19 @@ impl WireRequest {
     pub(super) fn into_request(
         self,
         connection: Option<OwnedFd>,
+        status: &Arc<OwnedFd>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
         min_rate: Option<MinRate>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
-            WireTransport::Stream => {
+            WireTransport::Stream { tls } => {
                 let connection =
                     connection.ok_or_else(|| io::Error::other("the request came without its socket"))?;
-                Transport::Stream(Stream::new(connection.into(), None, min_rate))
+                let tls = tls.map(|WireTls { is_first, handshake_timeout }| {
+                    let host = Arc::new(StatusHost(status.clone()));
+                    StreamTls { keeper: Arc::new(RemoteKeeper::new(host, handshake_timeout)), is_first }
+                });
+                Transport::Stream(Stream::new(connection.into(), None, min_rate, tls))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =

@@ -84,6 +84,20 @@ pub(crate) fn message_buffer() -> Box<[u8]> {
 
 /// Sends one message whole; waits while the other side has too many unread.
 pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_with(socket, message, fds, SendFlags::NOSIGNAL)
+}
+
+/// Sends one message whole; `WouldBlock` while the other side has too many unread.
+pub(crate) fn send_now(socket: impl AsFd, message: &impl Serialize) -> io::Result<()> {
+    send_with(socket, message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+}
+
+fn send_with(
+    socket: impl AsFd,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -91,7 +105,7 @@ pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedF
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
     loop {
-        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, flags) {
             Err(rustix::io::Errno::INTR) => {}
             sent => return sent.map(|_| ()).map_err(io::Error::from),
         }

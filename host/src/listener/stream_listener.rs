@@ -8,7 +8,7 @@ use socket2::{SockRef, Socket};
 
 use super::unix;
 use crate::address::{ServerType, socket_address};
-use crate::request::{MinRate, Request, Stream, Transport};
+use crate::request::{MinRate, Request, Stream, StreamTls, Transport};
 
 #[derive(Debug)]
 pub(super) struct StreamListener {
@@ -17,11 +17,12 @@ pub(super) struct StreamListener {
     request_queue_size: u32,
     /// What accepted sockets have for timeouts from the start, and how fast their clients must be.
     pace: OnceLock<(Option<Duration>, Option<MinRate>)>,
+    tls: OnceLock<StreamTls>,
 }
 
 impl StreamListener {
     pub(super) fn new(socket: Socket, server_type: ServerType, request_queue_size: u32) -> Self {
-        Self { socket, server_type, request_queue_size, pace: OnceLock::new() }
+        Self { socket, server_type, request_queue_size, pace: OnceLock::new(), tls: OnceLock::new() }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -40,6 +41,10 @@ impl StreamListener {
         Ok(())
     }
 
+    pub(super) fn set_tls(&self, tls: StreamTls) {
+        let _ = self.tls.set(tls);
+    }
+
     pub(super) fn listen(&self) -> io::Result<()> {
         self.socket.listen(self.request_queue_size.try_into().unwrap_or(i32::MAX))
     }
@@ -52,7 +57,7 @@ impl StreamListener {
             _ => None,
         };
         let (timeout, min_rate) = self.pace.get().copied().unwrap_or_default();
-        let stream = Transport::Stream(Stream::new(socket, timeout, min_rate));
+        let stream = Transport::Stream(Stream::new(socket, timeout, min_rate, self.tls.get().cloned()));
         Ok(Request::new(socket_address(&address), credentials, stream))
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -12,7 +12,9 @@ use socket2::Socket;
 use tokio::io::Interest;
 
 use super::pace::{MinRate, Pace};
+use super::protection::{Handshake, Protection, Step, no_tls, plain_beginning};
 use super::wait::{MayBlock, Patience, Waitable, Waits};
+use crate::tls::{Keeper, TlsError, TlsInfo, Wanted};
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
 const RECV_MAX: usize = 64 * 1024;
@@ -37,6 +39,18 @@ pub(crate) enum ClientFault {
     Silent,
     /// It was slower than it must be.
     Slow,
+    /// It did not finish a TLS handshake in this time.
+    Unprotected(Duration),
+    /// It did what TLS does not allow.
+    Tls,
+}
+
+/// What a connection may be protected with.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamTls {
+    pub(crate) keeper: Arc<dyn Keeper>,
+    /// Whether it is protected before its handler sees it.
+    pub(crate) is_first: bool,
 }
 
 #[derive(Debug)]
@@ -49,17 +63,31 @@ pub(crate) struct Stream {
     pace: Option<Box<Pace>>,
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
     unsent: Mutex<Vec<u8>>,
+    /// `None` where the operator has no certificate.
+    tls: Option<StreamTls>,
+    /// What another process has made of it there.
+    protected_elsewhere: OnceLock<TlsInfo>,
+    /// Once a handshake has begun that went beyond the operator's own matters, what it came to.
+    protection: OnceLock<Result<Box<Protection>, TlsError>>,
 }
 
 impl Stream {
     /// An accepted socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
-    pub(crate) fn new(socket: Socket, timeout: Option<Duration>, min_rate: Option<MinRate>) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        timeout: Option<Duration>,
+        min_rate: Option<MinRate>,
+        tls: Option<StreamTls>,
+    ) -> Self {
         Self {
             socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
             client_fault: Mutex::default(),
             pace: min_rate.map(|rate| Box::new(Pace::new(rate))),
             unsent: Mutex::default(),
+            tls,
+            protected_elsewhere: OnceLock::new(),
+            protection: OnceLock::new(),
         }
     }
 
@@ -78,8 +106,15 @@ impl Stream {
         Ok(data)
     }
 
-    /// Receives into a buffer of the thread's, so that a connection that waits holds none.
     fn recv_now(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
+        match self.protection()? {
+            Some(protection) => protection.recv(self.socket(), max, may_block),
+            None => self.recv_raw(max, may_block),
+        }
+    }
+
+    /// Receives into a buffer of the thread's, so that a connection that waits holds none.
+    fn recv_raw(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
         let flags = if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
@@ -108,19 +143,30 @@ impl Stream {
             self.note_bytes(length);
             *sent += length;
         }
-        Ok(())
+        self.flush(patience).await
     }
 
     /// Sends what `wfile` left unsent.
     pub(super) async fn drain(&self, patience: Patience) -> io::Result<()> {
-        if self.unsent().is_empty() {
-            return Ok(());
+        if !self.unsent().is_empty() {
+            let drain = |_| match self.send_unsent()? {
+                true => Ok(()),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            self.until_done(Interest::WRITABLE, patience, drain).await?;
         }
-        let drain = |_| match self.send_unsent()? {
-            true => Ok(()),
-            false => Err(io::ErrorKind::WouldBlock.into()),
-        };
-        self.until_done(Interest::WRITABLE, patience, drain).await
+        self.flush(patience).await
+    }
+
+    /// Has the socket take what TLS has made of what was sent.
+    async fn flush(&self, patience: Patience) -> io::Result<()> {
+        match self.protection()? {
+            Some(protection) if !protection.is_flushed() => {
+                let flush = |may_block| protection.flush(self.socket(), may_block);
+                self.until_done(Interest::WRITABLE, patience, flush).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits as the socket does, but no longer than the client may be waited for; notes whose fault an error is.
@@ -163,7 +209,14 @@ impl Stream {
             let sent = self.try_send(&unsent).or_else(none_if_full)?;
             unsent.drain(..sent);
         }
-        Ok(unsent.is_empty())
+        let is_flushed = || match self.protection()? {
+            Some(protection) => match protection.flush(self.socket(), MayBlock(false)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                flushed => flushed.map(|()| true),
+            },
+            None => Ok(true),
+        };
+        Ok(unsent.is_empty() && is_flushed().map_err(|error| self.noted(error))?)
     }
 
     fn unsent(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -171,6 +224,9 @@ impl Stream {
     }
 
     fn send_now(&self, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
+        if let Some(protection) = self.protection()? {
+            return protection.send(self.socket(), data, may_block);
+        }
         // The host outlives a client that has gone: no SIGPIPE.
         let flags = if may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
         Ok(send(self.socket(), data, flags)?)
@@ -202,7 +258,19 @@ impl Stream {
 
     /// Waits in tokio until there is something to read, if only the end.
     pub(crate) async fn readable(&self, deadline: Option<Instant>) -> io::Result<()> {
-        self.ready(Interest::READABLE, deadline).await.map_err(|error| self.noted(error))
+        let is_readable = || match self.protection() {
+            Ok(Some(protection)) => protection.is_readable(self.socket()),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        // What has been received may be there already, and what the socket has may be less than a record.
+        while !is_readable() {
+            self.ready(Interest::READABLE, deadline).await.map_err(|error| self.noted(error))?;
+            if self.protection.get().is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Ends as if there were something when the client has been waited for too long: the operation says so.
@@ -236,8 +304,120 @@ impl Stream {
         }
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+    /// What a guest asks for: a client of TLS is told of the end first.
+    pub(crate) fn end(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Read {
+            self.say_end();
+        }
+        self.shutdown(how)
+    }
+
+    /// Tells the client of a protected connection that nothing more comes; never blocks.
+    pub(super) fn say_end(&self) {
+        if let Some(Ok(protection)) = self.protection.get() {
+            protection.say_end(self.socket());
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         Ok(shutdown(self.socket(), how)?)
+    }
+
+    /// What may protect it.
+    pub(crate) fn tls(&self) -> Option<&StreamTls> {
+        self.tls.as_ref()
+    }
+
+    /// How it is protected, here or in the process that serves it.
+    pub(crate) fn tls_info(&self) -> Option<&TlsInfo> {
+        let here = self.protection.get().and_then(|protection| Some(protection.as_ref().ok()?.info()));
+        here.or_else(|| self.protected_elsewhere.get())
+    }
+
+    pub(crate) fn note_protection(&self, info: TlsInfo) {
+        let _ = self.protected_elsewhere.set(info);
+    }
+
+    /// Why it could not be protected, or is so no more.
+    pub(crate) fn tls_error(&self) -> Option<&TlsError> {
+        match self.protection.get()? {
+            Ok(protection) => protection.failure(),
+            Err(error) => Some(error),
+        }
+    }
+
+    /// What everything goes through; an error where a handshake has failed, after which nothing goes at all.
+    fn protection(&self) -> io::Result<Option<&Protection>> {
+        match self.protection.get() {
+            None => Ok(None),
+            Some(Ok(protection)) => Ok(Some(protection)),
+            Some(Err(error)) => Err(error.clone().into()),
+        }
+    }
+
+    /// Does the handshake, as its server.
+    pub(super) async fn start_tls(&self, wanted: Wanted, patience: Patience) -> Result<&TlsInfo, TlsError> {
+        let no_identity = || TlsError::NoIdentity("the server was started without --tls".to_owned());
+        let keeper = &*self.tls.as_ref().ok_or_else(no_identity)?.keeper;
+        if self.protection.get().is_some() {
+            return Err(TlsError::AlreadyProtected);
+        }
+        let begun = Instant::now();
+        let timeout = keeper.handshake_timeout();
+        let deadline = [patience.deadline, begun.checked_add(timeout)].into_iter().flatten().min();
+        let shaken = self.handshake(keeper, wanted, Patience { deadline, ..patience }).await;
+        keeper.ended(&shaken.as_ref().map(|protection| protection.info().clone()).map_err(TlsError::clone));
+        match shaken {
+            Ok(protection) => {
+                let protection = self.protection.get_or_init(|| Ok(Box::new(protection)));
+                Ok(protection.as_ref().expect("it was set here").info())
+            }
+            // Nothing was said of it.
+            Err(error @ TlsError::NoIdentity(_)) => Err(error),
+            Err(error) => {
+                let fault = match error {
+                    TlsError::TimedOut => ClientFault::Unprotected(timeout),
+                    _ => ClientFault::Tls,
+                };
+                self.note_fault(fault);
+                let _ = self.protection.set(Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        keeper: &dyn Keeper,
+        wanted: Wanted,
+        patience: Patience,
+    ) -> Result<Protection, TlsError> {
+        let is_first = self.tls.as_ref().is_some_and(|tls| tls.is_first);
+        // What `wfile` holds was written before.
+        self.drain(patience).await.map_err(tls_error)?;
+        let beginning = |may_block| plain_beginning(self.socket(), may_block);
+        let beginning = self.until_done(Interest::READABLE, patience, beginning).await.map_err(tls_error)?;
+        if let Some(beginning) = beginning {
+            let error = no_tls(self.socket(), &beginning);
+            return Err(if is_first { error } else { TlsError::UnprotectedBytes });
+        }
+        let mut handshake = Handshake::new(keeper, wanted);
+        loop {
+            let socket = self.socket();
+            let stepped = match handshake.step() {
+                Step::Done => break,
+                Step::Read => {
+                    let read = |may_block| handshake.read(socket, may_block);
+                    self.until_done(Interest::READABLE, patience, read).await
+                }
+                Step::Write => {
+                    let write = |may_block| handshake.write(socket, may_block);
+                    self.until_done(Interest::WRITABLE, patience, write).await
+                }
+            };
+            stepped.map_err(tls_error)?;
+        }
+        Ok(handshake.protection().expect("it is done"))
     }
 
     pub(super) fn client_fault(&self) -> Option<ClientFault> {
@@ -250,21 +430,26 @@ impl Stream {
             BrokenPipe | ConnectionAborted | ConnectionReset => ClientFault::Went,
             TimedOut if self.pace.as_ref().is_some_and(|pace| pace.check().is_err()) => ClientFault::Slow,
             TimedOut => ClientFault::Silent,
+            _ if error.get_ref().is_some_and(|error| error.is::<TlsError>()) => ClientFault::Tls,
             _ => return error,
         };
-        *self.client_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        self.note_fault(fault);
         error
+    }
+
+    fn note_fault(&self, fault: ClientFault) {
+        *self.client_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
     /// Reads away what has come; whether there was something.
     pub(super) fn discard_unread(&self) -> bool {
         !self.is_at_end.load(Relaxed)
-            && self.recv_now(RECV_MAX, MayBlock(false)).is_ok_and(|data| !data.is_empty())
+            && self.recv_raw(RECV_MAX, MayBlock(false)).is_ok_and(|data| !data.is_empty())
     }
 
     /// Reads away what goes on coming, within bounds.
     pub(super) async fn linger(&self, waits: Waits) {
-        let read = |may_block| Ok(self.recv_now(RECV_MAX, may_block)?.len());
+        let read = |may_block| Ok(self.recv_raw(RECV_MAX, may_block)?.len());
         let deadline = Instant::now() + LINGER_TIME;
         let patience = Patience { waits, deadline: Some(deadline) };
         let mut dropped = 0;
@@ -274,6 +459,17 @@ impl Stream {
                 Ok(length) => dropped += length,
             }
         }
+    }
+}
+
+/// What a failed operation of a handshake is.
+fn tls_error(error: io::Error) -> TlsError {
+    match error.kind() {
+        io::ErrorKind::TimedOut => TlsError::TimedOut,
+        _ => match error.downcast::<TlsError>() {
+            Ok(error) => error,
+            Err(error) => TlsError::Connection(error.to_string()),
+        },
     }
 }
 

@@ -85,8 +85,8 @@ impl<S: AsFd> Waitable<S> {
         is_ready(self.socket.as_fd(), events(interest))
     }
 
-    /// Repeats `operation` until it does not want to wait any more. It is told whether it may block.
-    /// `TimedOut` if the deadline passes first.
+    /// Repeats `operation` until it does not want to wait any more. It is told whether it may block, and says `Interrupted`
+    /// where it has got on without an end. `TimedOut` if the deadline passes first.
     pub(crate) async fn until_done<T>(
         &self,
         interest: Interest,
@@ -159,7 +159,7 @@ impl<S: AsFd> Waitable<S> {
         // The first time there is most likely something, and perhaps nothing ever has to wait.
         if self.registered.get().is_none() {
             match operation(MayBlock(false)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_to_be_repeated(&error) => {}
                 done => return done,
             }
         }
@@ -236,6 +236,11 @@ async fn within<T>(
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
     }
+}
+
+/// Whether an operation has to wait, or has got on without an end.
+fn is_to_be_repeated(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn micros(timeout: Option<Duration>) -> u64 {

@@ -13,7 +13,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::contract::{request_handler, server_hooks};
 use super::guest::{Export, Guest};
-use super::limits::Watch;
+use super::limits::{Deadlines, Watch};
 use super::request::RequestResource;
 use super::state::State;
 use super::version_info::VersionInfo;
@@ -22,8 +22,9 @@ use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
-use crate::request::{Datagram, DatagramSocket, Request, Stream, Transport, Waits};
+use crate::request::{ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, Transport, Waits};
 use crate::server_info::ServerInfo;
+use crate::tls::Wanted;
 
 /// A component that is ready to serve. Cloning is cheap.
 #[derive(Clone)]
@@ -214,9 +215,48 @@ impl Handler {
         store
     }
 
+    /// Serves one request, whose connection is protected first where its listener says so.
+    pub(crate) async fn serve(
+        &self,
+        server: &Arc<ServerInfo>,
+        version: &VersionInfo,
+        request: &Arc<Request>,
+        watch: &Arc<Watch>,
+    ) -> Result<(), RequestError> {
+        if request.is_to_be_protected() {
+            // On the heap, so that what is not protected has not the room of it in its task.
+            Box::pin(self.protect(request, watch)).await?;
+        }
+        self.serve_protected(server, version, request, watch).await?;
+        // A client that is not told so has not got all.
+        request.say_end();
+        Ok(())
+    }
+
+    /// The handshake; no instance is there yet, so that one that does not end costs what an idle connection does.
+    async fn protect(&self, request: &Request, watch: &Watch) -> Result<(), RequestError> {
+        watch.enter(Phase::Handshake);
+        let deadline = Deadlines::new(self.0.sandbox.limits(), watch).of_request();
+        let patience = Patience { waits: watch.waits(), deadline };
+        let shaken = watch.over(request.start_tls(Wanted::default(), patience)).await;
+        let cause = match (watch.reached(), shaken) {
+            (Some(limit), _) => Cause::Limit(limit),
+            (None, Ok(Ok(_))) => {
+                watch.enter(Phase::Instantiate);
+                return Ok(());
+            }
+            (None, Ok(Err(error))) => match request.client_fault() {
+                Some(ClientFault::Unprotected(time)) => Cause::Limit(Limit::TlsHandshake(time)),
+                _ => Cause::Tls(excerpt(&error.to_string())),
+            },
+            (None, Err(cause)) => cause,
+        };
+        Err(RequestError { phase: Phase::Handshake, cause })
+    }
+
     /// Serves one request in a fresh instance: `setup`, `handle`, `finish`, in `socketserver`'s order, or an
     /// ordinary program's `run`.
-    pub(crate) async fn serve(
+    async fn serve_protected(
         &self,
         server: &Arc<ServerInfo>,
         version: &VersionInfo,
@@ -286,7 +326,7 @@ impl Handler {
         connection: OwnedFd,
         time: Duration,
     ) -> Result<(), RequestError> {
-        let transport = Transport::Stream(Stream::new(connection.into(), None, None));
+        let transport = Transport::Stream(Stream::new(connection.into(), None, None, None));
         self.call_with(server, UnixAddress::Unnamed, transport, time)
     }
 

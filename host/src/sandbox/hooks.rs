@@ -49,7 +49,7 @@ impl Handler {
             client_address: contract_address(request.client_address()),
             phase: match error.phase {
                 Phase::Verify => server_hooks::Phase::Verify,
-                Phase::Instantiate | Phase::Setup => server_hooks::Phase::Setup,
+                Phase::Handshake | Phase::Instantiate | Phase::Setup => server_hooks::Phase::Setup,
                 Phase::Handle => server_hooks::Phase::Handle,
                 Phase::Finish => server_hooks::Phase::Finish,
             },

@@ -94,6 +94,11 @@ impl Deadlines {
         self.idle_time.filter(|idle| self.timeout.is_none_or(|timeout| timeout > *idle))
     }
 
+    /// For what has a time limit of its own.
+    pub(super) fn of_request(&self) -> Option<Instant> {
+        self.request
+    }
+
     /// For an operation that starts now.
     pub(super) fn next(&self) -> Option<Instant> {
         let waits = [self.timeout, self.idle_time].into_iter().flatten().min();

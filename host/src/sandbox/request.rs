@@ -17,9 +17,11 @@ use super::contract::types::{self, Address, Error, Host, HostRequest, ServerInfo
 use super::contract::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::state::State;
 use super::streams::{Connection, DrainWatch, Rfile, Wfile};
+use super::tls;
 use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::block_on::poll_once;
 use crate::request::{Request, Transport};
+use crate::tls::Wanted;
 
 /// What the guest's handle stands for. A store serves one request, so it need not say which.
 pub struct RequestResource;
@@ -156,7 +158,7 @@ impl HostRequest for State {
             return Ok(Err(error));
         }
         let Transport::Stream(stream) = &self.request().transport else { return Ok(Ok(())) };
-        let done = stream.shutdown(match how {
+        let done = stream.end(match how {
             ShutdownHow::Read => Shutdown::Read,
             ShutdownHow::Write => Shutdown::Write,
             ShutdownHow::Both => Shutdown::Both,
@@ -207,21 +209,29 @@ impl HostRequest for State {
         subscribe(&mut self.table, watch)
     }
 
-    fn start_tls(
+    async fn start_tls(
         &mut self,
         _: Resource<RequestResource>,
-        _: Option<String>,
-        _: Vec<String>,
+        identity: Option<String>,
+        alpn: Vec<String>,
     ) -> Result<std::result::Result<types::TlsInfo, types::TlsError>> {
-        Ok(Err(types::TlsError::NoIdentity("not yet".to_owned())))
+        if let Err(error) = self.may_use_connection() {
+            return Ok(Err(types::TlsError::Connection(error)));
+        }
+        let wanted = Wanted { identity, alpn: Some(alpn), server_name: None };
+        let shaken = self.request().start_tls(wanted, self.handshake_patience()).await;
+        if let Some(limit) = self.watch.reached() {
+            return Err(limit.into());
+        }
+        Ok(shaken.map(tls::contract_info).map_err(|error| tls::contract_error(&error)))
     }
 
     fn tls(&mut self, _: Resource<RequestResource>) -> Result<Option<types::TlsInfo>> {
-        Ok(None)
+        Ok(self.request().tls().map(tls::contract_info))
     }
 
     fn tls_error(&mut self, _: Resource<RequestResource>) -> Result<Option<types::TlsError>> {
-        Ok(None)
+        Ok(self.request().tls_error().map(tls::contract_error))
     }
 
     fn drop(&mut self, _: Resource<RequestResource>) -> Result<()> {

@@ -98,11 +98,18 @@ impl State {
         Patience { waits: self.watch.waits(), deadline: self.deadlines.next() }
     }
 
+    /// How long a TLS handshake that starts now may wait, and where; the limit of its own comes besides.
+    pub(super) fn handshake_patience(&self) -> Patience {
+        Patience { waits: self.watch.waits(), deadline: self.deadlines.of_request() }
+    }
+
     /// Why a request ends whose guest could not go on with its client; `message` is what it says of that.
     pub(super) fn client_cause(&self, message: &str) -> Cause {
         let limit = match self.request_handle().client_fault() {
             Some(ClientFault::Slow) => self.sandbox.limits().min_rate.map(Limit::MinRate),
             Some(ClientFault::Silent) => self.deadlines.idle_limit().map(Limit::IdleTime),
+            Some(ClientFault::Unprotected(time)) => Some(Limit::TlsHandshake(time)),
+            Some(ClientFault::Tls) => return Cause::Tls(excerpt(message)),
             Some(ClientFault::Went) | None => None,
         };
         limit.map_or_else(|| Cause::Client(excerpt(message)), Cause::Limit)

@@ -4,11 +4,34 @@
 use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::request::Request;
 use crate::server_info::ServerInfo;
+use crate::tls::TlsInfo;
 
 type Environment = Vec<(&'static str, String)>;
 
 /// The variables of one request.
 pub(super) fn environment(server: &ServerInfo, request: &Request) -> Environment {
+    let mut environment = ends(server, request);
+    if let Some(tls) = request.tls() {
+        environment.extend(protection(tls));
+    }
+    environment
+}
+
+/// How the connection is protected, by the names of UCSPI's TLS tools, and of Apache's `mod_ssl` for what they lack.
+fn protection(tls: &TlsInfo) -> Environment {
+    let mut variables = vec![
+        ("SSL_PROTOCOL", tls.protocol.clone()),
+        ("SSL_CIPHER", tls.cipher_suite.clone()),
+        ("SSL_SESSION_RESUMED", if tls.resumed { "Resumed" } else { "Initial" }.to_owned()),
+        ("SSL_CLIENT_VERIFY", if tls.client_certificates.is_empty() { "NONE" } else { "SUCCESS" }.to_owned()),
+    ];
+    variables.extend(tls.server_name.clone().map(|name| ("SSL_TLS_SNI_SERVERNAME", name)));
+    variables.extend(tls.alpn.clone().map(|protocol| ("SSL_TLS_ALPN", protocol)));
+    variables.extend(tls.client_names().into_iter().next().map(|name| ("SSL_CLIENT_S_DN", name)));
+    variables
+}
+
+fn ends(server: &ServerInfo, request: &Request) -> Environment {
     match server.server_type {
         ServerType::Tcp => {
             let (local, remote) = (["TCPLOCALIP", "TCPLOCALPORT"], ["TCPREMOTEIP", "TCPREMOTEPORT"]);

@@ -7,6 +7,7 @@ use crate::clients::ClientLimits;
 use crate::concurrency::Concurrency;
 use crate::job::{NoHooks, ServerHooks};
 use crate::listener::SocketOptions;
+use crate::tls::Tls;
 
 /// How a server serves; the names are `socketserver`'s.
 pub struct ServerOptions {
@@ -16,6 +17,8 @@ pub struct ServerOptions {
     pub concurrency: Concurrency,
     /// Whom it serves, how many of them at once, and how often.
     pub clients: ClientLimits,
+    /// What its connections can be protected with.
+    pub tls: Option<Tls>,
     /// How its socket is made.
     pub socket: SocketOptions,
     /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
@@ -33,6 +36,7 @@ impl Default for ServerOptions {
             name: None,
             concurrency: Concurrency::default(),
             clients: ClientLimits::default(),
+            tls: None,
             socket: SocketOptions::default(),
             timeout: None,
             bind_and_activate: true,

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use plugsock::Refused;
-use plugsock::control::{ServerStatus, SlotStatus, Status, VersionStatus, VersionStatusState};
+use plugsock::control::{
+    CertificateStatus, ServerStatus, SlotStatus, Status, TlsStatus, VersionStatus, VersionStatusState,
+};
 use serde::Serialize;
 
 pub const SERVER_COLUMNS: [&str; 7] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN", "REFUSED"];
@@ -28,8 +30,26 @@ pub fn status(status: &Status) -> String {
             let refused = printable(format!("{} refused clients: {reasons}", server.address));
             let _ = writeln!(servers, "{refused}");
         }
+        for remark in server.tls.iter().flat_map(handshakes) {
+            let _ = writeln!(servers, "{}", printable(format!("{} {remark}", server.address)));
+        }
     }
     format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots))
+}
+
+/// How handshakes went, if there were any, and what is shown in them.
+fn handshakes(tls: &TlsStatus) -> Vec<String> {
+    let count = |(what, count): (&String, &u64)| format!("{what} {count}");
+    let done =
+        tls.done.iter().map(count).chain((tls.resumed > 0).then(|| format!("resumed {}", tls.resumed)));
+    let failed = tls.failed.iter().map(count);
+    let [done, failed] = [done.collect::<Vec<_>>(), failed.collect()].map(|counts| counts.join(", "));
+    let handshakes = [("handshakes", done), ("failed handshakes", failed)];
+    let handshakes = handshakes.into_iter().filter(|(_, counts)| !counts.is_empty());
+    let certificates = tls.certificates.iter().map(|CertificateStatus { name, names, expires }| {
+        format!("certificate {name} ({}), expires {expires}", names.join(", "))
+    });
+    handshakes.map(|(what, counts)| format!("{what}: {counts}")).chain(certificates).collect()
 }
 
 /// How many clients were turned away for which reason, by the protocol's names.

@@ -18,6 +18,7 @@ use crate::error::{Phase, RequestError, is_exhausted};
 use crate::fork_server::{Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
 use crate::job::{Job, isolated};
+use crate::tls::{Answering, Ask, Keeper};
 use crate::wake::{Wake, is_ready};
 
 /// How many fork servers may die of a request, before a child of theirs has taken it, until it is given up.
@@ -54,6 +55,10 @@ struct Child {
     is_reported: bool,
     /// How often it was given to a fork server.
     tries: u8,
+    /// What answers its process in a TLS handshake.
+    tls: Option<Answering>,
+    /// Its process has asked, so that it has begun; what is unread may be an answer.
+    has_asked: bool,
 }
 
 impl Children {
@@ -104,9 +109,17 @@ impl Children {
         let fork_server_of = Arc::downgrade(fork_server);
         let cut_off = CutOff { id, status: Arc::downgrade(&status), fork_server: fork_server_of.clone() };
         job.wake_on_cut(Waker::from(Arc::new(cut_off)));
-        let (status_of, is_reported) = (status.clone(), false);
-        let child =
-            Child { job, status: status_of, fork_server: fork_server_of, given_to, is_reported, tries };
+        let tls = job.request().tls_keeper().and_then(Keeper::answering);
+        let child = Child {
+            job,
+            status: status.clone(),
+            fork_server: fork_server_of,
+            given_to,
+            is_reported: false,
+            tries,
+            tls,
+            has_asked: false,
+        };
         // Known before it is given: the answer may come before that returns.
         self.table().insert(id, child);
         match epoll::add(&self.epoll, &*status, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
@@ -148,9 +161,10 @@ impl Children {
         let Some(mut child) = child else { return };
         loop {
             match child.status.read(buffer) {
+                Status::Said(Report::Tls(ask)) => child.asked(ask),
                 Status::Said(report) if !child.is_reported => child.reported(report),
                 Status::Open => break,
-                Status::Untaken if !child.is_reported && !child.job.is_cut_off() => {
+                Status::Untaken if !child.is_reported && !child.has_asked && !child.job.is_cut_off() => {
                     return self.give_anew(child);
                 }
                 Status::Untaken | Status::End if is_ready(child.status.as_fd(), PollFlags::empty()) => {
@@ -189,6 +203,16 @@ impl Children {
 }
 
 impl Child {
+    fn asked(&mut self, ask: Ask) {
+        self.has_asked = true;
+        let Some(tls) = &mut self.tls else { return };
+        if let Some(answer) = tls.answer(ask) {
+            // A child that does not read its answers goes without.
+            let _ = self.status.answer(&answer);
+        }
+        tls.take_info().into_iter().for_each(|info| self.job.request().note_protection(info));
+    }
+
     fn reported(&mut self, report: Report) {
         self.is_reported = true;
         let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
@@ -201,6 +225,7 @@ impl Child {
                 failed(format!("its process exited with status {}", status.unwrap_or_default()))
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
+            Report::Tls(_) => unreachable!("it is an ask"),
         };
         self.job.served_elsewhere(served);
     }

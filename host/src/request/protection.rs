@@ -1,0 +1,328 @@
+//! TLS between a connection and its socket: what rustls does, without a wait of its own.
+
+use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustls::AlertDescription;
+use rustls::server::{Acceptor, ServerConnection};
+use socket2::Socket;
+
+use super::wait::MayBlock;
+use crate::tls::{Keeper, TlsError, TlsFailure, TlsInfo, Wanted};
+
+/// What every TLS client begins with: the type of a record with handshake messages.
+const HANDSHAKE: u8 = 22;
+
+const ALERT: u8 = 21;
+
+/// A connection that is protected.
+#[derive(Debug)]
+pub(super) struct Protection {
+    connection: Mutex<ServerConnection>,
+    info: TlsInfo,
+    /// Why it is protected no more.
+    failure: OnceLock<TlsError>,
+}
+
+/// A handshake under way: its steps are taken one at a time, and what waits between them is not its matter.
+pub(super) struct Handshake<'a> {
+    keeper: &'a dyn Keeper,
+    wanted: Wanted,
+    state: State,
+}
+
+enum State {
+    Hello(Acceptor),
+    Connection(Box<ServerConnection>),
+}
+
+/// What a handshake waits for.
+pub(super) enum Step {
+    Read,
+    Write,
+    Done,
+}
+
+impl<'a> Handshake<'a> {
+    pub(super) fn new(keeper: &'a dyn Keeper, wanted: Wanted) -> Self {
+        Self { keeper, wanted, state: State::Hello(Acceptor::default()) }
+    }
+
+    pub(super) fn step(&self) -> Step {
+        match &self.state {
+            State::Hello(_) => Step::Read,
+            State::Connection(connection) if connection.wants_write() => Step::Write,
+            State::Connection(connection) if connection.is_handshaking() => Step::Read,
+            State::Connection(_) => Step::Done,
+        }
+    }
+
+    /// Reads once, and does what follows from it.
+    pub(super) fn read(&mut self, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
+        let mut wire = Wire { socket, may_block };
+        let read = match &mut self.state {
+            State::Hello(acceptor) => acceptor.read_tls(&mut wire)?,
+            State::Connection(connection) => connection.read_tls(&mut wire)?,
+        };
+        if read == 0 {
+            return Err(TlsError::Connection("the client closed it".to_owned()).into());
+        }
+        match &mut self.state {
+            State::Hello(acceptor) => {
+                let accepted = acceptor
+                    .accept()
+                    .map_err(|(error, mut alert)| failed(&error, socket, |out| alert.write_all(out)))?;
+                let Some(accepted) = accepted else { return Ok(()) };
+                self.wanted.server_name = accepted.client_hello().server_name().map(str::to_owned);
+                let config = self.keeper.config(&self.wanted)?;
+                let connection = accepted
+                    .into_connection(config)
+                    .map_err(|(error, mut alert)| failed(&error, socket, |out| alert.write_all(out)))?;
+                self.state = State::Connection(Box::new(connection));
+            }
+            State::Connection(connection) => {
+                let processed = connection.process_new_packets();
+                processed.map_err(|error| failed(&error, socket, |out| drain(connection, out)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what there is to be written.
+    pub(super) fn write(&mut self, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
+        match &mut self.state {
+            State::Hello(_) => Ok(()),
+            State::Connection(connection) => flush(connection, socket, may_block),
+        }
+    }
+
+    /// The connection, when all steps are done.
+    pub(super) fn protection(self) -> Option<Protection> {
+        match self.state {
+            State::Hello(_) => None,
+            State::Connection(connection) => {
+                let info = TlsInfo::of(&connection);
+                Some(Protection { connection: Mutex::new(*connection), info, failure: OnceLock::new() })
+            }
+        }
+    }
+}
+
+/// What the client has sent that is no TLS, if so; never more than it begins with, which stays to be read.
+pub(super) fn plain_beginning(socket: &Socket, may_block: MayBlock) -> io::Result<Option<String>> {
+    let flags = RecvFlags::PEEK | if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+    let mut beginning = [0; 8];
+    let (length, _) = recv(socket, &mut beginning, flags)?;
+    Ok(match &beginning[..length] {
+        [] => return Err(TlsError::Connection("the client closed it".to_owned()).into()),
+        [HANDSHAKE, ..] => None,
+        other => Some(other.escape_ascii().to_string()),
+    })
+}
+
+/// Why a client that began without TLS is refused; it is told so in the way of TLS.
+pub(super) fn no_tls(socket: &Socket, beginning: &str) -> TlsError {
+    let alert = AlertDescription::UnexpectedMessage;
+    say(socket, &[ALERT, 3, 3, 0, 2, 2, alert.into()]);
+    TlsError::HandshakeFailed(TlsFailure {
+        alert: Some(crate::tls::alert_name(alert)),
+        message: format!("the client does not speak TLS, it began with \"{beginning}\""),
+    })
+}
+
+impl Protection {
+    pub(super) fn info(&self) -> &TlsInfo {
+        &self.info
+    }
+
+    pub(super) fn failure(&self) -> Option<&TlsError> {
+        self.failure.get()
+    }
+
+    /// Up to `max` bytes; empty at the end that the client has given notice of. `Interrupted` if what has come is not
+    /// enough yet to say anything, so that whoever waits looks at the time.
+    pub(super) fn recv(&self, socket: &Socket, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection();
+        loop {
+            if let Some(data) = self.received(&mut connection, max)? {
+                return Ok(data);
+            }
+            connection.read_tls(&mut Wire { socket, may_block })?;
+            if let Err(error) = connection.process_new_packets() {
+                let error = failed(&error, socket, |out| drain(&mut connection, out));
+                return Err(self.fail(error));
+            }
+            // An answer to what the protocol itself asks. Nobody waits for it.
+            if connection.wants_write() {
+                let _ = flush(&mut connection, socket, MayBlock(false));
+            }
+            if may_block.0 && !has_received(&mut connection) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        }
+    }
+
+    /// Whether there is something to read, if only the end or an error, once what has come is looked at; never blocks.
+    pub(super) fn is_readable(&self, socket: &Socket) -> bool {
+        let mut connection = self.connection();
+        loop {
+            if has_received(&mut connection) {
+                return true;
+            }
+            match connection.read_tls(&mut Wire { socket, may_block: MayBlock(false) }) {
+                Ok(_) => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+            if let Err(error) = connection.process_new_packets() {
+                let error = failed(&error, socket, |out| drain(&mut connection, out));
+                let _ = self.failure.set(error);
+                return true;
+            }
+        }
+    }
+
+    fn received(&self, connection: &mut ServerConnection, max: usize) -> io::Result<Option<Vec<u8>>> {
+        if let Some(failure) = self.failure() {
+            return Err(failure.clone().into());
+        }
+        let mut reader = connection.reader();
+        let mut data = Vec::new();
+        loop {
+            let chunk = match reader.fill_buf() {
+                // The end shows again with the next call.
+                _ if data.len() == max => return Ok(Some(data)),
+                Ok(chunk) => chunk,
+                Err(_) if !data.is_empty() => return Ok(Some(data)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(self.fail(TlsError::ClosedWithoutNotice));
+                }
+                Err(error) => return Err(error),
+            };
+            if chunk.is_empty() {
+                return Ok(Some(data));
+            }
+            let length = chunk.len().min(max - data.len());
+            data.extend_from_slice(&chunk[..length]);
+            reader.consume(length);
+        }
+    }
+
+    /// Takes some of `data`, as much as the socket is likely to take with it; what the socket did not take yet, `flush` sends.
+    pub(super) fn send(&self, socket: &Socket, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
+        let mut connection = self.connection();
+        flush(&mut connection, socket, may_block)?;
+        let taken = connection.writer().write(data)?;
+        match flush(&mut connection, socket, may_block) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Err(error)
+            }
+            _ => Ok(taken),
+        }
+    }
+
+    /// Whether the socket has taken all.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.connection().wants_write()
+    }
+
+    /// Sends what the socket did not take yet.
+    pub(super) fn flush(&self, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
+        flush(&mut self.connection(), socket, may_block)
+    }
+
+    /// Tells the client that nothing more comes; never blocks.
+    pub(super) fn say_end(&self, socket: &Socket) {
+        let mut connection = self.connection();
+        connection.send_close_notify();
+        let _ = flush(&mut connection, socket, MayBlock(false));
+    }
+
+    fn fail(&self, error: TlsError) -> io::Error {
+        let _ = self.failure.set(error.clone());
+        error.into()
+    }
+
+    fn connection(&self) -> MutexGuard<'_, ServerConnection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the connection has data, its end or an error to tell.
+fn has_received(connection: &mut ServerConnection) -> bool {
+    !matches!(connection.reader().fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn flush(connection: &mut ServerConnection, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
+    while connection.wants_write() {
+        connection.write_tls(&mut Wire { socket, may_block })?;
+    }
+    Ok(())
+}
+
+fn drain(connection: &mut ServerConnection, out: &mut dyn Write) -> io::Result<()> {
+    while connection.wants_write() {
+        connection.write_tls(out)?;
+    }
+    Ok(())
+}
+
+/// What went wrong, once the client has been told: `alert` writes what it is to be told.
+fn failed(
+    error: &rustls::Error,
+    socket: &Socket,
+    alert: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> TlsError {
+    let mut out = Vec::new();
+    let _ = alert(&mut out);
+    say(socket, &out);
+    // Before there are keys it can be read.
+    let sent = match out[..] {
+        [.., ALERT, 3, _, 0, 2, _, description] => Some(description.into()),
+        _ => None,
+    };
+    TlsError::of(error, sent)
+}
+
+/// Sends what the socket takes at once.
+fn say(socket: &Socket, bytes: &[u8]) {
+    let _ = send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}
+
+/// The socket, as rustls reads and writes it.
+struct Wire<'a> {
+    socket: &'a Socket,
+    may_block: MayBlock,
+}
+
+impl Wire<'_> {
+    fn send_flags(&self) -> SendFlags {
+        // The host outlives a client that has gone: no SIGPIPE.
+        if self.may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT }
+    }
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = if self.may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        Ok(recv(self.socket, buffer, flags)?.0)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(send(self.socket, data, self.send_flags())?)
+    }
+
+    fn write_vectored(&mut self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(sendmsg(self.socket, data, &mut SendAncillaryBuffer::default(), self.send_flags())?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
