@@ -234,10 +234,11 @@ impl Request {
         }
     }
 
-    /// Tells the client of a protected connection that it has got all; never blocks.
-    pub(crate) fn say_end(&self) {
-        if let Transport::Stream(stream) = &self.transport {
-            stream.say_end();
+    /// Tells the client of a protected connection that it has got all.
+    pub(crate) async fn say_end(&self, patience: Patience) -> io::Result<()> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.say_end(patience).await,
+            Transport::Datagram(_) => Ok(()),
         }
     }
 

@@ -14,6 +14,7 @@ use plugsock::{Handler, shown};
 use super::log::LogOptions;
 use super::options::SandboxArgs;
 use super::progress::spin_while;
+use super::tls_client::TlsClient;
 
 /// Run one request, with standard input and output as the client
 ///
@@ -22,6 +23,7 @@ use super::progress::spin_while;
 #[command(after_help = "Examples:
   echo hello | plugsock call echo.wasm
   echo hello | plugsock call --datagram daytime.wasm
+  echo hello | plugsock call --tls echo.wasm
 
 Exit status: 0 if the handler served the request, 1 if it failed.")]
 pub struct Call {
@@ -31,6 +33,10 @@ pub struct Call {
     /// Make all of standard input one packet, and print each reply
     #[arg(long)]
     datagram: bool,
+
+    /// Be a client of TLS, with a certificate made for this call; NAME is what the handler may ask for it by
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "call", conflicts_with = "datagram")]
+    tls: Option<String>,
 
     #[command(flatten)]
     sandbox: SandboxArgs,
@@ -48,13 +54,13 @@ impl Call {
         if self.datagram {
             call_datagram(&handler)?
         } else {
-            call_stream(&handler)?
+            call_stream(&handler, self.tls.as_deref())?
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn call_stream(handler: &Handler) -> anyhow::Result<()> {
+fn call_stream(handler: &Handler, identity: Option<&str>) -> anyhow::Result<()> {
     let (mut client, server) = UnixStream::pair().context("cannot make a pair of sockets")?;
     let mut sending = client.try_clone().context("cannot duplicate a socket")?;
     // Not joined: it may wait for input that the handler never asked for.
@@ -63,7 +69,20 @@ fn call_stream(handler: &Handler) -> anyhow::Result<()> {
         let _ = sending.shutdown(Shutdown::Write);
     });
     let printer = thread::spawn(move || print_stream(&mut client));
-    let called = handler.call(server.into());
+    let called = match identity {
+        Some(identity) => {
+            let TlsClient { connection, tls, relay } = TlsClient::start(server, identity)?;
+            let called = handler.call_protected(connection.into(), tls);
+            // Why the handler failed goes before what its client thought of it.
+            match (&called, relay.join().expect("relaying does not panic")) {
+                (_, Ok(protection)) => eprintln!("{protection}"),
+                (Ok(()), Err(error)) => return Err(error),
+                (Err(_), Err(error)) => eprintln!("{error:#}"),
+            }
+            called
+        }
+        None => handler.call(server.into()),
+    };
     printer.join().expect("printing does not panic").context("cannot print the answer")?;
     Ok(called?)
 }

@@ -41,6 +41,9 @@ impl Check {
         if let Some(kind) = inspection.kind {
             println!("kind     {kind}");
         }
+        if inspection.starts_tls {
+            println!("tls      it protects connections itself: serve it on tcp:// or unix:// with --tls");
+        }
         print_all(
             "imports",
             inspection.imports.iter().map(|import| match import.denied {

@@ -11,47 +11,78 @@ use clap::Args;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use plugsock::{PublicKey, shown};
 
-/// Make a pair of keys for signing handlers
+use super::self_signed::SelfSigned;
+
+/// Make a pair of keys for signing handlers, or a certificate for TLS
 ///
-/// The keys are minisign's, and its tools take them too. The secret key is kept under a password, which is asked
-/// for at the terminal.
+/// The keys for signing are minisign's, and its tools take them too. The secret key is kept under a password, which is asked
+/// for at the terminal. A certificate is signed by itself, and good for trials and among machines that are told of it; its
+/// key has no password.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   plugsock keygen release
   plugsock sign --key release.key echo.wasm
-  plugsock serve --public-key release.pub echo.wasm")]
+  plugsock serve --public-key release.pub echo.wasm
+  plugsock keygen --tls echo --host echo.example.org
+  plugsock serve tls://:7443 --tls echo=echo.crt,echo.key")]
 pub struct Keygen {
-    /// What to call the keys: NAME.key, which is secret, and NAME.pub
+    /// What to call the keys: NAME.key, which is secret, and NAME.pub, or NAME.crt for a certificate
     name: PathBuf,
 
     /// Keep the secret key without a password
     #[arg(long)]
     no_password: bool,
+
+    /// Make a certificate and its key
+    #[arg(long, conflicts_with = "no_password")]
+    tls: bool,
+
+    /// A host name or IP address that the certificate is for; may be given again (default: localhost, 127.0.0.1 and ::1)
+    #[arg(long = "host", value_name = "HOST", requires = "tls")]
+    hosts: Vec<String>,
+
+    /// How long the certificate is good
+    #[arg(long, value_name = "DAYS", default_value_t = 365, requires = "tls", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
 }
 
 impl Keygen {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let [secret, public] = ["key", "pub"].map(|kind| with_suffix(&self.name, kind));
+        let (public_suffix, public_name) =
+            if self.tls { ("crt", "certificate") } else { ("pub", "public key") };
+        let [secret, public] = ["key", public_suffix].map(|suffix| with_suffix(&self.name, suffix));
         // First, so that nobody types a password in vain; an old key is never lost.
-        let mut files = (create(&secret, 0o600)?, create(&public, 0o644)?);
-        let pair = match self.no_password {
-            true => KeyPair::generate_unencrypted_keypair(),
-            false => KeyPair::generate_encrypted_keypair(None),
-        };
-        let boxes = pair.and_then(|pair| Ok((pair.sk.to_box(None)?, pair.pk.to_box()?)));
-        let written = boxes.map_err(anyhow::Error::from).and_then(|(secret_key, public_key)| {
-            files.0.write_all(secret_key.into_string().as_bytes())?;
-            Ok(files.1.write_all(public_key.into_string().as_bytes())?)
+        let mut secret_file = create(&secret, 0o600)?;
+        let mut public_file = create(&public, 0o644).inspect_err(|_| drop(std::fs::remove_file(&secret)))?;
+        let made = if self.tls { self.certificate() } else { self.pair() };
+        let written = made.and_then(|(secret_key, public_key)| {
+            secret_file.write_all(secret_key.as_bytes())?;
+            Ok(public_file.write_all(public_key.as_bytes())?)
         });
         if let Err(error) = written {
             for path in [&secret, &public] {
                 let _ = std::fs::remove_file(path);
             }
-            return Err(error.context("cannot make a pair of keys"));
+            return Err(error.context(format!("cannot make a secret key and its {public_name}")));
         }
-        println!("secret key  {}", shown(&secret));
-        println!("public key  {}", shown(&public));
+        println!("{:11} {}", "secret key", shown(&secret));
+        println!("{public_name:11} {}", shown(&public));
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn pair(&self) -> anyhow::Result<(String, String)> {
+        let pair = match self.no_password {
+            true => KeyPair::generate_unencrypted_keypair()?,
+            false => KeyPair::generate_encrypted_keypair(None)?,
+        };
+        Ok((pair.sk.to_box(None)?.into_string(), pair.pk.to_box()?.into_string()))
+    }
+
+    fn certificate(&self) -> anyhow::Result<(String, String)> {
+        let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let hosts = if self.hosts.is_empty() { &local[..] } else { &self.hosts };
+        let SelfSigned { certificate_pem, key_pem, .. } = SelfSigned::make(hosts, self.days)?;
+        Ok((key_pem, certificate_pem))
     }
 }
 

@@ -235,11 +235,9 @@ impl Protection {
         flush(&mut self.connection(), socket, may_block)
     }
 
-    /// Tells the client that nothing more comes; never blocks.
-    pub(super) fn say_end(&self, socket: &Socket) {
-        let mut connection = self.connection();
-        connection.send_close_notify();
-        let _ = flush(&mut connection, socket, MayBlock(false));
+    /// Has the client told that nothing more comes, with the next `flush`.
+    pub(super) fn say_end(&self) {
+        self.connection().send_close_notify();
     }
 
     fn fail(&self, error: TlsError) -> io::Error {

@@ -305,17 +305,21 @@ impl Stream {
     }
 
     /// What a guest asks for: a client of TLS is told of the end first.
-    pub(crate) fn end(&self, how: Shutdown) -> io::Result<()> {
+    pub(crate) async fn end(&self, how: Shutdown, patience: Patience) -> io::Result<()> {
         if how != Shutdown::Read {
-            self.say_end();
+            self.say_end(patience).await?;
         }
         self.shutdown(how)
     }
 
-    /// Tells the client of a protected connection that nothing more comes; never blocks.
-    pub(super) fn say_end(&self) {
-        if let Some(Ok(protection)) = self.protection.get() {
-            protection.say_end(self.socket());
+    /// Tells the client of a protected connection that nothing more comes.
+    pub(super) async fn say_end(&self, patience: Patience) -> io::Result<()> {
+        match self.protection.get() {
+            Some(Ok(protection)) => {
+                protection.say_end();
+                self.flush(patience).await
+            }
+            _ => Ok(()),
         }
     }
 

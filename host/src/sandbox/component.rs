@@ -52,6 +52,8 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// The interfaces and functions that it offers.
     pub exports: Vec<String>,
+    /// Whether it protects connections by TLS itself.
+    pub starts_tls: bool,
     /// Why it cannot be served, if so.
     pub verdict: Result<(), HandlerError>,
 }
@@ -73,11 +75,12 @@ impl Sandbox {
         let (bytes, digest) = (&candidate.bytes, candidate.digest);
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
         let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
-        let mut kind = None;
+        let (mut kind, mut starts) = (None, false);
         if verdict.is_ok() {
             let served = compile(self, bytes, digest).and_then(|component| {
                 imports = names(component.component_type().imports(component.engine()));
                 exports = names(component.component_type().exports(component.engine()));
+                starts = starts_tls(&component);
                 Handler::link(self, &name, digest.to_string(), &component)
             });
             kind = served.as_ref().ok().map(|handler| match handler.is_command() {
@@ -90,7 +93,7 @@ impl Sandbox {
         let is_command = matches!(kind, Some(HandlerKind::Command | HandlerKind::Preview1Command));
         let denied = |name: &str| self.grants().denial(name, is_command);
         let imports = imports.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
-        Ok(Inspection { digest, size: bytes.len(), kind, imports, exports, verdict })
+        Ok(Inspection { digest, size: bytes.len(), kind, imports, exports, starts_tls: starts, verdict })
     }
 }
 
@@ -162,6 +165,17 @@ fn is_compatible(one: &str, other: &str) -> bool {
         version.split_once('.').and_then(|(major, rest)| Some((major, rest.split_once('.')?.0)))
     }
     counts(one) == counts(other)
+}
+
+/// Whether it asks for the contract's `start-tls`.
+pub(super) fn starts_tls(component: &Component) -> bool {
+    let (engine, component_type) = (component.engine(), component.component_type());
+    component_type.imports(engine).any(|(name, item)| match item.ty {
+        ComponentItem::ComponentInstance(instance) if name.starts_with("plugsock:handler/types@") => {
+            instance.exports(engine).any(|(function, _)| function == "[method]request.start-tls")
+        }
+        _ => false,
+    })
 }
 
 pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a>)>) -> Vec<String> {

@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
         "plugsock:handler/types.[method]request.recv": async | trappable,
         "plugsock:handler/types.[method]request.send": async | trappable,
         "plugsock:handler/types.[method]request.send-to": async | trappable,
+        "plugsock:handler/types.[method]request.shutdown": async | trappable,
         "plugsock:handler/types.[method]request.start-tls": async | trappable,
         default: trappable,
     },

@@ -22,9 +22,11 @@ use super::{Digest, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
-use crate::request::{ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, Transport, Waits};
+use crate::request::{
+    ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, StreamTls, Transport, Waits,
+};
 use crate::server_info::ServerInfo;
-use crate::tls::Wanted;
+use crate::tls::{ServerTls, Tls, Wanted};
 
 /// A component that is ready to serve. Cloning is cheap.
 #[derive(Clone)]
@@ -228,8 +230,11 @@ impl Handler {
             Box::pin(self.protect(request, watch)).await?;
         }
         self.serve_protected(server, version, request, watch).await?;
-        // A client that is not told so has not got all.
-        request.say_end();
+        if request.tls().is_some() {
+            // A client that is not told so has not got all. One that does not take it has gone, and that is its own affair.
+            let deadline = Deadlines::new(self.0.sandbox.limits(), watch).next();
+            let _ = request.say_end(Patience { waits: watch.waits(), deadline }).await;
+        }
         Ok(())
     }
 
@@ -310,6 +315,15 @@ impl Handler {
     pub fn call(&self, connection: OwnedFd) -> Result<(), RequestError> {
         let server = ServerInfo { name: "call".to_owned(), ..ServerInfo::none() };
         self.call_as(&Arc::new(server), connection, Duration::MAX)
+    }
+
+    /// The same for a client of TLS: the handler protects the connection, if it does that, and else the host.
+    pub fn call_protected(&self, connection: OwnedFd, tls: Tls) -> Result<(), RequestError> {
+        let server = ServerInfo { name: "call".to_owned(), ..ServerInfo::none() };
+        let is_first = !component::starts_tls(self.0.instance.component());
+        let tls = StreamTls { keeper: ServerTls::new(tls), is_first };
+        let transport = Transport::Stream(Stream::new(connection.into(), None, None, Some(tls)));
+        self.call_with(&Arc::new(server), UnixAddress::Unnamed, transport, Duration::MAX)
     }
 
     /// Serves one packet without a server. The replies, in order, and how the call ended.

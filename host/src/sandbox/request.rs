@@ -153,16 +153,17 @@ impl HostRequest for State {
         self.outcome(sent)
     }
 
-    fn shutdown(&mut self, _: Resource<RequestResource>, how: ShutdownHow) -> Outcome<()> {
+    async fn shutdown(&mut self, _: Resource<RequestResource>, how: ShutdownHow) -> Outcome<()> {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
         let Transport::Stream(stream) = &self.request().transport else { return Ok(Ok(())) };
-        let done = stream.end(match how {
+        let how = match how {
             ShutdownHow::Read => Shutdown::Read,
             ShutdownHow::Write => Shutdown::Write,
             ShutdownHow::Both => Shutdown::Both,
-        });
+        };
+        let done = stream.end(how, self.patience()).await;
         self.outcome(done)
     }
 
