@@ -19,6 +19,7 @@ const LICENCES: [&str; 10] = [
     "CC0-1.0",
     "Unlicense",
     "Unicode-3.0",
+    "CDLA-Permissive-2.0",
 ];
 
 /// Whether one of the alternatives of a licence expression has nothing but licences of these.

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::process::{Gid, Uid};
@@ -77,7 +79,7 @@ pub(crate) fn bind(
         UnixAddress::Unnamed => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let lock = SocketLock::take(path)?;
-    remove_stale(path, kind)?;
+    remove_stale_or_wait(path, kind)?;
     if options.mode.is_some() {
         // The file gets the socket's mode: until it is the right one nobody else may connect.
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
@@ -121,6 +123,21 @@ fn set_owner_and_mode(path: &Path, options: &UnixSocketOptions) -> io::Result<()
 pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let _lock = SocketLock::take(path)?;
     remove_stale(path, Type::STREAM)
+}
+
+/// How long a dead server's processes may take to end: they have its socket for replies, and not its lock.
+const REMAINS: Duration = Duration::from_secs(1);
+
+fn remove_stale_or_wait(path: &Path, kind: Type) -> io::Result<()> {
+    let deadline = Instant::now() + REMAINS;
+    loop {
+        match remove_stale(path, kind) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(REMAINS / 50);
+            }
+            removed => return removed,
+        }
+    }
 }
 
 /// Removes the file of a socket that nothing listens on. Any other file stays.
