@@ -6,8 +6,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ use crate::request::{
 use crate::sandbox::{Grants, Limits};
 use crate::server_info::ServerInfo;
 use crate::tls::{Answer, Ask, Host, RemoteKeeper};
+use crate::wake::poll_until;
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,16 +119,26 @@ impl AsFd for StatusSocket {
 
 /// The host, as a child reaches it for TLS.
 #[derive(Debug)]
-struct StatusHost(Arc<OwnedFd>);
+struct StatusHost {
+    status: Arc<OwnedFd>,
+    /// How long it may take for an answer: one that has heard nonsense gives none.
+    patience: Duration,
+}
 
 impl Host for StatusHost {
     fn tell(&self, ask: Ask) -> io::Result<()> {
-        send(&self.0, &Report::Tls(ask), &[])
+        send(&self.status, &Report::Tls(ask), &[])
     }
 
     fn hear(&self) -> io::Result<Answer> {
         let gone = || io::Error::other("the host has gone");
-        recv(&self.0, &mut message_buffer(), RecvFlags::empty())?.map(|(answer, _)| answer).ok_or_else(gone)
+        let mut fds = [PollFd::new(&*self.status, PollFlags::IN)];
+        if !poll_until(&mut fds, Instant::now().checked_add(self.patience))? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        recv(&self.status, &mut message_buffer(), RecvFlags::empty())?
+            .map(|(answer, _)| answer)
+            .ok_or_else(gone)
     }
 }
 
@@ -190,7 +202,7 @@ impl WireRequest {
                 let connection =
                     connection.ok_or_else(|| io::Error::other("the request came without its socket"))?;
                 let tls = tls.map(|WireTls { is_first, handshake_timeout }| {
-                    let host = Arc::new(StatusHost(status.clone()));
+                    let host = Arc::new(StatusHost { status: status.clone(), patience: handshake_timeout });
                     StreamTls { keeper: Arc::new(RemoteKeeper::new(host, handshake_timeout)), is_first }
                 });
                 Transport::Stream(Stream::new(connection.into(), None, min_rate, tls))

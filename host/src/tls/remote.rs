@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustls::server::{ProducesTickets, ServerConfig};
@@ -61,34 +62,69 @@ pub(crate) trait Host: fmt::Debug + Send + Sync {
 /// What a child has in the place of certificates.
 #[derive(Debug)]
 pub(crate) struct RemoteKeeper {
-    host: Arc<dyn Host>,
+    asking: Arc<Asking>,
     handshake_timeout: Duration,
 }
 
 impl RemoteKeeper {
     pub(crate) fn new(host: Arc<dyn Host>, handshake_timeout: Duration) -> Self {
-        Self { host, handshake_timeout }
+        let asking = Asking { host, left: AtomicU8::new(ANSWERS), opens_left: AtomicU8::new(OPENS) };
+        Self { asking: Arc::new(asking), handshake_timeout }
     }
+}
+
+/// Asks the host, and no more often than it answers.
+#[derive(Debug)]
+struct Asking {
+    host: Arc<dyn Host>,
+    left: AtomicU8,
+    opens_left: AtomicU8,
+}
+
+impl Asking {
+    fn tell(&self, ask: Ask) -> io::Result<()> {
+        let left = if let Ask::Open(_) = ask { take_one(&self.opens_left) } else { Some(0) };
+        if left.and_then(|_| take_one(&self.left)).is_none() {
+            return Err(io::Error::other("it was asked too often"));
+        }
+        self.host.tell(ask)
+    }
+
+    fn ask(&self, ask: Ask) -> io::Result<Answer> {
+        self.tell(ask)?;
+        self.host.hear()
+    }
+
+    fn ask_for_bytes(&self, ask: Ask) -> Option<Vec<u8>> {
+        match self.ask(ask) {
+            Ok(Answer::Bytes(bytes)) => bytes,
+            Ok(Answer::Terms(_)) | Err(_) => None,
+        }
+    }
+}
+
+fn take_one(left: &AtomicU8) -> Option<u8> {
+    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok()
 }
 
 impl Keeper for RemoteKeeper {
     fn config(&self, wanted: &Wanted) -> Result<Arc<ServerConfig>, TlsError> {
         let failed =
             |reason: String| TlsError::Connection(format!("the host gives no certificate: {reason}"));
-        let terms = match ask(&*self.host, Ask::Terms(wanted.clone())) {
+        let terms = match self.asking.ask(Ask::Terms(wanted.clone())) {
             Ok(Answer::Terms(terms)) => terms?,
             Ok(Answer::Bytes(_)) => return Err(failed("it has misunderstood".to_owned())),
             Err(error) => return Err(failed(error.to_string())),
         };
         let verifier = terms.clients.verifier().map_err(failed)?;
         let key = RemoteKey {
-            host: self.host.clone(),
+            asking: self.asking.clone(),
             algorithm: terms.algorithm.into(),
             schemes: terms.schemes.iter().map(|scheme| (*scheme).into()).collect(),
         };
         let chain = terms.chain.into_iter().map(CertificateDer::from).collect();
         let certificate = SingleCertAndKey::from(CertifiedKey::new(chain, Arc::new(key)));
-        let tickets = RemoteTickets { host: self.host.clone() };
+        let tickets = RemoteTickets { asking: self.asking.clone() };
         let config = server_config(&terms.clients, verifier, Arc::new(certificate), Arc::new(tickets));
         Ok(Arc::new(with_alpn(config, &terms.alpn)))
     }
@@ -99,7 +135,7 @@ impl Keeper for RemoteKeeper {
 
     fn ended(&self, handshake: &Result<TlsInfo, TlsError>) {
         // A host that has gone need not know.
-        let _ = self.host.tell(Ask::Ended(handshake.clone()));
+        let _ = self.asking.tell(Ask::Ended(handshake.clone()));
     }
 
     fn answering(self: Arc<Self>) -> Option<Answering> {
@@ -107,36 +143,24 @@ impl Keeper for RemoteKeeper {
     }
 }
 
-fn ask(host: &dyn Host, ask: Ask) -> io::Result<Answer> {
-    host.tell(ask)?;
-    host.hear()
-}
-
-fn ask_for_bytes(host: &dyn Host, asked: Ask) -> Option<Vec<u8>> {
-    match ask(host, asked) {
-        Ok(Answer::Bytes(bytes)) => bytes,
-        Ok(Answer::Terms(_)) | Err(_) => None,
-    }
-}
-
 /// A private key that somebody else has.
 #[derive(Debug)]
 struct RemoteKey {
-    host: Arc<dyn Host>,
+    asking: Arc<Asking>,
     algorithm: SignatureAlgorithm,
     schemes: Vec<SignatureScheme>,
 }
 
 #[derive(Debug)]
 struct RemoteSigner {
-    host: Arc<dyn Host>,
+    asking: Arc<Asking>,
     scheme: SignatureScheme,
 }
 
 impl SigningKey for RemoteKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
         let scheme = *self.schemes.iter().find(|scheme| offered.contains(scheme))?;
-        Some(Box::new(RemoteSigner { host: self.host.clone(), scheme }))
+        Some(Box::new(RemoteSigner { asking: self.asking.clone(), scheme }))
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
@@ -147,7 +171,7 @@ impl SigningKey for RemoteKey {
 impl Signer for RemoteSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let ask = Ask::Sign { scheme: self.scheme.into(), message: message.to_vec() };
-        ask_for_bytes(&*self.host, ask).ok_or_else(|| Error::General("the host does not sign".to_owned()))
+        self.asking.ask_for_bytes(ask).ok_or_else(|| Error::General("the host does not sign".to_owned()))
     }
 
     fn scheme(&self) -> SignatureScheme {
@@ -158,7 +182,7 @@ impl Signer for RemoteSigner {
 /// Tickets that somebody else makes and takes.
 #[derive(Debug)]
 struct RemoteTickets {
-    host: Arc<dyn Host>,
+    asking: Arc<Asking>,
 }
 
 impl ProducesTickets for RemoteTickets {
@@ -171,11 +195,11 @@ impl ProducesTickets for RemoteTickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        ask_for_bytes(&*self.host, Ask::Seal(plain.to_vec()))
+        self.asking.ask_for_bytes(Ask::Seal(plain.to_vec()))
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        ask_for_bytes(&*self.host, Ask::Open(cipher.to_vec()))
+        self.asking.ask_for_bytes(Ask::Open(cipher.to_vec()))
     }
 }
 
@@ -185,6 +209,8 @@ pub(crate) struct Answering {
     server: Arc<ServerTls>,
     /// What it was told to show, and may sign for once.
     certified_key: Option<Arc<CertifiedKey>>,
+    /// It is told so once.
+    has_terms: bool,
     /// How many more answers it gets.
     left: u8,
     has_ended: bool,
@@ -194,9 +220,16 @@ pub(crate) struct Answering {
 /// A client may come with several tickets, and gets two; a handler may name an identity that there is not.
 const ANSWERS: u8 = 24;
 
+/// How many tickets are looked at: a client may come with hundreds, and the rest of the answers is for the handshake.
+const OPENS: u8 = 8;
+
+/// A child has asked for more than any handshake needs.
+#[derive(Debug)]
+pub(crate) struct AskedTooMuch;
+
 impl Answering {
     pub(super) fn new(server: Arc<ServerTls>) -> Self {
-        Self { server, certified_key: None, left: ANSWERS, has_ended: false, info: None }
+        Self { server, certified_key: None, has_terms: false, left: ANSWERS, has_ended: false, info: None }
     }
 
     /// How the connection is protected, if that has just been said.
@@ -205,25 +238,30 @@ impl Answering {
     }
 
     /// What to answer, if anything.
-    pub(crate) fn answer(&mut self, ask: Ask) -> Option<Answer> {
-        self.left = self.left.checked_sub(1)?;
+    pub(crate) fn answer(&mut self, ask: Ask) -> Result<Option<Answer>, AskedTooMuch> {
+        self.left = self.left.checked_sub(1).ok_or(AskedTooMuch)?;
         let tickets = &self.server.tls.0.tickets;
-        Some(match ask {
+        Ok(Some(match ask {
             Ask::Terms(wanted) => Answer::Terms(self.terms(&wanted)),
             Ask::Sign { scheme, message } => Answer::Bytes(self.sign(scheme.into(), &message)),
             Ask::Seal(session) => Answer::Bytes(tickets.encrypt(&session)),
             Ask::Open(ticket) => Answer::Bytes(tickets.decrypt(&ticket)),
             Ask::Ended(handshake) => {
-                if !std::mem::replace(&mut self.has_ended, true) {
+                // What names no protocol of ours is to reach neither counters nor the log.
+                let is_sound = handshake.as_ref().map_or(true, TlsInfo::is_sound);
+                if is_sound && !std::mem::replace(&mut self.has_ended, true) {
                     self.server.ended(&handshake);
                     self.info = handshake.ok();
                 }
-                return None;
+                return Ok(None);
             }
-        })
+        }))
     }
 
     fn terms(&mut self, wanted: &Wanted) -> Result<Terms, TlsError> {
+        if self.has_terms {
+            return Err(TlsError::AlreadyProtected);
+        }
         let inner = &self.server.tls.0;
         let loaded = inner.current.load();
         let certified_key = loaded.identities.get(loaded.identities.choose(wanted)?).certified_key.clone();
@@ -236,7 +274,7 @@ impl Answering {
             clients: loaded.clients.clone(),
             alpn: wanted.alpn.clone().unwrap_or_else(|| inner.options.alpn.clone()),
         };
-        self.certified_key = Some(certified_key);
+        (self.has_terms, self.certified_key) = (true, Some(certified_key));
         Ok(terms)
     }
 

@@ -18,7 +18,7 @@ use crate::error::{Phase, RequestError, is_exhausted};
 use crate::fork_server::{Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
 use crate::job::{Job, isolated};
-use crate::tls::{Answering, Ask, Keeper};
+use crate::tls::{Answering, Ask, AskedTooMuch, Keeper};
 use crate::wake::{Wake, is_ready};
 
 /// How many fork servers may die of a request, before a child of theirs has taken it, until it is given up.
@@ -161,7 +161,16 @@ impl Children {
         let Some(mut child) = child else { return };
         loop {
             match child.status.read(buffer) {
-                Status::Said(Report::Tls(ask)) => child.asked(ask),
+                Status::Said(Report::Tls(ask)) => {
+                    if child.asked(ask).is_err() {
+                        // Its fork server kills it, and until then it keeps nobody from others'.
+                        child.status.call_off();
+                        if !self.mute(id, &child) {
+                            return child.ended();
+                        }
+                        break;
+                    }
+                }
                 Status::Said(report) if !child.is_reported => child.reported(report),
                 Status::Open => break,
                 Status::Untaken if !child.is_reported && !child.has_asked && !child.job.is_cut_off() => {
@@ -170,11 +179,9 @@ impl Children {
                 Status::Untaken | Status::End if is_ready(child.status.as_fd(), PollFlags::empty()) => {
                     return child.ended();
                 }
-                // It has no more to say that matters, and goes on all the same: from here on its end alone is
-                // looked for.
+                // It has no more to say that matters, and goes on all the same.
                 Status::Said(_) | Status::Nonsense | Status::Untaken | Status::End => {
-                    let data = epoll::EventData::new_u64(id);
-                    if epoll::modify(&self.epoll, &*child.status, data, epoll::EventFlags::empty()).is_err() {
+                    if !self.mute(id, &child) {
                         return child.ended();
                     }
                     break;
@@ -182,6 +189,12 @@ impl Children {
             }
         }
         self.table().insert(id, child);
+    }
+
+    /// From here on its end alone is looked for; whether that can be.
+    fn mute(&self, id: u64, child: &Child) -> bool {
+        let data = epoll::EventData::new_u64(id);
+        epoll::modify(&self.epoll, &*child.status, data, epoll::EventFlags::empty()).is_ok()
     }
 
     /// The fork server that it was given to has died, and nobody has begun with it.
@@ -203,14 +216,15 @@ impl Children {
 }
 
 impl Child {
-    fn asked(&mut self, ask: Ask) {
+    fn asked(&mut self, ask: Ask) -> Result<(), AskedTooMuch> {
         self.has_asked = true;
-        let Some(tls) = &mut self.tls else { return };
-        if let Some(answer) = tls.answer(ask) {
+        let tls = self.tls.as_mut().ok_or(AskedTooMuch)?;
+        if let Some(answer) = tls.answer(ask)? {
             // A child that does not read its answers goes without.
             let _ = self.status.answer(&answer);
         }
         tls.take_info().into_iter().for_each(|info| self.job.request().note_protection(info));
+        Ok(())
     }
 
     fn reported(&mut self, report: Report) {
