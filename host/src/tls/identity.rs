@@ -99,6 +99,12 @@ const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 impl Identities {
     pub(super) fn load(files: &[IdentityFiles]) -> Result<Self, TlsLoadError> {
+        for (number, one) in files.iter().enumerate() {
+            if files[..number].iter().any(|other| other.name == one.name) {
+                let reason = format!("there are two identities '{}': give each a name of its own", one.name);
+                return Err(TlsLoadError::new(&one.certificate, reason));
+            }
+        }
         files.iter().map(Identity::load).collect::<Result<_, _>>().map(Self)
     }
 
@@ -124,8 +130,12 @@ impl Identities {
             return Err(TlsError::NoIdentity("the server was started without --tls".to_owned()));
         }
         let server_name = wanted.server_name.as_ref().map(|name| name.to_ascii_lowercase());
-        let fits = |identity: &Identity| server_name.as_ref().is_some_and(|name| identity.is_for(name));
-        Ok(self.0.iter().position(fits).unwrap_or(0))
+        // One for the name itself goes before one for all of its domain.
+        let named =
+            server_name.as_ref().and_then(|name| self.0.iter().position(|one| one.hosts.contains(name)));
+        let fits =
+            |identity: &Identity| server_name.as_ref().is_some_and(|name| identity.is_for_domain_of(name));
+        Ok(named.or_else(|| self.0.iter().position(fits)).unwrap_or(0))
     }
 
     pub(super) fn warn_of_expiry(&self) {
@@ -155,11 +165,9 @@ impl Identity {
         Ok(Self { status, hosts, certified_key: Arc::new(key) })
     }
 
-    fn is_for(&self, server_name: &str) -> bool {
-        self.hosts.iter().any(|host| match host.strip_prefix("*.") {
-            Some(domain) => server_name.split_once('.').is_some_and(|(_, rest)| rest == domain),
-            None => host == server_name,
-        })
+    fn is_for_domain_of(&self, server_name: &str) -> bool {
+        let Some((_, rest)) = server_name.split_once('.') else { return false };
+        self.hosts.iter().any(|host| host.strip_prefix("*.").is_some_and(|domain| domain == rest))
     }
 }
 
