@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ring::digest::{SHA256, digest};
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
@@ -35,11 +36,10 @@ pub use counts::Handshakes;
 pub use identity::{IdentityFiles, IdentityFilesError, IdentityStatus, TlsLoadError};
 pub(crate) use info::alert_name;
 pub use info::{TlsError, TlsFailure, TlsInfo};
-pub(crate) use remote::{Answer, Answering, Ask, Host, RemoteKeeper};
-pub(crate) use tickets::TicketKeys;
+pub(crate) use remote::{Answer, Answering, Ask, AskedTooMuch, Host, RemoteKeeper};
 
 use identity::{Identities, Identity};
-use tickets::Tickets;
+use tickets::{TicketKeys, Tickets};
 
 /// How stream servers protect connections; the names are those of the command line's options.
 #[derive(Clone, Debug)]
@@ -173,6 +173,14 @@ struct Clients {
     min_version: TlsVersion,
 }
 
+/// What another process resumes sessions by.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Sessions {
+    keys: TicketKeys,
+    /// Of the [`Clients`] that were let in: who resumes a session does not show its certificate again.
+    clients: Vec<u8>,
+}
+
 /// What a connection asks its server's [`ServerConfig`] by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
@@ -275,13 +283,15 @@ impl Tls {
     }
 
     /// What another process needs to resume the sessions that this one has begun.
-    pub(crate) fn ticket_keys(&self) -> TicketKeys {
-        self.0.tickets.keys()
+    pub(crate) fn sessions(&self) -> Sessions {
+        Sessions { keys: self.0.tickets.keys(), clients: self.0.current.load().clients.digest() }
     }
 
-    /// Resumes sessions that another process has begun.
-    pub(crate) fn take_over(&self, keys: TicketKeys) {
-        self.0.tickets.take_over(keys);
+    /// Resumes sessions that another process has begun, if it let the same clients in.
+    pub(crate) fn take_over(&self, sessions: Sessions) {
+        if sessions.clients == self.0.current.load().clients.digest() {
+            self.0.tickets.take_over(sessions.keys);
+        }
     }
 
     /// What to serve a connection with in this process.
@@ -313,6 +323,11 @@ impl Loaded {
 }
 
 impl Clients {
+    fn digest(&self) -> Vec<u8> {
+        let bytes = postcard::to_stdvec(self).expect("it is bytes and numbers");
+        digest(&SHA256, &bytes).as_ref().to_vec()
+    }
+
     fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, String> {
         if self.roots.is_empty() || self.auth == ClientAuth::Off {
             return Ok(Arc::new(NoClientAuth));

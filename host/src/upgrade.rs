@@ -32,7 +32,7 @@ pub use crate::listener::HandedSocket;
 use crate::sandbox::{Handler, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
-use crate::tls::{TicketKeys, Tls};
+use crate::tls::{Sessions, Tls};
 use crate::wake::poll_until;
 
 /// Marks the process that takes over.
@@ -140,12 +140,12 @@ enum Handed {
         generation: u64,
         refused: Vec<(String, String)>,
     },
-    /// What sessions of TLS are resumed by.
-    Tickets(TicketKeys),
     /// Beside it the control socket and its lock.
     Control,
     /// There is no more.
     End,
+    /// What sessions of TLS are resumed by. The last, since processes of 0.1.0 know the others by their numbers.
+    Tickets(Sessions),
 }
 
 /// The only answer; an enum, since a message of no bytes would be the end of the channel.
@@ -210,7 +210,7 @@ fn hand_over(
         send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
     }
     if let Some(tls) = tls {
-        channel.send(&Handed::Tickets(tls.ticket_keys()), &[])?;
+        channel.send(&Handed::Tickets(tls.sessions()), &[])?;
     }
     if let Some(control) = control {
         send_socket(channel, &Handed::Control, &control.hand_out()?)?;
@@ -274,7 +274,7 @@ pub struct Predecessor {
     channel: Channel,
     sockets: Vec<(String, HandedSocket)>,
     slots: Vec<HandedSlot>,
-    tickets: Option<TicketKeys>,
+    tickets: Option<Sessions>,
     control: Option<HandedSocket>,
 }
 
@@ -319,7 +319,7 @@ impl Predecessor {
 
     /// Has sessions resumed that the process before this one has begun.
     pub fn resume_sessions(&mut self, tls: &Tls) {
-        self.tickets.take().into_iter().for_each(|keys| tls.take_over(keys));
+        self.tickets.take().into_iter().for_each(|sessions| tls.take_over(sessions));
     }
 
     /// The control socket, if it had a path of its own.

@@ -52,6 +52,11 @@ impl TlsInfo {
         }
     }
 
+    /// Whether it can be so: a process that runs guest code may say anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        matches!(&*self.protocol, "TLSv1.2" | "TLSv1.3") && self.cipher_suite.len() <= 64
+    }
+
     /// Whom the client's certificate is for: its subject as RFC 4514 writes it, then its alternative names.
     pub fn client_names(&self) -> Vec<String> {
         let first = self.client_certificates.first().map(|der| CertificateDer::from(der.as_slice()));
@@ -64,7 +69,7 @@ impl TlsInfo {
 impl fmt::Display for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, cipher_suite, server_name, resumed, .. } = self;
-        write!(f, "{protocol} {cipher_suite}")?;
+        write!(f, "{} {}", one_line(protocol), one_line(cipher_suite))?;
         if let Some(name) = server_name {
             write!(f, " {}", one_line(name))?;
         }
@@ -181,12 +186,12 @@ impl From<TlsError> for io::Error {
 pub(crate) fn alert_name(alert: AlertDescription) -> String {
     let name = format!("{alert:?}");
     let mut snake = String::with_capacity(name.len() + 4);
-    let mut was_upper = true;
-    for character in name.chars() {
-        if character.is_ascii_uppercase() && !was_upper {
+    let is_upper = |index: usize| name.as_bytes().get(index).is_none_or(u8::is_ascii_uppercase);
+    for (index, character) in name.char_indices() {
+        let begins_word = |before: usize| !is_upper(before) || !is_upper(index + 1);
+        if is_upper(index) && index.checked_sub(1).is_some_and(begins_word) {
             snake.push('_');
         }
-        was_upper = character.is_ascii_uppercase();
         snake.push(character.to_ascii_lowercase());
     }
     snake
@@ -201,6 +206,8 @@ mod tests {
         for (alert, name) in [
             (AlertDescription::HandshakeFailure, "handshake_failure"),
             (AlertDescription::UnknownCA, "unknown_ca"),
+            (AlertDescription::UnknownPSKIdentity, "unknown_psk_identity"),
+            (AlertDescription::ECHRequired, "ech_required"),
             (AlertDescription::BadRecordMac, "bad_record_mac"),
             (AlertDescription::NoApplicationProtocol, "no_application_protocol"),
         ] {
