@@ -1,11 +1,11 @@
 //! TLS between a connection and its socket: what rustls does, without a wait of its own.
 
 use std::io::{self, BufRead, IoSlice, Read, Write};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use rustls::AlertDescription;
-use rustls::server::{Acceptor, ServerConnection};
+use rustls::server::{Acceptor, ServerConfig, ServerConnection};
 use socket2::Socket;
 
 use super::wait::MayBlock;
@@ -29,6 +29,8 @@ pub(super) struct Protection {
 pub(super) struct Handshake<'a> {
     keeper: &'a dyn Keeper,
     wanted: Wanted,
+    /// Of the identity that the handler names: known before anything is read, so that a wrong name costs nothing.
+    config: Option<Arc<ServerConfig>>,
     state: State,
 }
 
@@ -45,8 +47,9 @@ pub(super) enum Step {
 }
 
 impl<'a> Handshake<'a> {
-    pub(super) fn new(keeper: &'a dyn Keeper, wanted: Wanted) -> Self {
-        Self { keeper, wanted, state: State::Hello(Acceptor::default()) }
+    pub(super) fn new(keeper: &'a dyn Keeper, wanted: Wanted) -> Result<Self, TlsError> {
+        let config = wanted.identity.is_some().then(|| keeper.config(&wanted)).transpose()?;
+        Ok(Self { keeper, wanted, config, state: State::Hello(Acceptor::default()) })
     }
 
     pub(super) fn step(&self) -> Step {
@@ -75,7 +78,10 @@ impl<'a> Handshake<'a> {
                     .map_err(|(error, mut alert)| failed(&error, socket, |out| alert.write_all(out)))?;
                 let Some(accepted) = accepted else { return Ok(()) };
                 self.wanted.server_name = accepted.client_hello().server_name().map(str::to_owned);
-                let config = self.keeper.config(&self.wanted)?;
+                let config = match self.config.take() {
+                    Some(config) => config,
+                    None => self.keeper.config(&self.wanted)?,
+                };
                 let connection = accepted
                     .into_connection(config)
                     .map_err(|(error, mut alert)| failed(&error, socket, |out| alert.write_all(out)))?;
@@ -151,7 +157,7 @@ impl Protection {
             if let Some(data) = self.received(&mut connection, max)? {
                 return Ok(data);
             }
-            connection.read_tls(&mut Wire { socket, may_block })?;
+            connection.read_tls(&mut Wire { socket, may_block }).map_err(|error| self.or_cut_short(error))?;
             if let Err(error) = connection.process_new_packets() {
                 let error = failed(&error, socket, |out| drain(&mut connection, out));
                 return Err(self.fail(error));
@@ -175,7 +181,11 @@ impl Protection {
             }
             match connection.read_tls(&mut Wire { socket, may_block: MayBlock(false) }) {
                 Ok(_) => {}
-                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    self.or_cut_short(error);
+                    return true;
+                }
             }
             if let Err(error) = connection.process_new_packets() {
                 let error = failed(&error, socket, |out| drain(&mut connection, out));
@@ -235,9 +245,17 @@ impl Protection {
         flush(&mut self.connection(), socket, may_block)
     }
 
-    /// Has the client told that nothing more comes, with the next `flush`.
+    /// Tells the client, with what is flushed next, that nothing more comes.
     pub(super) fn say_end(&self) {
         self.connection().send_close_notify();
+    }
+
+    /// A reset may be anybody's on the way: it must not pass for the client's end, as it does in the clear.
+    fn or_cut_short(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset => self.fail(TlsError::ClosedWithoutNotice),
+            _ => error,
+        }
     }
 
     fn fail(&self, error: TlsError) -> io::Error {
@@ -258,6 +276,10 @@ fn has_received(connection: &mut ServerConnection) -> bool {
 fn flush(connection: &mut ServerConnection, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
     while connection.wants_write() {
         connection.write_tls(&mut Wire { socket, may_block })?;
+        // Each write may wait as long as the kernel lets it: whoever waits looks at the time between two.
+        if may_block.0 && connection.wants_write() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
     }
     Ok(())
 }

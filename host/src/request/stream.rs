@@ -177,7 +177,7 @@ impl Stream {
         mut operation: impl FnMut(MayBlock) -> io::Result<T>,
     ) -> io::Result<T> {
         // Too short a wait for the kernel's clock would never end in vain.
-        if self.pace.as_deref().is_some_and(|pace| pace.check().is_err()) {
+        if self.is_too_slow() {
             let done = operation(MayBlock(false)).or_else(|error| self.or_too_slow(error));
             return done.map_err(|error| self.noted(error));
         }
@@ -187,6 +187,10 @@ impl Stream {
         // Whose deadline it was shows when the wait is counted.
         drop(waiting);
         done.map_err(|error| self.noted(error))
+    }
+
+    fn is_too_slow(&self) -> bool {
+        self.pace.as_deref().is_some_and(|pace| pace.check().is_err())
     }
 
     fn note_bytes(&self, bytes: usize) {
@@ -266,7 +270,8 @@ impl Stream {
         // What has been received may be there already, and what the socket has may be less than a record.
         while !is_readable() {
             self.ready(Interest::READABLE, deadline).await.map_err(|error| self.noted(error))?;
-            if self.protection.get().is_none() {
+            // It was ready at once if the client has been waited for too long, and would be again and again.
+            if self.protection.get().is_none() || self.is_too_slow() {
                 break;
             }
         }
@@ -312,7 +317,8 @@ impl Stream {
         self.shutdown(how)
     }
 
-    /// Tells the client of a protected connection that nothing more comes.
+    /// Tells the client of a protected connection that nothing more comes. It waits like any send: a client that takes its
+    /// time would else find the end of all that it got cut short.
     pub(super) async fn say_end(&self, patience: Patience) -> io::Result<()> {
         match self.protection.get() {
             Some(Ok(protection)) => {
@@ -363,8 +369,10 @@ impl Stream {
     pub(super) async fn start_tls(&self, wanted: Wanted, patience: Patience) -> Result<&TlsInfo, TlsError> {
         let no_identity = || TlsError::NoIdentity("the server was started without --tls".to_owned());
         let keeper = &*self.tls.as_ref().ok_or_else(no_identity)?.keeper;
-        if self.protection.get().is_some() {
-            return Err(TlsError::AlreadyProtected);
+        match self.protection.get() {
+            None => {}
+            Some(Ok(_)) => return Err(TlsError::AlreadyProtected),
+            Some(Err(error)) => return Err(error.clone()),
         }
         let begun = Instant::now();
         let timeout = keeper.handshake_timeout();
@@ -380,6 +388,7 @@ impl Stream {
             Err(error @ TlsError::NoIdentity(_)) => Err(error),
             Err(error) => {
                 let fault = match error {
+                    TlsError::TimedOut if self.is_too_slow() => ClientFault::Slow,
                     TlsError::TimedOut => ClientFault::Unprotected(timeout),
                     _ => ClientFault::Tls,
                 };
@@ -397,6 +406,7 @@ impl Stream {
         patience: Patience,
     ) -> Result<Protection, TlsError> {
         let is_first = self.tls.as_ref().is_some_and(|tls| tls.is_first);
+        let mut handshake = Handshake::new(keeper, wanted)?;
         // What `wfile` holds was written before.
         self.drain(patience).await.map_err(tls_error)?;
         let beginning = |may_block| plain_beginning(self.socket(), may_block);
@@ -405,8 +415,11 @@ impl Stream {
             let error = no_tls(self.socket(), &beginning);
             return Err(if is_first { error } else { TlsError::UnprotectedBytes });
         }
-        let mut handshake = Handshake::new(keeper, wanted);
         loop {
+            // A client that always has another byte ready never makes anybody wait.
+            if patience.deadline.is_some_and(|at| Instant::now() >= at) {
+                return Err(TlsError::TimedOut);
+            }
             let socket = self.socket();
             let stepped = match handshake.step() {
                 Step::Done => break,
@@ -432,7 +445,7 @@ impl Stream {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
         let fault = match error.kind() {
             BrokenPipe | ConnectionAborted | ConnectionReset => ClientFault::Went,
-            TimedOut if self.pace.as_ref().is_some_and(|pace| pace.check().is_err()) => ClientFault::Slow,
+            TimedOut if self.is_too_slow() => ClientFault::Slow,
             TimedOut => ClientFault::Silent,
             _ if error.get_ref().is_some_and(|error| error.is::<TlsError>()) => ClientFault::Tls,
             _ => return error,

@@ -231,11 +231,16 @@ impl Handler {
         }
         self.serve_protected(server, version, request, watch).await?;
         if request.tls().is_some() {
-            // A client that is not told so has not got all. One that does not take it has gone, and that is its own affair.
-            let deadline = Deadlines::new(self.0.sandbox.limits(), watch).next();
-            let _ = request.say_end(Patience { waits: watch.waits(), deadline }).await;
+            Box::pin(self.say_end(request, watch)).await;
         }
         Ok(())
+    }
+
+    /// A client that is not told so has not got all. One that takes nothing more need not be told.
+    async fn say_end(&self, request: &Request, watch: &Watch) {
+        let deadline = Deadlines::new(self.0.sandbox.limits(), watch).next();
+        let patience = Patience { waits: watch.waits(), deadline };
+        let _ = watch.over(request.say_end(patience)).await;
     }
 
     /// The handshake; no instance is there yet, so that one that does not end costs what an idle connection does.
@@ -252,6 +257,9 @@ impl Handler {
             }
             (None, Ok(Err(error))) => match request.client_fault() {
                 Some(ClientFault::Unprotected(time)) => Cause::Limit(Limit::TlsHandshake(time)),
+                Some(ClientFault::Slow) if let Some(rate) = self.0.sandbox.limits().min_rate => {
+                    Cause::Limit(Limit::MinRate(rate))
+                }
                 _ => Cause::Tls(excerpt(&error.to_string())),
             },
             (None, Err(cause)) => cause,
