@@ -311,10 +311,8 @@ impl Stream {
 
     /// What a guest asks for: a client of TLS is told of the end first.
     pub(crate) async fn end(&self, how: Shutdown, patience: Patience) -> io::Result<()> {
-        if how != Shutdown::Read {
-            self.say_end(patience).await?;
-        }
-        self.shutdown(how)
+        let said = if how == Shutdown::Read { Ok(()) } else { self.say_end(patience).await };
+        self.shutdown(how).and(said)
     }
 
     /// Tells the client of a protected connection that nothing more comes. It waits like any send: a client that takes its
