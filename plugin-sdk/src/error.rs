@@ -1,10 +1,11 @@
 //! Errors: what a handler fails with, and the contract's own.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use crate::Error;
+use crate::{Error, TlsError};
 
 /// Why a request failed, in words for the host's report. `?` makes one of any error, with all its causes.
 pub struct HandlerError(String);
@@ -34,7 +35,11 @@ impl HandlerError {
 /// every component, and that is a quarter of a small one.
 impl<E: StdError + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        let mut message = in_words(&error);
+        // Asked of its own type alone: then only handlers that use TLS have its words in them.
+        let mut message = match (&error as &dyn Any).downcast_ref::<TlsError>() {
+            Some(error) => error.message().into_owned(),
+            None => in_words(&error),
+        };
         let mut cause = error.source();
         while let Some(error) = cause {
             message.push_str(": ");

@@ -41,13 +41,15 @@ mod handler;
 mod hooks;
 mod rfile;
 mod stream;
+mod tls;
 mod wfile;
 
 #[doc(hidden)]
 pub use crate::export::{Datagram, Instance, Stream};
 
 pub use crate::bindings::plugsock::handler::types::{
-    Address, Error, Request, ServerInfo, ServerType, ShutdownHow, UnixAddress, UnixCredentials,
+    Address, Error, Request, ServerInfo, ServerType, ShutdownHow, TlsError, TlsFailure, TlsInfo, UnixAddress,
+    UnixCredentials,
 };
 /// The part of WASI that the contract uses: the streams of [`Request::rfile`] and [`Request::wfile`], and
 /// what polls them together with others.

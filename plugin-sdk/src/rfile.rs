@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Cursor, Read};
 
-use crate::Request;
+use crate::{Request, tls};
 
 /// The most that one `recv` is asked for, however much a reader wants: the host has to hold it, too.
 const MOST: usize = 1024 * 1024;
@@ -21,11 +21,22 @@ impl<'a> Rfile<'a> {
         Rfile { request, buffer, size }
     }
 
+    /// What was received and not read yet.
+    pub fn buffer(&self) -> &[u8] {
+        let start = (self.buffer.position() as usize).min(self.buffer.get_ref().len());
+        &self.buffer.get_ref()[start..]
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self.buffer = Cursor::default();
+    }
+
     /// What is buffered; if that is nothing, what comes next, and `wanted` bytes of it at once.
     fn fill(&mut self, wanted: usize) -> io::Result<&[u8]> {
         if self.buffer.fill_buf()?.is_empty() {
             let max = wanted.max(self.size).min(MOST);
-            *self.buffer = Cursor::new(self.request.recv(max as u32)?);
+            let received = self.request.recv(max as u32);
+            *self.buffer = Cursor::new(received.map_err(|error| tls::failed(self.request, error))?);
         }
         self.buffer.fill_buf()
     }

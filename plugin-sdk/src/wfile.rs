@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 
-use crate::Request;
+use crate::{Error, Request, tls};
 
 /// A writer to the client.
 ///
@@ -53,6 +53,14 @@ impl<'a> Wfile<'a> {
         }
     }
 
+    /// Sends what a stream holds.
+    pub(crate) fn send_held(&mut self) -> Result<(), Error> {
+        match self.output {
+            Output::Stream(held) if !held.is_empty() => self.request.send(&mem::take(held)),
+            _ => Ok(()),
+        }
+    }
+
     fn output(&mut self) -> &mut Output {
         if let Output::Unused = self.output {
             *self.output = if self.request.server().server_type.is_datagram() {
@@ -68,16 +76,17 @@ impl<'a> Wfile<'a> {
 impl Write for Wfile<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let (request, size) = (self.request, self.size);
+        let send = |data: &[u8]| request.send(data).map_err(|error| tls::failed(request, error));
         match self.output() {
             Output::Datagram { packet, .. } => packet.extend_from_slice(data),
             Output::Stream(buffer) => {
                 if !buffer.is_empty() && buffer.len() + data.len() > size {
-                    request.send(&mem::take(buffer))?;
+                    send(&mem::take(buffer))?;
                 }
                 if data.len() < size {
                     buffer.extend_from_slice(data);
                 } else if !data.is_empty() {
-                    request.send(data)?;
+                    send(data)?;
                 }
             }
             Output::Unused => unreachable!("`output` has settled it"),
@@ -95,12 +104,9 @@ impl Write for Wfile<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let request = self.request;
-        match self.output() {
-            Output::Datagram { flushed, .. } => *flushed = true,
-            Output::Stream(buffer) if !buffer.is_empty() => request.send(&mem::take(buffer))?,
-            _ => {}
+        if let Output::Datagram { flushed, .. } = self.output() {
+            *flushed = true;
         }
-        Ok(())
+        self.send_held().map_err(|error| tls::failed(self.request, error))
     }
 }
