@@ -1,5 +1,7 @@
 // The contract's functions as the canonical ABI has them. An operation returns `null`, or why it failed.
 
+import { TlsError, TlsErrorKind, TlsInfo } from "./tls";
+
 // @ts-ignore: decorator
 @external("plugsock:handler/types@0.1.1", "[resource-drop]request")
 export declare function drop(request: u32): void;
@@ -31,6 +33,26 @@ declare function _setTimeout(request: u32, isSome: i32, nanoseconds: u64, result
 // @ts-ignore: decorator
 @external("plugsock:handler/types@0.1.1", "[method]request.set-nodelay")
 declare function _setNodelay(request: u32, on: i32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.start-tls")
+declare function _startTls(
+  request: u32,
+  isSome: i32,
+  identity: usize,
+  identityLength: i32,
+  alpn: usize,
+  alpnLength: i32,
+  result: usize,
+): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.tls")
+declare function _tls(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.tls-error")
+declare function _tlsError(request: u32, result: usize): void;
 
 // Where the host puts results; the largest is what `server` says.
 const result: usize = memory.data(72, 8);
@@ -81,9 +103,107 @@ export function setNodelay(request: u32, on: bool): string | null {
   return outcome();
 }
 
+/** Whether the connection is protected now; `tlsInfo` says how, and `tlsError` why not. */
+export function startTls(request: u32, identity: string | null, alpn: string[]): bool {
+  const name = String.UTF8.encode(identity ? identity : "");
+  const protocols = new Array<ArrayBuffer>();
+  const list = new StaticArray<usize>(2 * alpn.length);
+  for (let i = 0; i < alpn.length; i++) {
+    const protocol = String.UTF8.encode(alpn[i]);
+    // It must not be collected before the call.
+    protocols.push(protocol);
+    list[2 * i] = changetype<usize>(protocol);
+    list[2 * i + 1] = protocol.byteLength;
+  }
+  const isSome = identity === null ? 0 : 1;
+  const items = changetype<usize>(list);
+  _startTls(request, isSome, changetype<usize>(name), name.byteLength, items, alpn.length, result);
+  return load<u8>(result) == 0;
+}
+
+/** Whether the connection is protected; `tlsInfo` says how. */
+export function isProtected(request: u32): bool {
+  _tls(request, result);
+  return load<u8>(result) != 0;
+}
+
+/** Whether its protection ended by an error, which `tlsError` has. */
+export function hasTlsError(request: u32): bool {
+  _tlsError(request, result);
+  return load<u8>(result) != 0;
+}
+
+/** What `startTls` or `isProtected` found. */
+export function tlsInfo(): TlsInfo {
+  const info = new TlsInfo();
+  info.protocol = text(result + 4);
+  info.cipherSuite = text(result + 12);
+  info.serverName = optionalText(result + 20);
+  info.alpn = optionalText(result + 32);
+  info.resumed = load<u8>(result, 44) != 0;
+  const certificates = load<usize>(result, 48);
+  for (let i = 0, count = load<i32>(result, 52); i < count; i++) {
+    info.clientCertificates.push(bytes(certificates + 8 * i));
+  }
+  if (info.clientCertificates.length > 0) heap.free(certificates);
+  const names = load<usize>(result, 56);
+  for (let i = 0, count = load<i32>(result, 60); i < count; i++) {
+    info.clientNames.push(text(names + 8 * i));
+  }
+  if (info.clientNames.length > 0) heap.free(names);
+  return info;
+}
+
+/** What `startTls` or `hasTlsError` found. */
+export function tlsError(): TlsError {
+  const failure = new TlsError(load<u8>(result, 4) as TlsErrorKind);
+  switch (failure.kind) {
+    case TlsErrorKind.HANDSHAKE_FAILED: {
+      const alert = optionalText(result + 8);
+      failure.alert = alert;
+      failure.message += text(result + 20);
+      if (alert) failure.message += " (" + alert + ")";
+      break;
+    }
+    case TlsErrorKind.CERTIFICATE_REFUSED:
+    case TlsErrorKind.NO_IDENTITY:
+      failure.message += text(result + 8);
+      break;
+    case TlsErrorKind.CONNECTION:
+      failure.message = words(result + 8);
+  }
+  return failure;
+}
+
+/** A copy of the bytes, whose address and length are there; frees them. */
+function bytes(at: usize): Uint8Array {
+  const data = new Uint8Array(load<i32>(at, 4));
+  if (data.length > 0) {
+    memory.copy(data.dataStart, load<usize>(at), data.length);
+    heap.free(load<usize>(at));
+  }
+  return data;
+}
+
+/** The text, whose address and length are there; frees it. */
+function text(at: usize): string {
+  const length = load<i32>(at, 4);
+  const text = String.UTF8.decodeUnsafe(load<usize>(at), length);
+  if (length > 0) heap.free(load<usize>(at));
+  return text;
+}
+
+function optionalText(at: usize): string | null {
+  return load<u8>(at) == 0 ? null : text(at + 4);
+}
+
 function outcome(): string | null {
-  if (load<u8>(result) == 0) return null;
-  switch (load<u8>(result, 4)) {
+  return load<u8>(result) == 0 ? null : words(result + 4);
+}
+
+/** The error there in words. */
+function words(at: usize): string {
+  switch (load<u8>(at)) {
     case 0:
       return "the connection is closed";
     case 1:
@@ -99,6 +219,6 @@ function outcome(): string | null {
     case 6:
       return "this server type has no such operation";
     default:
-      return String.UTF8.decodeUnsafe(load<usize>(result, 8), load<i32>(result, 12));
+      return String.UTF8.decodeUnsafe(load<usize>(at, 4), load<i32>(at, 8));
   }
 }

@@ -4,6 +4,16 @@
 // be read or written ends the reading or writing, and leaves its reason in `request.error`.
 
 import * as contract from "./contract";
+import { TlsError, TlsErrorKind, TlsInfo } from "./tls";
+
+export { TlsError, TlsErrorKind, TlsInfo } from "./tls";
+
+// Says more of a failure. Only who uses TLS sets it, so that TLS, which it alone names, is left out of all other handlers.
+let explain: ((request: Request) => void) | null = null;
+
+function explainByTls(request: Request): void {
+  request.explainByTls();
+}
 
 export const enum ServerType {
   TCP,
@@ -42,6 +52,8 @@ export class Request {
   wfile: Wfile;
   /** Why the last operation failed, in words. */
   error: string | null = null;
+  /** What TLS failed of last. */
+  tlsError: TlsError | null = null;
 
   constructor(private socket: u32) {
     this.rfile = new Rfile();
@@ -74,12 +86,17 @@ export class Request {
   /** Blocks until data arrive: up to `max` bytes, or the packet; empty at the end and after an error. */
   recv(max: u32): Uint8Array {
     this.error = contract.recv(this.socket, max);
-    return this.error ? new Uint8Array(0) : contract.received();
+    if (this.error) {
+      if (explain) explain(this);
+      return new Uint8Array(0);
+    }
+    return contract.received();
   }
 
   /** Blocks until all is sent; where there are datagrams, as one of its own. */
   send(data: Uint8Array): bool {
     this.error = contract.send(this.socket, data);
+    if (this.error && explain) explain(this);
     return !this.error;
   }
 
@@ -99,6 +116,44 @@ export class Request {
   disableNagleAlgorithm(): bool {
     this.error = contract.setNodelay(this.socket, true);
     return !this.error;
+  }
+  /**
+   * Protects the connection by TLS, as its server: all that is read and written from here on is protected. `null`, with
+   * the reason in `error` and `tlsError`, if that failed: the connection is over then, except after `NO_IDENTITY` and
+   * `ALREADY_PROTECTED`.
+   *
+   * `identity` names one of the server's certificates; with `null` it is the one for the name that the client asks for.
+   * `alpn` are the application protocols that the handler speaks, the preferred first.
+   */
+  startTls(identity: string | null = null, alpn: string[] = []): TlsInfo | null {
+    explain = explainByTls;
+    this.error = null;
+    if (this.rfile.isEmpty) {
+      if (contract.startTls(this.socket, identity, alpn)) return contract.tlsInfo();
+      return this.failTls(contract.tlsError());
+    }
+    if (this.tls()) return this.failTls(new TlsError(TlsErrorKind.ALREADY_PROTECTED));
+    // Nothing that the client said in the clear may count as protected.
+    this.rfile.discard();
+    contract.shutdown(this.socket, ShutdownHow.BOTH);
+    return this.failTls(new TlsError(TlsErrorKind.UNPROTECTED_BYTES));
+  }
+
+  /** How the connection is protected, by `startTls` or by its server; `null` if it is not. */
+  tls(): TlsInfo | null {
+    explain = explainByTls;
+    return contract.isProtected(this.socket) ? contract.tlsInfo() : null;
+  }
+
+  private failTls(failure: TlsError): TlsInfo | null {
+    this.error = failure.message;
+    this.tlsError = failure;
+    return null;
+  }
+
+  /** Has the contract say what ended the protection, if that is why something failed. */
+  explainByTls(): void {
+    if (contract.hasTlsError(this.socket)) this.failTls(contract.tlsError());
   }
 }
 
@@ -128,8 +183,18 @@ export class Rfile {
     return line.length == 0 ? null : String.UTF8.decodeUnsafe(line.dataStart, line.length);
   }
 
+  /** Whether all that was received has been read. */
+  get isEmpty(): bool {
+    return this.position == this.buffer.length;
+  }
+
+  /** Forgets what was received and not read. */
+  discard(): void {
+    this.position = this.buffer.length;
+  }
+
   private fill(wanted: i32): bool {
-    if (this.position == this.buffer.length) {
+    if (this.isEmpty) {
       this.buffer = this.request.recv(max(wanted, 8192));
       this.position = 0;
     }

@@ -81,6 +81,8 @@ var (
 	space []byte
 	// For names and the words of errors, until the next call.
 	words bump[[1 << 16]byte]
+	// The caller's, for what may be more than that; what is left of it.
+	room []byte
 	// Whether the adapter has its memory.
 	isUp bool
 )
@@ -100,11 +102,24 @@ func (b *bump[Memory]) take(align, size uintptr) uintptr {
 	return uintptr(unsafe.Pointer(&b.memory)) + start
 }
 
+func takeRoom(align, size uintptr) uintptr {
+	address := uintptr(unsafe.Pointer(unsafe.SliceData(room)))
+	start := (address + align - 1) &^ (align - 1)
+	used := start + size - address
+	if used >= uintptr(len(room)) {
+		panic("no room for what the host returns")
+	}
+	room = room[used:]
+	return start
+}
+
 //go:wasmexport cabi_realloc
 func cabiRealloc(_, _, align, size uint32) uint32 {
 	switch {
 	case !isUp:
 		return uint32(adapter.take(uintptr(align), uintptr(size)))
+	case room != nil:
+		return uint32(takeRoom(uintptr(align), uintptr(size)))
 	case int(size) <= len(space) && size > 0:
 		address := uintptr(unsafe.Pointer(unsafe.SliceData(space)))
 		space = nil
@@ -186,7 +201,7 @@ func recv(handle uint32, data []byte) (int, error) {
 	requestRecv(handle, uint32(len(data)), &r)
 	space = nil
 	if err := r.err(); err != nil {
-		return 0, err
+		return 0, explain(handle, err)
 	}
 	return int(r.second), nil
 }
@@ -195,8 +210,15 @@ func send(handle uint32, data []byte) error {
 	var r result
 	words.used = 0
 	requestSend(handle, unsafe.SliceData(data), uint32(len(data)), &r)
-	return r.err()
+	if err := r.err(); err != nil {
+		return explain(handle, err)
+	}
+	return nil
 }
+
+// Says more of an error. Only who uses TLS sets it to what asks TLS, so that the linker leaves that out of all other
+// handlers.
+var explain = func(_ uint32, err error) error { return err }
 
 func shutdown(handle uint32, how ShutdownHow) error {
 	var r result

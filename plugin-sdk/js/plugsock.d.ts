@@ -25,6 +25,31 @@ export interface ServerInfo {
   generation: bigint;
 }
 
+/** How a connection is protected. */
+export interface TlsInfo {
+  /** `TLSv1.2` or `TLSv1.3`. */
+  protocol: string;
+  /** The cipher suite, by its name at IANA. */
+  cipherSuite: string;
+  /** The name that the client asked for (SNI). */
+  serverName?: string;
+  /** The application protocol that both agreed on (ALPN). */
+  alpn?: string;
+  /** Whether an earlier session was resumed. */
+  resumed: boolean;
+  /** The client's certificate, which was verified, and what it sent to verify it by, in DER. */
+  clientCertificates: Uint8Array[];
+  /** Whom the client's certificate is for. */
+  clientNames: string[];
+}
+
+export interface TlsOptions {
+  /** One of the server's certificates; without it is the one for the name that the client asks for. */
+  identity?: string | undefined;
+  /** The application protocols that the handler speaks, the preferred first. */
+  alpn?: readonly string[] | undefined;
+}
+
 export declare class Request {
   readonly id: bigint;
   readonly server: ServerInfo;
@@ -35,6 +60,8 @@ export declare class Request {
   shutdown(how?: "read" | "write" | "both"): void;
   setTimeout(milliseconds?: number): void;
   disableNagleAlgorithm(): void;
+  startTls(options?: TlsOptions): TlsInfo;
+  tls(): TlsInfo | undefined;
 }
 
 export interface Rfile extends Iterable<Uint8Array> {
@@ -62,6 +89,21 @@ export declare class StreamRequestHandler extends BaseRequestHandler {
 
 export declare class RequestError extends Error {
   readonly code: string;
+}
+
+/** What a connection is not protected for: the contract's, or "connection" if it failed otherwise. */
+export type TlsErrorCode =
+  | "handshake-failed"
+  | "certificate-refused"
+  | "closed-without-notice"
+  | "unprotected-bytes"
+  | "no-identity"
+  | "already-protected"
+  | "connection";
+
+export declare class TlsError extends RequestError {
+  readonly code: TlsErrorCode;
+  readonly alert?: string;
 }
 
 /** What the component exports. */

@@ -34,7 +34,7 @@ export class BaseRequestHandler {
 export class StreamRequestHandler extends BaseRequestHandler {
   constructor(request) {
     super(request);
-    this.rfile = new Rfile(request);
+    this.rfile = request.rfile = new Rfile(request);
     this.wfile = new Wfile(request);
   }
 }
@@ -48,31 +48,76 @@ export class Request {
     this.server = raw.server();
     this.isDatagram = ["udp", "unix-datagram"].includes(this.server.serverType);
     this.clientAddress = raw.clientAddress();
+    /** What may hold something that was received, if the handler reads by such a file. */
+    this.rfile = undefined;
   }
 
   /** Blocks until data arrive: up to `max` bytes, or the packet; empty at the end. */
   recv(max = 64 * 1024) {
-    return call(() => this.raw.recv(max));
+    return this.#call(() => this.raw.recv(max));
   }
 
   /** Blocks until all is sent; where there are datagrams, as one of its own. */
   send(data) {
-    call(() => this.raw.send(bytes(data)));
+    this.#call(() => this.raw.send(bytes(data)));
   }
 
   /** Half-closes or closes the connection: "read", "write" or "both". */
   shutdown(how = "both") {
-    call(() => this.raw.shutdown(how));
+    this.#call(() => this.raw.shutdown(how));
   }
 
   /** How long one `recv` or `send` may wait; `undefined` restores the server's own limit. */
   setTimeout(milliseconds) {
-    call(() => this.raw.setTimeout(milliseconds === undefined ? undefined : BigInt(milliseconds) * 1000000n));
+    this.#call(() => this.raw.setTimeout(milliseconds === undefined ? undefined : BigInt(milliseconds) * 1000000n));
   }
 
   /** Sends small segments at once. */
   disableNagleAlgorithm() {
-    call(() => this.raw.setNodelay(true));
+    this.#call(() => this.raw.setNodelay(true));
+  }
+
+  /**
+   * Protects the connection by TLS, as its server: all that is read and written from here on is protected. Returns how.
+   * After an error the connection is over, unless its code is "no-identity" or "already-protected".
+   *
+   * `identity` names one of the server's certificates; without it is the one for the name that the client asks for.
+   * `alpn` are the application protocols that the handler speaks, the preferred first.
+   */
+  startTls({ identity, alpn = [] } = {}) {
+    if (this.rfile?.hasUnread()) {
+      if (this.tls() !== undefined) throw new TlsError({ tag: "already-protected" });
+      // Nothing that the client said in the clear may count as protected.
+      this.rfile.discard();
+      try {
+        this.shutdown("both");
+      } catch {
+        // Over it is in any case.
+      }
+      throw new TlsError({ tag: "unprotected-bytes" });
+    }
+    try {
+      return this.raw.startTls(identity, [...alpn]);
+    } catch (error) {
+      throw error.payload?.tag ? new TlsError(error.payload) : error;
+    }
+  }
+
+  /** How the connection is protected; `undefined` if it is not. */
+  tls() {
+    return this.raw.tls();
+  }
+
+  /** Calls the contract; the errors it names become exceptions that name themselves. */
+  #call(operation) {
+    try {
+      return operation();
+    } catch (error) {
+      if (!error.payload?.tag) throw error;
+      const failure = this.raw.tlsError();
+      const plain = new RequestError(error.payload);
+      throw failure === undefined ? plain : new TlsError(failure, { cause: plain });
+    }
   }
 }
 
@@ -102,6 +147,16 @@ class Rfile {
       parts.push(part);
     }
     return parts.length === 0 ? undefined : new TextDecoder().decode(concatenated(parts));
+  }
+
+  /** Whether something was received that nobody has read. */
+  hasUnread() {
+    return this.#buffer.length > 0;
+  }
+
+  /** Forgets what was received and not read. */
+  discard() {
+    this.#buffer = new Uint8Array(0);
   }
 
   *lines() {
@@ -141,10 +196,22 @@ class Wfile {
 
 /** An operation on a request that failed; `code` is the contract's. */
 export class RequestError extends Error {
-  constructor(error) {
-    super(WORDS[error.tag] ?? error.val);
+  constructor(error, options) {
+    super(WORDS[error.tag] ?? error.val, options);
     this.name = "RequestError";
     this.code = error.tag;
+  }
+}
+
+/**
+ * Why a connection could not be protected, or is protected no more. `code` is the contract's; `alert` is the one that
+ * ended the handshake, by its name in RFC 8446, if there was one.
+ */
+export class TlsError extends RequestError {
+  constructor(error, options) {
+    super({ tag: error.tag, val: tlsWords(error) }, options);
+    this.name = "TlsError";
+    this.alert = error.tag === "handshake-failed" ? error.val.alert : undefined;
   }
 }
 
@@ -189,6 +256,16 @@ const WORDS = {
   unsupported: "this server type has no such operation",
 };
 
+const TLS_WORDS = {
+  "handshake-failed": "the TLS handshake failed",
+  "certificate-refused": "the client's certificate is refused",
+  "closed-without-notice":
+    "the client closed the connection without notice, so that its data may be cut short",
+  "unprotected-bytes": "the client sent data in the clear where TLS was to begin",
+  "no-identity": "the server has no certificate for this",
+  "already-protected": "the connection is protected already",
+};
+
 function bytes(data) {
   return typeof data === "string" ? new TextEncoder().encode(data) : data;
 }
@@ -203,12 +280,17 @@ function concatenated(parts) {
   return all;
 }
 
-/** Calls the contract; the errors it names become exceptions that name themselves. */
-function call(operation) {
-  try {
-    return operation();
-  } catch (error) {
-    throw error.payload?.tag ? new RequestError(error.payload) : error;
+function tlsWords({ tag, val }) {
+  switch (tag) {
+    case "handshake-failed":
+      return `${TLS_WORDS[tag]}: ${val.message}${val.alert === undefined ? "" : ` (${val.alert})`}`;
+    case "certificate-refused":
+    case "no-identity":
+      return `${TLS_WORDS[tag]}: ${val}`;
+    case "connection":
+      return WORDS[val.tag] ?? val.val;
+    default:
+      return TLS_WORDS[tag];
   }
 }
 

@@ -16,7 +16,7 @@ import traceback
 
 from componentize_py_types import Err
 from wit_world.imports import network, types
-from wit_world.imports.types import ServerType, ShutdownHow
+from wit_world.imports.types import ServerType, ShutdownHow, TlsInfo
 
 __all__ = [
     "BaseRequestHandler",
@@ -25,6 +25,9 @@ __all__ = [
     "ServerType",
     "ShutdownHow",
     "StreamRequestHandler",
+    "TlsEOFError",
+    "TlsError",
+    "TlsInfo",
     "export",
 ]
 
@@ -71,6 +74,7 @@ class StreamRequestHandler(BaseRequestHandler):
         self.wfile = io.BytesIO() if request.is_datagram else _Wfile(request)
         if self.wbufsize > 0 and not request.is_datagram:
             self.wfile = io.BufferedWriter(self.wfile, self.wbufsize)
+        request._files = rfile, self.rfile, self.wfile
 
     def _close(self):
         if self.request.is_datagram:
@@ -105,6 +109,8 @@ class Request:
         self.server = request.server()
         self.is_datagram = self.server.server_type in (ServerType.UDP, ServerType.UNIX_DATAGRAM)
         self.client_address = _address(request.client_address())
+        # What a handler reads and writes by, if it has files: the unbuffered one below `rfile`, `rfile`, `wfile`.
+        self._files = None
 
     def recv(self, size):
         """Blocks until data arrive: up to `size` bytes, or the packet; empty at the end."""
@@ -130,22 +136,78 @@ class Request:
             if not isinstance(error.value, types.Error_Unsupported):
                 raise _exception(error.value) from None
 
-    @staticmethod
-    def _call(function, *arguments):
+    def start_tls(self, identity=None, alpn=()):
+        """Protects the connection by TLS, as its server: from here on `rfile` and `wfile` are of the protected connection.
+
+        `identity` names one of the server's certificates; with `None` it is the one for the name that the client
+        asks for. `alpn` are the application protocols that the handler speaks, the preferred first. Raises a
+        `TlsError`, or what a connection without TLS fails with. The connection is over then, unless the error's code
+        is "no-identity" or "already-protected"."""
+        if self._files is not None and not self.is_datagram:
+            rfile, buffered, wfile = self._files
+            wfile.flush()
+            if rfile.has_unread(buffered):
+                if self.raw.tls() is not None:
+                    raise TlsError("already-protected")
+                # Nothing that the client said in the clear may count as protected.
+                buffered.read(len(buffered.peek()))
+                try:
+                    self.raw.shutdown(ShutdownHow.BOTH)
+                except Err:
+                    pass
+                raise TlsError("unprotected-bytes")
+        try:
+            return self.raw.start_tls(identity, list(alpn))
+        except Err as error:
+            raise _tls_error(error.value) from None
+
+    def tls(self):
+        """How the connection is protected, a `TlsInfo`; `None` if it is not."""
+        return self.raw.tls()
+
+    def _call(self, function, *arguments):
         try:
             return function(*arguments)
         except Err as error:
-            raise _exception(error.value) from None
+            failure = self.raw.tls_error()
+            raise (_exception(error.value) if failure is None else _tls_error(failure)) from None
+
+
+class TlsError(OSError):
+    """Why a connection could not be protected, or is protected no more."""
+
+    def __init__(self, code, message=None, alert=None):
+        words = _TLS_WORDS[code] if message is None else f"{_TLS_WORDS[code]}: {message}"
+        super().__init__(words if alert is None else f"{words} ({alert})")
+        # The contract's: "handshake-failed" and the like.
+        self.code = code
+        # The alert that ended the handshake, by its name in RFC 8446.
+        self.alert = alert
+
+
+class TlsEOFError(TlsError, ConnectionResetError):
+    """The client's end came without notice, so that what it sent may be cut short."""
 
 
 class _Rfile(io.RawIOBase):
     def __init__(self, request):
         self.request = request
+        self.is_paused = False
 
     def readable(self):
         return True
 
+    def has_unread(self, buffered):
+        """Whether its buffer holds something; `peek` alone would wait for more if it does not."""
+        self.is_paused = True
+        try:
+            return bool(buffered.peek())
+        finally:
+            self.is_paused = False
+
     def readinto(self, buffer):
+        if self.is_paused:
+            return None
         data = self.request.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -227,6 +289,36 @@ def _exception(error):
             return OSError("this server type has no such operation")
         case types.Error_Other(words):
             return OSError(words)
+
+
+_TLS_WORDS = {
+    "handshake-failed": "the TLS handshake failed",
+    "certificate-refused": "the client's certificate is refused",
+    "closed-without-notice": (
+        "the client closed the connection without notice, so that its data may be cut short"
+    ),
+    "unprotected-bytes": "the client sent data in the clear where TLS was to begin",
+    "no-identity": "the server has no certificate for this",
+    "already-protected": "the connection is protected already",
+}
+
+
+def _tls_error(error):
+    match error:
+        case types.TlsError_HandshakeFailed(failure):
+            return TlsError("handshake-failed", failure.message, failure.alert)
+        case types.TlsError_CertificateRefused(why):
+            return TlsError("certificate-refused", why)
+        case types.TlsError_ClosedWithoutNotice():
+            return TlsEOFError("closed-without-notice")
+        case types.TlsError_UnprotectedBytes():
+            return TlsError("unprotected-bytes")
+        case types.TlsError_NoIdentity(why):
+            return TlsError("no-identity", why)
+        case types.TlsError_AlreadyProtected():
+            return TlsError("already-protected")
+        case types.TlsError_Connection(error):
+            return _exception(error)
 
 
 def _address(address):

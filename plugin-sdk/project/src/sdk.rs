@@ -22,17 +22,19 @@ const C: [(&str, &[u8]); 5] = [
 
 const ZIG: [(&str, &str); 1] = [("plugsock.zig", include_str!("../../zig/plugsock.zig"))];
 
-const ASSEMBLYSCRIPT: [(&str, &str); 4] = [
+const ASSEMBLYSCRIPT: [(&str, &str); 5] = [
     ("contract.ts", include_str!("../../assemblyscript/contract.ts")),
     ("exports.ts", include_str!("../../assemblyscript/exports.ts")),
     ("names.mjs", include_str!("../../assemblyscript/names.mjs")),
     ("plugsock.ts", include_str!("../../assemblyscript/plugsock.ts")),
+    ("tls.ts", include_str!("../../assemblyscript/tls.ts")),
 ];
 
-const GO: [(&str, &str); 3] = [
+const GO: [(&str, &str); 4] = [
     ("contract.go", include_str!("../../go/contract.go")),
     ("go.mod", include_str!("../../go/go.mod")),
     ("plugsock.go", include_str!("../../go/plugsock.go")),
+    ("tls.go", include_str!("../../go/tls.go")),
 ];
 
 const PYTHON: [(&str, &str); 1] = [("plugsock.py", include_str!("../../python/plugsock.py"))];
