@@ -1,11 +1,25 @@
 //! One conformance test for handlers in every language: built from source, and served by the real host.
 
+mod tls;
+
 use std::sync::Arc;
 use std::thread;
 
 use plugsock::{Cause, Handler, ServerOptions, ServerType};
 
 use crate::harness::{Case, Project, Recorder, Running, pattern, sandbox};
+
+/// The handlers that fail in the phase that the first line names, and the file of a project that each takes the place of.
+const PHASES_OF: [(&str, (&str, &str)); 8] = [
+    ("rust", ("phases.rs", "src/lib.rs")),
+    ("c", ("phases.c", "handler.c")),
+    ("zig", ("phases.zig", "handler.zig")),
+    ("assemblyscript", ("phases.as.ts", "handler.ts")),
+    ("go", ("phases.go", "handler.go")),
+    ("python", ("phases.py", "handler.py")),
+    ("js", ("phases.js", "handler.js")),
+    ("ts", ("phases.ts", "handler.ts")),
+];
 
 /// Where buffers end.
 const LENGTHS: [usize; 6] = [0, 1, 65_535, 65_536, 65_537, 3 << 20];
@@ -20,42 +34,42 @@ const PHASES: [(&str, &str); 4] = [
 
 #[test]
 fn rust() {
-    conforms("rust", ("phases.rs", "src/lib.rs"));
+    conforms("rust");
 }
 
 #[test]
 fn c() {
-    conforms("c", ("phases.c", "handler.c"));
+    conforms("c");
 }
 
 #[test]
 fn zig() {
-    conforms("zig", ("phases.zig", "handler.zig"));
+    conforms("zig");
 }
 
 #[test]
 fn assemblyscript() {
-    conforms("assemblyscript", ("phases.as.ts", "handler.ts"));
+    conforms("assemblyscript");
 }
 
 #[test]
 fn go() {
-    conforms("go", ("phases.go", "handler.go"));
+    conforms("go");
 }
 
 #[test]
 fn python() {
-    conforms("python", ("phases.py", "handler.py"));
+    conforms("python");
 }
 
 #[test]
 fn js() {
-    conforms("js", ("phases.js", "handler.js"));
+    conforms("js");
 }
 
 #[test]
 fn ts() {
-    conforms("ts", ("phases.ts", "handler.ts"));
+    conforms("ts");
 }
 
 /// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C and Go.
@@ -69,22 +83,28 @@ fn commands() {
     }
 }
 
-fn conforms(language: &'static str, phases: (&'static str, &'static str)) {
-    let project = |kind, source| Project { language, kind, source };
-    if let Some(echo) = load(project("stream", None)) {
+fn conforms(language: &'static str) {
+    let project = |kind| Project { language, kind, source: None };
+    if let Some(echo) = load(project("stream")) {
         for strategy in ["threading", "async", "forking"] {
             echoes(&start(&echo, ServerType::Tcp, strategy, ServerOptions::default()));
         }
     }
-    if let Some(length) = load(project("datagram", None)) {
+    if let Some(length) = load(project("datagram")) {
         let server = start(&length, ServerType::Udp, "threading", ServerOptions::default());
         assert_eq!(server.ask(b"12345"), b"5 bytes");
     }
-    if let Some(phases) = load(project("stream", Some(phases))) {
+    if let Some(phases) = load(phases_of(language)) {
         for strategy in ["threading", "async"] {
             fails_where_asked(&phases, strategy);
+            tls::refusals_are_reported(&phases, strategy);
         }
     }
+}
+
+fn phases_of(language: &'static str) -> Project {
+    let (_, source) = PHASES_OF.into_iter().find(|(name, _)| *name == language).unwrap();
+    Project { language, kind: "stream", source: Some(source) }
 }
 
 /// Loaded here and not by a server that a test waits for: the large ones take their time to compile.

@@ -1,9 +1,12 @@
-// Fails in the phase that the first line names.
+// Fails in the phase that the first line names, or starts TLS and answers with the same bytes.
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"plugsock"
 )
@@ -20,6 +23,9 @@ func (p *phases) Setup(r *plugsock.Request) (err error) {
 }
 
 func (p *phases) Handle(r *plugsock.Request) error {
+	if identity, ok := strings.CutPrefix(p.line, "STARTTLS"); ok {
+		return startTLS(r, strings.TrimSpace(identity))
+	}
 	fmt.Fprintln(r.Wfile, "handle")
 	return p.failIn("handle\n")
 }
@@ -27,6 +33,25 @@ func (p *phases) Handle(r *plugsock.Request) error {
 func (p *phases) Finish(r *plugsock.Request) error {
 	fmt.Fprintln(r.Wfile, "finish")
 	return p.failIn("finish\n")
+}
+
+func startTLS(r *plugsock.Request, identity string) error {
+	fmt.Fprintln(r.Wfile, "go ahead")
+	tls, err := r.StartTLS(plugsock.TLSConfig{Identity: identity, NextProtos: []string{"echo"}})
+	if err != nil {
+		return err
+	}
+	serverName, alpn := cmp.Or(tls.ServerName, "-"), cmp.Or(tls.NegotiatedProtocol, "-")
+	fmt.Fprintln(r.Wfile, "tls", tls.Protocol, tls.CipherSuite, serverName, alpn)
+	if names := tls.ClientNames; len(names) > 0 {
+		length := 0
+		for _, certificate := range tls.ClientCertificates {
+			length += len(certificate)
+		}
+		fmt.Fprintln(r.Wfile, "client", len(tls.ClientCertificates), length, names[len(names)-1])
+	}
+	_, err = io.Copy(r.Wfile, r.Rfile)
+	return err
 }
 
 func (p *phases) failIn(phase string) error {
