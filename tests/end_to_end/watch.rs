@@ -125,8 +125,9 @@ fn a_directory_that_is_replaced() {
     }
     // Gone whole, which is said, and there again.
     fs::remove_dir_all(directory("live")).unwrap();
-    host.log
-        .wait_for("live/handler.wasm cannot be looked at: entity not found: what was loaded before serves on");
+    host.log.wait_for(
+        "live/handler.wasm cannot be looked at: entity not found: what was loaded before serves on",
+    );
     assert_eq!(host.ask(b"who?\n"), b"six who?\n");
     fill("live", "ten");
     serves(&host, 3, "ten");

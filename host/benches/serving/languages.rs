@@ -10,6 +10,7 @@ use clap::Args;
 use crate::load::Work;
 use crate::peers::Contender;
 use crate::plan::Scale;
+use crate::transport::Transport;
 use crate::trial::{Failure, Trial};
 use crate::{cost, machine::Machine, made};
 
@@ -52,7 +53,7 @@ fn row(language: &'static str, scale: &Scale) -> Result<String, Failure> {
     let compile = cost::load(None, slice::from_ref(&file))?.microseconds / 1e6;
 
     let contender = Contender::Made("threading", language);
-    let load = |work| Trial::Load { work, clients: CLIENTS, contender };
+    let load = |work| Trial::Load { work, over: Transport::Tcp, clients: CLIENTS, contender };
     let measure = |trial: Trial| trial.measure(scale).map(|sample| sample.value);
     let start = measure(Trial::Start(contender))?;
     let instantiate = measure(Trial::Instantiate(Some(language)))?;

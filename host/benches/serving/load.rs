@@ -3,6 +3,7 @@
 //! Every byte that comes back is compared with what was sent.
 
 mod client;
+mod connection;
 mod hold;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::transport::Transport;
 use crate::{PATIENCE, usage};
 use client::{Client, Conversation};
 pub use hold::Hold;
@@ -23,6 +25,8 @@ pub use hold::Hold;
 #[derive(Args, Debug)]
 pub struct Load {
     work: Work,
+    #[arg(long)]
+    over: Transport,
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
@@ -39,14 +43,12 @@ pub struct Load {
 /// What a client does, again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Work {
-    /// Connects, sends a message, reads it back, half-closes, reads the end of the stream, closes.
+    /// Connects, sends a message, reads it back, says the end, reads the end of the stream, closes.
     Connect,
-    /// Sends a message and reads it back, on a connection that stays open.
+    /// Sends a message and reads it back, on a connection that stays open, or a datagram.
     Ping,
     /// Sends a block and reads it back, on a connection that stays open.
     Bulk,
-    /// Sends a datagram and receives it back.
-    Datagram,
 }
 
 /// What was done within the window.
@@ -66,19 +68,14 @@ impl Work {
             Self::Connect => "connect",
             Self::Ping => "ping",
             Self::Bulk => "bulk",
-            Self::Datagram => "datagram",
         }
-    }
-
-    pub fn is_datagram(self) -> bool {
-        self == Self::Datagram
     }
 }
 
 impl Load {
     pub fn run(self) -> anyhow::Result<()> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let conversation = Conversation::new(self.work, self.address);
+        let conversation = Conversation::new(self.work, self.over, self.address)?;
         let mut clients = Vec::with_capacity(self.clients);
         for number in 0..self.clients {
             clients.push(Client::connect(&conversation, &epoll, number).context("cannot connect")?);

@@ -24,6 +24,8 @@ mod process;
 mod report;
 mod swap;
 mod sweep;
+mod tls;
+mod transport;
 mod trial;
 mod usage;
 

@@ -17,8 +17,9 @@ use anyhow::anyhow;
 
 use crate::process::{Process, Silence};
 use crate::report::{self, CACHE};
+use crate::transport::Transport;
 use crate::trial::Failure;
-use crate::{PATIENCE, made};
+use crate::{PATIENCE, made, tls};
 pub use inetd::Inetd;
 pub use native::Native;
 
@@ -100,25 +101,32 @@ const REQUEST_QUEUE_SIZE: i32 = 1024;
 
 impl Contender {
     /// Starts it and waits until it is ready for that many connections at once.
-    pub fn launch(self, is_datagram: bool, connections: usize) -> Result<Running, Failure> {
-        Running::start(self.command(is_datagram, connections)?, self)
+    pub fn launch(self, transport: Transport, connections: usize) -> Result<Running, Failure> {
+        Running::start(self.command(transport, connections)?, self)
     }
 
-    fn command(self, is_datagram: bool, connections: usize) -> Result<Command, Failure> {
+    fn command(self, transport: Transport, connections: usize) -> Result<Command, Failure> {
+        let identity = match transport {
+            Transport::Tls | Transport::TlsResumed => Some(tls::Identity::make()?),
+            Transport::Tcp | Transport::Udp => None,
+        };
         Ok(match self {
             PlugsockReuse(strategy) => {
-                let mut command = Plugsock(strategy).command(is_datagram, connections)?;
+                let mut command = Plugsock(strategy).command(transport, connections)?;
                 command.args(["--reuse", "1000"]);
                 command
             }
             Made(strategy, language) => {
-                let mut command = Plugsock(strategy).command(is_datagram, connections)?;
+                let mut command = Plugsock(strategy).command(transport, connections)?;
                 command.arg(made::component(language)?);
                 command
             }
             Plugsock(strategy) => {
-                let address = if is_datagram { "udp://127.0.0.1:0" } else { "tcp://127.0.0.1:0" };
-                let mut command = serve(address, strategy, CACHE)?;
+                let mut command = serve(&format!("{}://127.0.0.1:0", transport.scheme()), strategy, CACHE)?;
+                if let Some(tls::Identity { certificate, key }) = identity {
+                    command.arg("--tls");
+                    command.arg(format!("localhost={},{}", certificate.display(), key.display()));
+                }
                 if connections > 1000 {
                     command.args(["--max-requests", &connections.to_string()]);
                 }
@@ -127,6 +135,9 @@ impl Contender {
             NativeSync | NativeThread | NativeAccept | NativeFork | NativeTokio | NativeDatagram => {
                 let mut command = Process::role("native")?;
                 command.arg(self.to_string().trim_start_matches("native-"));
+                if let Some(tls::Identity { certificate, key }) = identity {
+                    command.arg("--tls").args([certificate, key]);
+                }
                 command
             }
             PythonThreading => python("ThreadingTCPServer")?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::figure::{Figure, Group};
 use crate::load::Work;
 use crate::peers::Contender::{self, *};
+use crate::transport::Transport::{self, *};
 use crate::trial::{Quantile, Trial};
 
 /// At how many, or at what size, each table of growth has its rows.
@@ -85,6 +86,9 @@ const STREAMS: usize = 4;
 /// Open connections that are busy while others are idle.
 pub const ACTIVE: usize = 10;
 
+/// Handshakes that are under way at once while another connection waits for an answer.
+const HANDSHAKES: usize = 256;
+
 const OURS: [(Contender, Contender); 4] = [
     (Plugsock("sync"), NativeSync),
     (Plugsock("threading"), NativeThread),
@@ -110,11 +114,21 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
         groups.push(Group { figures: idle(connections), rounds: scale.rounds_of_many });
     }
     groups.push(Group { figures: latency(), rounds: scale.rounds_of_many });
+    for figures in [
+        tls_connect("tls-connect", Tls, 0.95),
+        tls_connect("tls-resume", TlsResumed, 0.9),
+        tls_ping(),
+        tls_bulk(),
+        tls_idle(1000),
+        tls_wait(),
+    ] {
+        groups.push(Group { figures, rounds: scale.rounds });
+    }
     groups
 }
 
 fn connect() -> Vec<Figure> {
-    let figure = |ours, peer| loaded("connect", Work::Connect, CLIENTS, ours, peer);
+    let figure = |ours, peer| loaded("connect", Work::Connect, Tcp, CLIENTS, ours, peer);
     vec![
         figure(Plugsock("pool"), NativeThread).target(1.2),
         figure(Plugsock("pool"), NativeAccept).target(0.85),
@@ -135,7 +149,8 @@ fn connect() -> Vec<Figure> {
 
 /// The same with few and with many clients.
 fn connect_at_once(clients: usize) -> Vec<Figure> {
-    let figure = |(ours, peer)| loaded(&format!("connect-{clients}"), Work::Connect, clients, ours, peer);
+    let figure =
+        |(ours, peer)| loaded(&format!("connect-{clients}"), Work::Connect, Tcp, clients, ours, peer);
     let [pool, threading, with_tasks] = [OURS[2], OURS[1], OURS[3]].map(figure);
     vec![
         pool.target(match clients {
@@ -156,12 +171,12 @@ fn connect_at_once(clients: usize) -> Vec<Figure> {
 }
 
 fn ping() -> Vec<Figure> {
-    let figure = |ours, peer| loaded("ping", Work::Ping, CLIENTS, ours, peer);
+    let figure = |ours, peer| loaded("ping", Work::Ping, Tcp, CLIENTS, ours, peer);
     vec![
         figure(Plugsock("pool"), NativeThread).target(0.95),
         figure(Plugsock("threading"), NativeThread).target(0.95),
         figure(Plugsock("async"), NativeTokio).target(0.9),
-        loaded("ping", Work::Ping, 1, Plugsock("sync"), NativeSync).target(0.95),
+        loaded("ping", Work::Ping, Tcp, 1, Plugsock("sync"), NativeSync).target(0.95),
         figure(Plugsock("forking"), NativeFork).target(0.9),
         figure(Plugsock("threading"), PythonThreading),
     ]
@@ -170,13 +185,13 @@ fn ping() -> Vec<Figure> {
 fn bulk() -> Vec<Figure> {
     let figure = |(ours, peer)| {
         let streams = if ours == Plugsock("sync") { 1 } else { STREAMS };
-        loaded("bulk", Work::Bulk, streams, ours, peer).target(0.95)
+        loaded("bulk", Work::Bulk, Tcp, streams, ours, peer).target(0.95)
     };
     OURS.into_iter().chain([(Plugsock("forking"), NativeFork)]).map(figure).collect()
 }
 
 fn datagram() -> Vec<Figure> {
-    let figure = |ours, peer| loaded("datagram", Work::Datagram, CLIENTS, ours, peer);
+    let figure = |ours, peer| loaded("datagram", Work::Ping, Udp, CLIENTS, ours, peer);
     vec![
         figure(Plugsock("sync"), NativeDatagram).target(0.35),
         figure(Plugsock("threading"), NativeDatagram).target(0.6),
@@ -188,8 +203,15 @@ fn datagram() -> Vec<Figure> {
     ]
 }
 
-fn loaded(name: &str, work: Work, clients: usize, ours: Contender, peer: Contender) -> Figure {
-    let trial = |contender| Trial::Load { work, clients, contender };
+fn loaded(
+    name: &str,
+    work: Work,
+    over: Transport,
+    clients: usize,
+    ours: Contender,
+    peer: Contender,
+) -> Figure {
+    let trial = |contender| Trial::Load { work, over, clients, contender };
     Figure::new(format!("{name}/{ours}/{peer}"), trial(ours), trial(peer))
 }
 
@@ -236,7 +258,7 @@ fn idle(connections: usize) -> Vec<Figure> {
     // A pool holds no more connections than it has workers.
     let pairs = pairs.iter().filter(|(ours, _)| *ours != Plugsock("pool"));
     let figure = |&(ours, peer)| {
-        let trial = |contender| Trial::Idle { connections, contender };
+        let trial = |contender| Trial::Idle { over: Tcp, connections, contender };
         let kibibytes = if ours == Plugsock("async") { 24.0 } else { 40.0 };
         Figure::new(format!("idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer)).at_most(kibibytes)
     };
@@ -253,4 +275,46 @@ fn latency() -> Vec<Figure> {
     };
     let ours = figure(Plugsock("async")).map(|figure| figure.target(0.5));
     ours.into_iter().chain(figure(NativeTokio)).collect()
+}
+
+const OVER_TLS: [(Contender, Contender); 5] =
+    [OURS[0], OURS[1], OURS[2], OURS[3], (Plugsock("forking"), NativeFork)];
+
+fn tls_connect(name: &str, over: Transport, target: f64) -> Vec<Figure> {
+    let figure = |(ours, peer)| loaded(name, Work::Connect, over, CLIENTS, ours, peer).target(target);
+    OVER_TLS.into_iter().chain([(Plugsock("forking"), NativeThread)]).map(figure).collect()
+}
+
+fn tls_ping() -> Vec<Figure> {
+    let figure = |(ours, peer)| {
+        let clients = if ours == Plugsock("sync") { 1 } else { CLIENTS };
+        loaded("tls-ping", Work::Ping, Tls, clients, ours, peer).target(0.95)
+    };
+    OVER_TLS.map(figure).into()
+}
+
+fn tls_bulk() -> Vec<Figure> {
+    let figure = |(ours, peer)| {
+        let streams = if ours == Plugsock("sync") { 1 } else { STREAMS };
+        loaded("tls-bulk", Work::Bulk, Tls, streams, ours, peer).target(0.95)
+    };
+    OVER_TLS.map(figure).into()
+}
+
+fn tls_idle(connections: usize) -> Vec<Figure> {
+    let figure = |(ours, peer)| {
+        let trial = |contender| Trial::Idle { over: Tls, connections, contender };
+        Figure::new(format!("tls-idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer))
+    };
+    [OURS[1], OURS[3]].map(figure).into()
+}
+
+/// Whether a worker that computes for handshakes keeps others waiting.
+fn tls_wait() -> Vec<Figure> {
+    let (ours, peer) = OURS[3];
+    let figure = |(name, quantile)| {
+        let trial = |contender| Trial::Wait { handshakes: HANDSHAKES, quantile, contender };
+        Figure::new(format!("{name}/{ours}/{peer}"), trial(ours), trial(peer))
+    };
+    [("tls-wait-p50", Quantile::Median), ("tls-wait-p99", Quantile::P99)].map(figure).into()
 }

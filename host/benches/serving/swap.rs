@@ -15,6 +15,7 @@ use crate::load::{LoadReport, Work};
 use crate::peers::{Running, serve};
 use crate::plan::Scale;
 use crate::report::{self, CACHE};
+use crate::transport::Transport;
 use crate::trial::Failure;
 
 /// A handler's file, as its server was told to serve it.
@@ -110,7 +111,7 @@ pub fn load(
     };
     let (load, swapped) = thread::scope(|scope| {
         let swapped = is_swapped.then(|| scope.spawn(swap));
-        let load = Work::Connect.put_on(&running, clients, scale);
+        let load = Work::Connect.put_on(&running, Transport::Tcp, clients, scale);
         (load, swapped.map(|thread| thread.join().expect("it does not panic")))
     });
     if let Some(swapped) = swapped {

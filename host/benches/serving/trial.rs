@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
@@ -13,18 +15,21 @@ use crate::cost::Cost;
 use crate::load::{LoadReport, Work};
 use crate::peers::{Contender, Running, too_few_areas};
 use crate::plan::{ACTIVE, Scale};
-use crate::process::{Process, answer, too_many_descriptors};
+use crate::process::{Process, Silence, answer, too_many_descriptors};
+use crate::transport::Transport;
 use crate::{MESSAGE, PATIENCE, made, swap, usage};
 
 /// What is measured, and of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trial {
     /// Operations a second, under full load.
-    Load { work: Work, clients: usize, contender: Contender },
+    Load { work: Work, over: Transport, clients: usize, contender: Contender },
     /// Memory of an open connection on which nothing happens.
-    Idle { connections: usize, contender: Contender },
+    Idle { over: Transport, connections: usize, contender: Contender },
     /// How long an answer takes on a few busy connections beside idle ones.
     Latency { idle: usize, quantile: Quantile, contender: Contender },
+    /// How long an answer takes on a connection while so many handshakes are under way.
+    Wait { handshakes: usize, quantile: Quantile, contender: Contender },
     /// From the start of the process to its first answer.
     Start(Contender),
     /// Like `Load` of `Work::Connect`; whether the handler is swapped meanwhile.
@@ -98,7 +103,9 @@ impl Trial {
             Self::Load { work: Work::Bulk, .. } => ("MiB/s", true),
             Self::Load { .. } | Self::Swap { .. } => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
-            Self::Latency { .. } | Self::Instantiate(_) | Self::SpawnThread => ("µs", false),
+            Self::Latency { .. } | Self::Wait { .. } | Self::Instantiate(_) | Self::SpawnThread => {
+                ("µs", false)
+            }
             Self::Start(_) | Self::Answer(_) | Self::SwapTime(_) => ("ms", false),
         };
         Unit { name, more_is_better }
@@ -106,26 +113,27 @@ impl Trial {
 
     pub fn measure(self, scale: &Scale) -> Result<Sample, Failure> {
         match self {
-            Self::Load { work, clients, contender } => {
-                let running = contender.launch(work.is_datagram(), clients)?;
-                let load = work.put_on(&running, clients, scale)?;
+            Self::Load { work, over, clients, contender } => {
+                let running = contender.launch(over, clients)?;
+                let load = work.put_on(&running, over, clients, scale)?;
                 let value = match work {
                     Work::Bulk => load.operations / 16.0 / load.seconds,
                     _ => load.operations / load.seconds,
                 };
                 Ok(load.sample(value))
             }
-            Self::Idle { connections, contender } => idle(connections, contender),
+            Self::Idle { over, connections, contender } => idle(over, connections, contender),
             Self::Latency { idle, quantile, contender } => {
-                let mut running = launch_for_many(contender, idle + ACTIVE)?;
-                let _holding = hold(&mut running, idle)?;
-                let load = Work::Ping.put_on(&running, ACTIVE, scale)?;
-                Ok(load.sample(match quantile {
-                    Quantile::Median => load.median_microseconds,
-                    Quantile::P99 => load.p99_microseconds,
-                }))
+                let mut running = launch_for_many(Transport::Tcp, contender, idle + ACTIVE)?;
+                let _holding = hold(&mut running, Transport::Tcp, idle)?;
+                let load = Work::Ping.put_on(&running, Transport::Tcp, ACTIVE, scale)?;
+                Ok(load.sample(load.latency(quantile)))
             }
-            Self::Start(contender) => start(|| contender.launch(false, 1), scale.starts),
+            Self::Wait { handshakes, quantile, contender } => {
+                let load = wait(handshakes, contender, scale)?;
+                Ok(load.sample(load.latency(quantile)))
+            }
+            Self::Start(contender) => start(|| contender.launch(Transport::Tcp, 1), scale.starts),
             Self::Swap { strategy, clients, is_swapped } => {
                 let load = swap::load(strategy, clients, is_swapped, scale)?;
                 Ok(load.sample(load.operations / load.seconds))
@@ -143,6 +151,13 @@ impl Trial {
 }
 
 impl LoadReport {
+    fn latency(&self, quantile: Quantile) -> f64 {
+        match quantile {
+            Quantile::Median => self.median_microseconds,
+            Quantile::P99 => self.p99_microseconds,
+        }
+    }
+
     fn sample(&self, value: f64) -> Sample {
         let cpu_microseconds = self.contender_cpu_seconds * 1e6 / self.operations;
         Sample {
@@ -159,18 +174,18 @@ pub fn instantiate(component: Option<&Path>, scale: &Scale) -> Result<Sample, Fa
     cost(command, scale)
 }
 
-fn cost(mut command: std::process::Command, scale: &Scale) -> Result<Sample, Failure> {
+fn cost(mut command: Command, scale: &Scale) -> Result<Sample, Failure> {
     command.arg("--window-ms").arg(scale.window.as_millis().to_string());
     let cost: Cost = answer(command, 2 * scale.window + PATIENCE)?;
     Ok(Sample { value: cost.microseconds, detail: Detail::None {} })
 }
 
-fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
-    let mut running = launch_for_many(contender, connections + 1)?;
+fn idle(over: Transport, connections: usize, contender: Contender) -> Result<Sample, Failure> {
+    let mut running = launch_for_many(over, contender, connections + 1)?;
     // What the first request brings with it is not the connections' fault.
-    exchange(running.address)?;
+    drop(hold(&mut running, over, 1)?);
     let before = usage::memory(running.pid());
-    let _holding = hold(&mut running, connections)?;
+    let _holding = hold(&mut running, over, connections)?;
     let after = usage::memory(running.pid());
     let each = |before: f64, after: f64| (after - before) / connections as f64;
     let page_tables = each(before.page_tables, after.page_tables);
@@ -178,17 +193,18 @@ fn idle(connections: usize, contender: Contender) -> Result<Sample, Failure> {
 }
 
 /// A contender that may have so many connections open, as whoever opens them may.
-fn launch_for_many(contender: Contender, connections: usize) -> Result<Running, Failure> {
+fn launch_for_many(over: Transport, contender: Contender, connections: usize) -> Result<Running, Failure> {
     match too_many_descriptors(connections) {
         Some(reason) => Err(Failure::Unavailable(reason)),
-        None => contender.launch(false, connections),
+        None => contender.launch(over, connections),
     }
 }
 
 /// A process that has opened so many connections, and exchanged a message on each.
-fn hold(running: &mut Running, connections: usize) -> Result<Process, Failure> {
+fn hold(running: &mut Running, over: Transport, connections: usize) -> Result<Process, Failure> {
     let mut command = Process::role("hold")?;
-    command.args(["--address", &running.address.to_string(), "--connections", &connections.to_string()]);
+    command.args(["--address", &running.address.to_string(), "--over", over.name()]);
+    command.args(["--connections", &connections.to_string()]);
     let mut process = Process::start(command)?;
     match process.line(6 * PATIENCE) {
         Ok(_) => Ok(process),
@@ -196,6 +212,21 @@ fn hold(running: &mut Running, connections: usize) -> Result<Process, Failure> {
             Some(failure) => failure,
             None => anyhow!(silence).context(format!("opening {connections} connections")).into(),
         }),
+    }
+}
+
+/// Pings on one connection, while so many clients of another process shake hands again and again.
+fn wait(handshakes: usize, contender: Contender, scale: &Scale) -> Result<LoadReport, Failure> {
+    let over = Transport::Tls;
+    let running = contender.launch(over, handshakes + 1)?;
+    let command = Work::Connect.command(&running, over, handshakes, scale.warm_up, 6 * PATIENCE)?;
+    let mut shaking = Process::start(command)?;
+    thread::sleep(scale.warm_up);
+    let load = Work::Ping.put_on(&running, over, 1, scale)?;
+    match shaking.line(Duration::ZERO) {
+        Err(Silence::Waiting { .. }) => Ok(load),
+        Ok(line) => Err(anyhow!("the handshakes ended early: {line}").into()),
+        Err(silence) => Err(anyhow!(silence).context("handshakes").into()),
     }
 }
 
@@ -215,7 +246,7 @@ pub fn start(launch: impl Fn() -> Result<Running, Failure>, starts: usize) -> Re
 
 /// The median of as many answers as there are in a window.
 fn first_answer(contender: Contender, window: Duration) -> Result<Sample, Failure> {
-    let running = contender.launch(false, 1)?;
+    let running = contender.launch(Transport::Tcp, 1)?;
     exchange(running.address)?;
     let end = Instant::now() + window;
     let mut times = Vec::new();
@@ -254,14 +285,32 @@ fn finish(mut stream: TcpStream) -> anyhow::Result<()> {
 
 impl Work {
     /// Has a process of its own put load on a contender.
-    pub fn put_on(self, running: &Running, clients: usize, scale: &Scale) -> anyhow::Result<LoadReport> {
+    pub fn put_on(
+        self,
+        running: &Running,
+        over: Transport,
+        clients: usize,
+        scale: &Scale,
+    ) -> anyhow::Result<LoadReport> {
+        let command = self.command(running, over, clients, scale.warm_up, scale.window)?;
+        answer(command, scale.warm_up + scale.window + 3 * PATIENCE)
+    }
+
+    fn command(
+        self,
+        running: &Running,
+        over: Transport,
+        clients: usize,
+        warm_up: Duration,
+        window: Duration,
+    ) -> anyhow::Result<Command> {
         let mut command = Process::role("load")?;
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         command
-            .args([self.name(), "--address", &running.address.to_string()])
+            .args([self.name(), "--over", over.name(), "--address", &running.address.to_string()])
             .args(["--clients", &clients.to_string(), "--contender", &running.pid().to_string()])
-            .args(["--warm-up-ms", &milliseconds(scale.warm_up)])
-            .args(["--window-ms", &milliseconds(scale.window)]);
-        answer(command, scale.warm_up + scale.window + 3 * PATIENCE)
+            .args(["--warm-up-ms", &milliseconds(warm_up)])
+            .args(["--window-ms", &milliseconds(window)]);
+        Ok(command)
     }
 }

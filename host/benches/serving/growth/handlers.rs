@@ -11,6 +11,7 @@ use crate::peers::{Running, serve};
 use crate::plan::{CLIENTS, Scale};
 use crate::process::too_many_descriptors;
 use crate::swap::{Deployed, VERSIONS, swap};
+use crate::transport::Transport;
 use crate::trial::{Failure, exchange};
 use crate::{cost, report, usage};
 
@@ -84,7 +85,7 @@ fn load(count: usize, scale: &Scale) -> Result<Loaded, Failure> {
     let running = Running::start(command, "handlers")?;
     exchange(running.address)?;
     let start = begin.elapsed().as_secs_f64() * 1e3;
-    let load = Work::Connect.put_on(&running, CLIENTS, scale)?;
+    let load = Work::Connect.put_on(&running, Transport::Tcp, CLIENTS, scale)?;
     let resident = usage::memory(running.pid()).resident;
     Ok(Loaded { start, resident, rate: load.operations / load.seconds })
 }

@@ -4,6 +4,7 @@ use super::{Column, Cost, Growth, Row};
 use crate::load::Work;
 use crate::peers::Contender::{self, *};
 use crate::plan::Scale;
+use crate::transport::Transport;
 use crate::trial::{Failure, Trial};
 
 const BUSY: [Contender; 6] =
@@ -19,7 +20,10 @@ pub fn clients(points: &'static [usize]) -> Growth {
     let column = |contender: &Contender| Column::new(format!("{contender}, /s"), Cost::Rate);
     let measure = |points: &[usize], scale: &Scale| {
         let row = |clients: &usize| -> Row {
-            let trial = |contender| Trial::Load { work: Work::Connect, clients: *clients, contender };
+            let trial = |contender| {
+                let (work, over) = (Work::Connect, Transport::Tcp);
+                Trial::Load { work, over, clients: *clients, contender }
+            };
             BUSY.iter().map(|contender| value(trial(*contender), scale)).collect()
         };
         points.iter().map(row).collect()
@@ -42,7 +46,10 @@ pub fn idle(points: &'static [usize]) -> Growth {
                 Plugsock("threading") | NativeThread if *connections > THREADS_MAX => {
                     Err(Failure::Unavailable(format!("nobody would run more than {THREADS_MAX} threads")))
                 }
-                contender => value(Trial::Idle { connections: *connections, contender: *contender }, scale),
+                &contender => {
+                    let (over, connections) = (Transport::Tcp, *connections);
+                    value(Trial::Idle { over, connections, contender }, scale)
+                }
             };
             IDLE.iter().map(value).collect()
         };

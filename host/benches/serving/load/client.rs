@@ -4,22 +4,27 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect, recv, send,
-    shutdown, socket_with, sockopt::set_tcp_nodelay,
+    AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt::set_tcp_nodelay,
 };
+use rustls::ClientConfig;
 
 use super::Work;
-use crate::{BLOCK, MESSAGE};
+use super::connection::Connection;
+use crate::transport::Transport;
+use crate::{BLOCK, MESSAGE, tls};
 
 /// What all clients of a load have in common.
 pub struct Conversation {
     work: Work,
+    transport: Transport,
+    tls: Arc<ClientConfig>,
     address: SocketAddr,
     /// How much is sent and comes back in one operation.
     length: usize,
@@ -29,7 +34,7 @@ pub struct Conversation {
 
 pub struct Client {
     number: usize,
-    socket: OwnedFd,
+    connection: Connection,
     operation: usize,
     sent: usize,
     received: usize,
@@ -38,13 +43,23 @@ pub struct Client {
 }
 
 impl Conversation {
-    pub fn new(work: Work, address: SocketAddr) -> Self {
+    pub fn new(work: Work, transport: Transport, address: SocketAddr) -> anyhow::Result<Self> {
         let length = if work == Work::Bulk { BLOCK } else { MESSAGE };
-        Self { work, address, length, text: noise(BLOCK + length) }
+        let tls = tls::client_config(transport)?;
+        Ok(Self { work, transport, tls, address, length, text: noise(BLOCK + length) })
+    }
+
+    fn connection(&self, client: usize, operation: usize) -> anyhow::Result<Connection> {
+        let socket = self.socket(client, operation)?;
+        Ok(match self.transport {
+            Transport::Tcp | Transport::Udp => Connection::Plain(socket),
+            Transport::Tls | Transport::TlsResumed => Connection::tls(socket, tls::client(&self.tls)?),
+        })
     }
 
     fn socket(&self, client: usize, operation: usize) -> io::Result<OwnedFd> {
-        let kind = if self.work.is_datagram() { SocketType::DGRAM } else { SocketType::STREAM };
+        let is_datagram = self.transport == Transport::Udp;
+        let kind = if is_datagram { SocketType::DGRAM } else { SocketType::STREAM };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, kind, flags, None)?;
         if self.work == Work::Connect {
@@ -52,7 +67,8 @@ impl Conversation {
             // from, ports don't run out.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             bind(&socket, &SocketAddrV4::new(source_address(client + operation), 0))?;
-        } else if !self.work.is_datagram() {
+        }
+        if !is_datagram && (self.work != Work::Connect || self.transport != Transport::Tcp) {
             set_tcp_nodelay(&socket, true)?;
         }
         match connect(&socket, &self.address) {
@@ -62,8 +78,8 @@ impl Conversation {
         }
     }
 
-    fn piece(&self, client: &Client) -> &[u8] {
-        let offset = (client.number * 8191 + client.operation * 61) % BLOCK;
+    fn piece(&self, client: usize, operation: usize) -> &[u8] {
+        let offset = (client * 8191 + operation * 61) % BLOCK;
         &self.text[offset..][..self.length]
     }
 }
@@ -86,30 +102,35 @@ fn noise(length: usize) -> Vec<u8> {
 
 impl Client {
     /// Connects and begins the first operation.
-    pub fn connect(conversation: &Conversation, epoll: &OwnedFd, number: usize) -> io::Result<Self> {
-        let socket = conversation.socket(number, 0)?;
+    pub fn connect(conversation: &Conversation, epoll: &OwnedFd, number: usize) -> anyhow::Result<Self> {
+        let connection = conversation.connection(number, 0)?;
         let buffer = vec![0; conversation.length + 1];
         let mut client =
-            Self { number, socket, operation: 0, sent: 0, received: 0, begun: Instant::now(), buffer };
+            Self { number, connection, operation: 0, sent: 0, received: 0, begun: Instant::now(), buffer };
         client.send(conversation)?;
         client.watch(conversation, epoll)?;
         Ok(client)
     }
 
     /// Begins the next operation.
-    pub fn again(&mut self, conversation: &Conversation, epoll: &OwnedFd, now: Instant) -> io::Result<()> {
+    pub fn again(
+        &mut self,
+        conversation: &Conversation,
+        epoll: &OwnedFd,
+        now: Instant,
+    ) -> anyhow::Result<()> {
         (self.operation, self.sent, self.received, self.begun) = (self.operation + 1, 0, 0, now);
         if conversation.work != Work::Connect {
-            return self.send(conversation);
+            return Ok(self.send(conversation)?);
         }
-        self.socket = conversation.socket(self.number, self.operation)?;
+        self.connection = conversation.connection(self.number, self.operation)?;
         self.send(conversation)?;
-        self.watch(conversation, epoll)
+        Ok(self.watch(conversation, epoll)?)
     }
 
     /// Looks at no event any more.
     pub fn leave(&self, epoll: &OwnedFd) -> io::Result<()> {
-        Ok(epoll::delete(epoll, &self.socket)?)
+        Ok(epoll::delete(epoll, self.connection.socket())?)
     }
 
     /// Has epoll report changes: edges, since a call that did less than it was asked to has left nothing.
@@ -118,15 +139,16 @@ impl Client {
         if self.sent < conversation.length || conversation.work == Work::Bulk {
             events |= EventFlags::OUT;
         }
-        Ok(epoll::add(epoll, &self.socket, EventData::new_u64(self.number as u64), events)?)
+        Ok(epoll::add(epoll, self.connection.socket(), EventData::new_u64(self.number as u64), events)?)
     }
 
     fn send(&mut self, conversation: &Conversation) -> io::Result<()> {
         while self.sent < conversation.length {
-            match send(&self.socket, &conversation.piece(self)[self.sent..], SendFlags::NOSIGNAL) {
+            let rest = &conversation.piece(self.number, self.operation)[self.sent..];
+            match self.connection.send(rest) {
                 Ok(count) => self.sent += count,
-                Err(Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -138,12 +160,12 @@ impl Client {
             self.send(conversation)?;
         }
         let room = conversation.length - self.received;
-        let received = match recv(&self.socket, &mut self.buffer[..room + 1], RecvFlags::empty()) {
-            Ok((count, _)) => count,
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(error) => return Err(io::Error::from(error).into()),
+        let received = match self.connection.recv(&mut self.buffer[..room + 1]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let expected = &conversation.piece(self)[self.received..];
+        let expected = &conversation.piece(self.number, self.operation)[self.received..];
         anyhow::ensure!(received <= room, "more came back than was sent");
         anyhow::ensure!(self.buffer[..received] == expected[..received], "other bytes came back");
         if received == 0 {
@@ -154,7 +176,9 @@ impl Client {
         match conversation.work {
             _ if self.received < conversation.length => Ok(None),
             Work::Connect => {
-                shutdown(&self.socket, Shutdown::Write)?;
+                let is_resumed = conversation.transport == Transport::TlsResumed && self.operation > 0;
+                self.connection.check(is_resumed)?;
+                self.connection.end()?;
                 Ok(None)
             }
             _ => Ok(Some(self.begun)),

@@ -2,15 +2,18 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use nix::sys::socket::{setsockopt, sockopt};
+use rustls::{ClientConfig, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use super::client::source_address;
-use crate::{MESSAGE, PATIENCE};
+use crate::transport::Transport;
+use crate::{MESSAGE, PATIENCE, tls};
 
 /// Open connections, exchange a message on each, and stay
 #[derive(Args, Debug)]
@@ -18,22 +21,34 @@ pub struct Hold {
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
+    over: Transport,
+    #[arg(long)]
     connections: usize,
 }
 
+trait Connection: Read + Write {}
+
+impl<C: Read + Write> Connection for C {}
+
 impl Hold {
     pub fn run(self) -> anyhow::Result<()> {
-        let open = |number| self.open(number).with_context(|| format!("connection {number}"));
-        let connections: Vec<TcpStream> = (0..self.connections).map(open).collect::<Result<_, _>>()?;
+        let tls = tls::client_config(self.over)?;
+        let open = |number| self.open(number, &tls).with_context(|| format!("connection {number}"));
+        let connections: Vec<Box<dyn Connection>> =
+            (0..self.connections).map(open).collect::<Result<_, _>>()?;
         println!("holding {}", connections.len());
         // Until the driver has seen enough.
         thread::sleep(60 * PATIENCE);
         Ok(())
     }
 
-    fn open(&self, number: usize) -> anyhow::Result<TcpStream> {
-        let mut stream = self.connect(number)?;
+    fn open(&self, number: usize, tls: &Arc<ClientConfig>) -> anyhow::Result<Box<dyn Connection>> {
+        let stream = self.connect(number)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream: Box<dyn Connection> = match self.over {
+            Transport::Tcp | Transport::Udp => Box::new(stream),
+            Transport::Tls | Transport::TlsResumed => Box::new(StreamOwned::new(tls::client(tls)?, stream)),
+        };
         let mut message = [0; MESSAGE];
         message[..8].copy_from_slice(&number.to_le_bytes());
         stream.write_all(&message)?;

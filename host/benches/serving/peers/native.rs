@@ -1,23 +1,31 @@
 //! The same protocol in plain Rust, as fast as it goes without effort.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
 use clap::{Args, ValueEnum};
 use nix::unistd::{ForkResult, fork};
 use rustix::buffer::spare_capacity;
 use rustix::process::{WaitOptions, wait};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 use super::REQUEST_QUEUE_SIZE;
 use crate::BLOCK;
+use crate::tls::Identity;
 
 /// Echo without a sandbox
 #[derive(Args, Debug)]
 pub struct Native {
     server: Server,
+    /// Serve over TLS with this certificate and key
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    tls: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -35,15 +43,23 @@ const WORKERS_A_CORE: usize = 4;
 
 impl Native {
     pub fn run(self) -> anyhow::Result<()> {
+        let tls = match &self.tls[..] {
+            [certificate, key] => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                Some(Identity { certificate, key }.server_config()?)
+            }
+            _ => None,
+        };
+        let tls = tls.as_ref();
         match self.server {
-            Server::Sync => Ok(echo_in_turn(&listen()?)?),
+            Server::Sync => Ok(echo_in_turn(&listen()?, tls)?),
             Server::Thread => Ok(listen()?.incoming().try_for_each(|stream| {
-                let stream = stream?;
-                thread::Builder::new().spawn(|| echo(stream)).map(drop)
+                let (stream, tls) = (stream?, tls.cloned());
+                thread::Builder::new().spawn(move || echo(stream, tls.as_ref())).map(drop)
             })?),
-            Server::Accept => Ok(accept_with_all(&listen()?)?),
-            Server::Fork => Ok(listen()?.incoming().try_for_each(|stream| fork_and_echo(stream?))?),
-            Server::Tokio => Ok(tokio::runtime::Runtime::new()?.block_on(serve_tasks())?),
+            Server::Accept => Ok(accept_with_all(&listen()?, tls)?),
+            Server::Fork => Ok(listen()?.incoming().try_for_each(|stream| fork_and_echo(stream?, tls))?),
+            Server::Tokio => Ok(tokio::runtime::Runtime::new()?.block_on(serve_tasks(tls))?),
             Server::Datagram => Ok(echo_datagrams()?),
         }
     }
@@ -59,24 +75,27 @@ pub(super) fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn echo_in_turn(listener: &TcpListener) -> io::Result<()> {
+fn echo_in_turn(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
     listener.incoming().try_for_each(|stream| {
         // What a client does is not the server's trouble.
-        let _ = echo(stream?);
+        let _ = echo(stream?, tls);
         Ok(())
     })
 }
 
-fn accept_with_all(listener: &TcpListener) -> io::Result<()> {
+fn accept_with_all(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
     let workers = WORKERS_A_CORE * thread::available_parallelism()?.get();
     thread::scope(|scope| {
-        let accept = || scope.spawn(|| echo_in_turn(listener));
+        let accept = || scope.spawn(|| echo_in_turn(listener, tls));
         let workers: Vec<_> = (0..workers).map(|_| accept()).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
     })
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
+fn echo(mut stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
+    if let Some(tls) = tls {
+        return echo_over_tls(stream, tls);
+    }
     // Not initialized, and not on the stack, which is probed: a connection that sends little touches little.
     let mut buffer = Vec::with_capacity(BLOCK);
     while rustix::io::read(&stream, spare_capacity(&mut buffer))? > 0 {
@@ -86,10 +105,25 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn fork_and_echo(stream: TcpStream) -> io::Result<()> {
+fn echo_over_tls(stream: TcpStream, tls: &Arc<ServerConfig>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let connection = ServerConnection::new(tls.clone()).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            stream.conn.send_close_notify();
+            return stream.flush();
+        }
+        stream.write_all(&buffer[..length])?;
+    }
+}
+
+fn fork_and_echo(stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
     // SAFETY: this process has one thread, so that the child may go on as if it had been started anew.
     if let ForkResult::Child = unsafe { fork() }? {
-        let _ = echo(stream);
+        let _ = echo(stream, tls);
         // SAFETY: it ends the process at once; nothing is left to be flushed.
         unsafe { nix::libc::_exit(0) }
     }
@@ -98,13 +132,16 @@ fn fork_and_echo(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve_tasks() -> io::Result<()> {
+async fn serve_tasks(tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
     let listener = listen()?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        tokio::spawn(echo_task(stream));
+        match tls {
+            None => drop(tokio::spawn(echo_task(stream))),
+            Some(tls) => drop(tokio::spawn(echo_task_over_tls(stream, TlsAcceptor::from(tls.clone())))),
+        }
     }
 }
 
@@ -115,6 +152,18 @@ async fn echo_task(mut stream: tokio::net::TcpStream) -> io::Result<()> {
         buffer.clear();
     }
     Ok(())
+}
+
+async fn echo_task_over_tls(stream: tokio::net::TcpStream, tls: TlsAcceptor) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = tls.accept(stream).await?;
+    let mut buffer = Vec::with_capacity(BLOCK);
+    while stream.read_buf(&mut buffer).await? > 0 {
+        stream.write_all(&buffer).await?;
+        stream.flush().await?;
+        buffer.clear();
+    }
+    stream.shutdown().await
 }
 
 fn echo_datagrams() -> io::Result<()> {
