@@ -405,6 +405,8 @@ impl Stream {
     ) -> Result<Protection, TlsError> {
         let is_first = self.tls.as_ref().is_some_and(|tls| tls.is_first);
         let mut handshake = Handshake::new(keeper, wanted)?;
+        // A record that is not full would wait until the client has acknowledged the one before, which it may put off for 40 ms.
+        let _ = self.socket().set_tcp_nodelay(true);
         // What `wfile` holds was written before.
         self.drain(patience).await.map_err(tls_error)?;
         let beginning = |may_block| plain_beginning(self.socket(), may_block);
