@@ -4,10 +4,11 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
-use rustls::AlertDescription;
 use rustls::server::{Acceptor, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, ProtocolVersion};
 use socket2::Socket;
 
+use super::stream::{BUFFER, RECV_MAX};
 use super::wait::MayBlock;
 use crate::tls::{Keeper, TlsError, TlsFailure, TlsInfo, Wanted};
 
@@ -15,6 +16,9 @@ use crate::tls::{Keeper, TlsError, TlsFailure, TlsInfo, Wanted};
 const HANDSHAKE: u8 = 22;
 
 const ALERT: u8 = 21;
+
+/// What is read at least, however little is asked for: rustls takes so much at once.
+const READ_MIN: usize = 4096;
 
 /// A connection that is protected.
 #[derive(Debug)]
@@ -55,7 +59,7 @@ impl<'a> Handshake<'a> {
     pub(super) fn step(&self) -> Step {
         match &self.state {
             State::Hello(_) => Step::Read,
-            State::Connection(connection) if connection.wants_write() => Step::Write,
+            State::Connection(connection) if is_awaited(connection) => Step::Write,
             State::Connection(connection) if connection.is_handshaking() => Step::Read,
             State::Connection(_) => Step::Done,
         }
@@ -117,9 +121,8 @@ impl<'a> Handshake<'a> {
 
 /// What the client has sent that is no TLS, if so; never more than it begins with, which stays to be read.
 pub(super) fn plain_beginning(socket: &Socket, may_block: MayBlock) -> io::Result<Option<String>> {
-    let flags = RecvFlags::PEEK | if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     let mut beginning = [0; 8];
-    let (length, _) = recv(socket, &mut beginning, flags)?;
+    let (length, _) = recv(socket, &mut beginning, RecvFlags::PEEK | recv_flags(may_block))?;
     Ok(match &beginning[..length] {
         [] => return Err(TlsError::Connection("the client closed it".to_owned()).into()),
         [HANDSHAKE, ..] => None,
@@ -153,28 +156,58 @@ impl Protection {
             return Ok(Vec::new());
         }
         let mut connection = self.connection();
+        let mut data = Vec::new();
+        if self.take_received(&mut connection, &mut data, max)? {
+            return Ok(data);
+        }
         loop {
-            if let Some(data) = self.received(&mut connection, max)? {
+            send_unawaited(&mut connection, socket);
+            if self.read(&mut connection, socket, &mut data, max, may_block)? {
                 return Ok(data);
             }
-            connection.read_tls(&mut Wire { socket, may_block }).map_err(|error| self.or_cut_short(error))?;
-            if let Err(error) = connection.process_new_packets() {
-                let error = failed(&error, socket, |out| drain(&mut connection, out));
-                return Err(self.fail(error));
-            }
-            // An answer to what the protocol itself asks. Nobody waits for it.
-            if connection.wants_write() {
-                let _ = flush(&mut connection, socket, MayBlock(false));
-            }
-            if may_block.0 && !has_received(&mut connection) {
+            if may_block.0 {
                 return Err(io::ErrorKind::Interrupted.into());
             }
         }
     }
 
+    /// Reads from the socket once, and adds to `data` what it comes to, up to `max` bytes; whether that is something.
+    fn read(
+        &self,
+        connection: &mut ServerConnection,
+        socket: &Socket,
+        data: &mut Vec<u8>,
+        max: usize,
+        may_block: MayBlock,
+    ) -> io::Result<bool> {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            buffer.reserve_exact(RECV_MAX);
+            // What rustls has to keep of it is then never more than it has room for: a record's rest.
+            let room = &mut buffer.spare_capacity_mut()[..max.clamp(READ_MIN, RECV_MAX)];
+            let received = recv(socket, room, recv_flags(may_block));
+            let ((received, _), _) = received.map_err(|error| self.or_cut_short(error.into()))?;
+            data.reserve(received.len().min(max));
+            let mut rest = &*received;
+            loop {
+                // It takes 4 KiB at most, and nothing after the client's last word.
+                let taken = connection.read_tls(&mut rest)?;
+                if let Err(error) = connection.process_new_packets() {
+                    let error = failed(&error, socket, |out| drain(connection, out));
+                    return Err(self.fail(error));
+                }
+                let is_something = self.take_received(connection, data, max)?;
+                if taken == 0 || rest.is_empty() {
+                    return Ok(is_something);
+                }
+            }
+        })
+    }
+
     /// Whether there is something to read, if only the end or an error, once what has come is looked at; never blocks.
     pub(super) fn is_readable(&self, socket: &Socket) -> bool {
         let mut connection = self.connection();
+        send_unawaited(&mut connection, socket);
         loop {
             if has_received(&mut connection) {
                 return true;
@@ -195,31 +228,34 @@ impl Protection {
         }
     }
 
-    fn received(&self, connection: &mut ServerConnection, max: usize) -> io::Result<Option<Vec<u8>>> {
+    /// Adds to `data` what has been received, up to `max` bytes; whether there is something to tell, if only the end.
+    fn take_received(
+        &self,
+        connection: &mut ServerConnection,
+        data: &mut Vec<u8>,
+        max: usize,
+    ) -> io::Result<bool> {
         if let Some(failure) = self.failure() {
             return Err(failure.clone().into());
         }
         let mut reader = connection.reader();
-        let mut data = Vec::new();
-        loop {
+        while data.len() < max {
             let chunk = match reader.fill_buf() {
-                // The end shows again with the next call.
-                _ if data.len() == max => return Ok(Some(data)),
+                Ok([]) => break,
                 Ok(chunk) => chunk,
-                Err(_) if !data.is_empty() => return Ok(Some(data)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // It shows again with the next call.
+                Err(_) if !data.is_empty() => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(self.fail(TlsError::ClosedWithoutNotice));
                 }
                 Err(error) => return Err(error),
             };
-            if chunk.is_empty() {
-                return Ok(Some(data));
-            }
             let length = chunk.len().min(max - data.len());
             data.extend_from_slice(&chunk[..length]);
             reader.consume(length);
         }
+        Ok(true)
     }
 
     /// Takes some of `data`, as much as the socket is likely to take with it; what the socket did not take yet, `flush` sends.
@@ -268,6 +304,20 @@ impl Protection {
     }
 }
 
+/// Whether the client waits for what the handshake has to send. Tickets can wait for what is sent next, or for the next wait.
+fn is_awaited(connection: &ServerConnection) -> bool {
+    let has_to_send_tickets =
+        !connection.is_handshaking() && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    connection.wants_write() && !has_to_send_tickets
+}
+
+/// Sends tickets, or an answer to what the protocol itself asks; nobody waits for it.
+fn send_unawaited(connection: &mut ServerConnection, socket: &Socket) {
+    if connection.wants_write() {
+        let _ = flush(connection, socket, MayBlock(false));
+    }
+}
+
 /// Whether the connection has data, its end or an error to tell.
 fn has_received(connection: &mut ServerConnection) -> bool {
     !matches!(connection.reader().fill_buf(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -313,6 +363,10 @@ fn say(socket: &Socket, bytes: &[u8]) {
     let _ = send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
+fn recv_flags(may_block: MayBlock) -> RecvFlags {
+    if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT }
+}
+
 /// The socket, as rustls reads and writes it.
 struct Wire<'a> {
     socket: &'a Socket,
@@ -328,8 +382,7 @@ impl Wire<'_> {
 
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let flags = if self.may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        Ok(recv(self.socket, buffer, flags)?.0)
+        Ok(recv(self.socket, buffer, recv_flags(self.may_block))?.0)
     }
 }
 

@@ -17,13 +17,14 @@ use super::wait::{MayBlock, Patience, Waitable, Waits};
 use crate::tls::{Keeper, TlsError, TlsInfo, Wanted};
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
-const RECV_MAX: usize = 64 * 1024;
+pub(super) const RECV_MAX: usize = 64 * 1024;
 
 /// What is at least so long is handed on in the buffer that it was received into.
 const COPY_MAX: usize = 16 * 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What is received into, so that a connection that waits holds none.
+    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long, and for how many bytes, a close waits for a client that is still sending.
@@ -113,7 +114,6 @@ impl Stream {
         }
     }
 
-    /// Receives into a buffer of the thread's, so that a connection that waits holds none.
     fn recv_raw(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
         let flags = if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         BUFFER.with_borrow_mut(|buffer| {
