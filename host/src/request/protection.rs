@@ -192,12 +192,12 @@ impl Protection {
             loop {
                 // It takes 4 KiB at most, and nothing after the client's last word.
                 let taken = connection.read_tls(&mut rest)?;
-                if let Err(error) = connection.process_new_packets() {
-                    let error = failed(&error, socket, |out| drain(connection, out));
-                    return Err(self.fail(error));
+                let processed = connection.process_new_packets();
+                if let Err(error) = &processed {
+                    self.fail(failed(error, socket, |out| drain(connection, out)));
                 }
                 let is_something = self.take_received(connection, data, max)?;
-                if taken == 0 || rest.is_empty() {
+                if taken == 0 || rest.is_empty() || processed.is_err() {
                     return Ok(is_something);
                 }
             }
@@ -235,9 +235,6 @@ impl Protection {
         data: &mut Vec<u8>,
         max: usize,
     ) -> io::Result<bool> {
-        if let Some(failure) = self.failure() {
-            return Err(failure.clone().into());
-        }
         let mut reader = connection.reader();
         while data.len() < max {
             let chunk = match reader.fill_buf() {
@@ -245,6 +242,7 @@ impl Protection {
                 Ok(chunk) => chunk,
                 // It shows again with the next call.
                 Err(_) if !data.is_empty() => break,
+                Err(_) if let Some(failure) = self.failure() => return Err(failure.clone().into()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(self.fail(TlsError::ClosedWithoutNotice));
