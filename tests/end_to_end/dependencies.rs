@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::run;
 
-const LICENCES: [&str; 10] = [
+const LICENCES: [&str; 11] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",

@@ -38,7 +38,7 @@ impl StreamRequestHandler for Phases {
 
 fn start_tls(request: &mut StreamRequest, identity: Option<&str>) -> Result {
     request.wfile.write_all(b"go ahead\n")?;
-    let tls = request.start_tls(identity, &["echo".into()])?;
+    let tls = request.start_tls(identity, &["echo"])?;
     let server_name = tls.server_name.as_deref().unwrap_or("-");
     let alpn = tls.alpn.as_deref().unwrap_or("-");
     writeln!(request.wfile, "tls {} {} {server_name} {alpn}", tls.protocol, tls.cipher_suite)?;

@@ -155,6 +155,10 @@ impl TlsError {
                 };
                 failed(Some(*alert), message.to_owned())
             }
+            // Sent under the handshake's keys.
+            Error::NoApplicationProtocol => {
+                failed(Some(AlertDescription::NoApplicationProtocol), error.to_string())
+            }
             Error::NoCertificatesPresented => Self::CertificateRefused("it has shown none".to_owned()),
             Error::InvalidCertificate(reason) => Self::CertificateRefused(certificate_reason(reason)),
             error => failed(sent, error.to_string()),
