@@ -53,10 +53,10 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves as the fork server until the host closes the channel; in each child, serves one request.
 pub(crate) fn run(channel: Channel) -> io::Result<()> {
-    let Some((ToForkServer::Setup(setup), fds)) = channel.recv()? else {
+    let Some((ToForkServer::Setup, fds)) = channel.recv()? else {
         return Err(io::Error::other("the host did not say what to serve"));
     };
-    let server = match ForkServer::new(*setup, fds) {
+    let server = match ForkServer::new(fds) {
         Ok(server) => server,
         Err(reason) => return channel.send(&Ready::Err(reason), &[]),
     };
@@ -101,8 +101,10 @@ struct Child {
 }
 
 impl ForkServer {
-    fn new(setup: Setup, fds: Vec<OwnedFd>) -> Result<Self, String> {
+    fn new(fds: Vec<OwnedFd>) -> Result<Self, String> {
         let mut fds = fds.into_iter();
+        let setup = fds.next().ok_or("the host sent no setup")?;
+        let setup = Setup::from_file(setup).map_err(|error| error.to_string())?;
         let code = fds.next().ok_or("the host sent no handler")?;
         let socket = if setup.has_datagram_socket { fds.next() } else { None };
         let datagram_socket = socket
@@ -139,7 +141,7 @@ impl ForkServer {
             }
             let fds = match channel.try_recv() {
                 Ok(Some((ToForkServer::Serve, fds))) => fds,
-                Ok(Some((ToForkServer::Setup(_), _))) => {
+                Ok(Some((ToForkServer::Setup, _))) => {
                     return Err(io::Error::other("it is set up already"));
                 }
                 // The host is gone, or has no use for this process any more. The children see the former, too.

@@ -46,6 +46,7 @@ pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
+pub(crate) use sealed_file::{read_sealed, sealed_file};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
@@ -53,7 +54,6 @@ pub use wasi::{DirGrant, Grants};
 use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError, shown};
 use cache::Cache;
-use sealed_file::{read_sealed, sealed_file};
 use state::State;
 use trust::Candidate;
 

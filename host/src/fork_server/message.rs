@@ -18,7 +18,7 @@ use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
 use crate::request::{
     Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, StreamTls, Transport, UnixCredentials,
 };
-use crate::sandbox::{Grants, Limits};
+use crate::sandbox::{Grants, Limits, read_sealed, sealed_file};
 use crate::server_info::ServerInfo;
 use crate::tls::{Answer, Ask, Host, RemoteKeeper};
 use crate::wake::poll_until;
@@ -26,8 +26,9 @@ use crate::wake::poll_until;
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToForkServer {
-    /// Comes first; beside it the precompiled handler, a datagram server's socket, and the version's drain.
-    Setup(Box<Setup>),
+    /// Comes first; beside it a file with the [`Setup`], the precompiled handler, a datagram server's socket, and the
+    /// version's drain.
+    Setup,
     /// Fork; beside it a status socket and a stream's connection.
     Serve,
 }
@@ -46,6 +47,18 @@ pub(crate) struct Setup {
     pub(crate) has_datagram_socket: bool,
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
+}
+
+impl Setup {
+    /// In a file: what is granted may be more than a message can carry.
+    pub(crate) fn to_file(&self) -> io::Result<OwnedFd> {
+        sealed_file("setup", &postcard::to_stdvec(self).map_err(io::Error::other)?)
+    }
+
+    /// What [`Setup::to_file`] wrote.
+    pub(crate) fn from_file(file: OwnedFd) -> io::Result<Self> {
+        postcard::from_bytes(&read_sealed(file, u64::MAX)?).map_err(io::Error::other)
+    }
 }
 
 /// The host's end of what it and whoever serves a request talk by. The request lies ready at the other end; whoever takes

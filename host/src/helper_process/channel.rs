@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 const MESSAGE_MAX: usize = 128 * 1024;
 
 /// The most descriptors beside one message.
-const FDS_MAX: usize = 3;
+const FDS_MAX: usize = 4;
 
 /// One end of the pair.
 #[derive(Debug)]

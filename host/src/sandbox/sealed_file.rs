@@ -15,7 +15,7 @@ pub(super) fn memfd(name: &str) -> io::Result<OwnedFd> {
 }
 
 /// A file that has these bytes for ever.
-pub(super) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+pub(crate) fn sealed_file(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Who writes beyond this limit is sent a signal that would end the process.
     if getrlimit(Resource::Fsize).current.is_some_and(|max| bytes.len() as u64 > max) {
         return Err(explained(Errno::FBIG.into()));
@@ -37,7 +37,7 @@ pub(super) fn explained(error: io::Error) -> io::Error {
 }
 
 /// What [`sealed_file`] was given, if it is no more than `max` bytes.
-pub(super) fn read_sealed(file: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_sealed(file: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
     let mut file = File::from(file);
     let size = file.metadata()?.len();
     if size > max {

@@ -186,13 +186,15 @@ impl Shared {
     /// Tells a new fork server what to serve, and waits until it can.
     fn set_up(&self, channel: &Channel) -> io::Result<()> {
         let ForkSetup { setup, code, datagram_socket, drain } = &self.fork_setup;
+        let setup = setup.to_file()?;
         let fds = [
+            Some(setup.as_fd()),
             Some(code.as_fd()),
             datagram_socket.as_ref().map(AsFd::as_fd),
             drain.as_ref().map(|drain| drain.as_fd()),
         ];
         let fds: Vec<_> = fds.into_iter().flatten().collect();
-        channel.send(&ToForkServer::Setup(Box::new(setup.clone())), &fds)?;
+        channel.send(&ToForkServer::Setup, &fds)?;
         let mut fds = [PollFd::new(channel, PollFlags::IN)];
         if !poll_until(&mut fds, Some(Instant::now() + START_TIME))? {
             return Err(io::Error::other(format!("the fork server was not ready in {START_TIME:?}")));
