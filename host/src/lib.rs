@@ -76,7 +76,7 @@ pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     CacheOptions, CompileOptions, Digest, DigestError, DirGrant, Grants, Handler, HandlerKind, Import,
     Inspection, Limits, NetGrant, NetGrantError, NetHost, PublicKey, PublicKeyError, Sandbox, SandboxOptions,
-    SignatureError, Trust, signature_path,
+    SignatureError, TlsCa, TlsCaError, Trust, signature_path,
 };
 pub use server::{Server, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 pub use server_info::ServerInfo;

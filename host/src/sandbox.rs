@@ -23,6 +23,7 @@ mod sealed_file;
 mod state;
 mod streams;
 mod tls;
+mod tls_client;
 mod trust;
 mod ucspi;
 mod version_info;
@@ -31,8 +32,9 @@ mod wasi;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -47,6 +49,7 @@ pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
 pub(crate) use sealed_file::{read_sealed, sealed_file};
+pub use tls_client::{TlsCa, TlsCaError};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
@@ -98,6 +101,8 @@ struct Inner {
     linker: Linker<State>,
     options: SandboxOptions,
     cache: Option<Cache>,
+    /// Made for the first handler that asks for it.
+    tls: OnceLock<Arc<ClientConfig>>,
     /// How many requests may be open.
     requests: Arc<Bound>,
     /// How many instances may be made ahead of requests.
@@ -127,6 +132,7 @@ impl Sandbox {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
         network::add_to_linker(&mut linker).map_err(refused)?;
+        tls_client::add_to_linker(&mut linker).map_err(refused)?;
         request::add_to_linker(&mut linker).map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {
             let directory = shown(&cache.directory);
@@ -137,7 +143,8 @@ impl Sandbox {
         });
         let requests = Bound::new(options.limits.max_requests);
         let ahead = Bound::new(engine::warm(&options.limits));
-        Ok(Self(Arc::new(Inner { engine, linker, options, cache, requests, ahead })))
+        let tls = OnceLock::new();
+        Ok(Self(Arc::new(Inner { engine, linker, options, cache, tls, requests, ahead })))
     }
 
     /// Has every running guest looked at; due once a [`TICK`].
@@ -240,6 +247,12 @@ impl Sandbox {
 
     pub(crate) fn grants(&self) -> &Grants {
         &self.0.options.grants
+    }
+
+    /// How handlers speak TLS; `None` where they have nobody to speak to.
+    fn tls_config(&self) -> Option<&Arc<ClientConfig>> {
+        let Grants { net, tls_ca, .. } = self.grants();
+        (!net.is_empty()).then(|| self.0.tls.get_or_init(|| tls_client::client_config(tls_ca)))
     }
 
     pub(crate) fn requests(&self) -> &Arc<Bound> {

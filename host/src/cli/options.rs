@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{
     CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, MinRate, NetGrant, PublicKey, Sandbox,
-    SandboxError, SandboxOptions, Trust,
+    SandboxError, SandboxOptions, TlsCa, Trust,
 };
 
 use super::helper_process::HelperProcess;
@@ -97,6 +97,11 @@ struct GrantArgs {
     /// [fd00::/8]) or a name, which leads to public addresses alone; PORT may be `*`; may be repeated
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     allow_net: Vec<NetGrant>,
+
+    /// Certificates (PEM) of those whom handlers believe, besides Mozilla's list, when they speak TLS to a server; may
+    /// be repeated
+    #[arg(long, value_name = "FILE", requires = "allow_net", value_parser = parse_tls_ca)]
+    tls_ca: Vec<TlsCaFile>,
 
     /// Let datagram handlers send to any address, not to their client alone
     #[arg(long)]
@@ -220,12 +225,14 @@ impl SandboxArgs {
             env,
             dir: dirs,
             allow_net: net,
+            tls_ca,
             allow_send_to: send_to,
             allow_stdin: stdin,
             arguments,
         } = self.grants;
         let args = std::iter::once(handler.to_owned()).chain(arguments).collect();
-        let grants = Grants { env, dirs, args, send_to, stdin, net };
+        let tls_ca = tls_ca.into_iter().flat_map(|file| file.0).collect();
+        let grants = Grants { env, dirs, args, send_to, stdin, net, tls_ca };
         let trust = self.trust.trust();
         let compile = self.compile.options(log);
         Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache: self.cache.options() })
@@ -294,6 +301,15 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),
     }
+}
+
+/// The certificates of one file.
+#[derive(Clone, Debug)]
+struct TlsCaFile(Vec<TlsCa>);
+
+fn parse_tls_ca(path: &str) -> Result<TlsCaFile, String> {
+    let text = std::fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    TlsCa::from_pem(&text).map(TlsCaFile).map_err(|error| error.to_string())
 }
 
 fn parse_dir(text: &str) -> Result<DirGrant, String> {

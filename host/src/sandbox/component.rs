@@ -140,6 +140,12 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
     unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}{}", load_hint(&error)))
 }
 
+/// Whether it may become a client of TLS.
+pub(super) fn speaks_tls(component: &Component) -> bool {
+    let component_type = component.component_type();
+    component_type.imports(component.engine()).any(|(name, _)| name.starts_with("wasi:tls/"))
+}
+
 /// A component of another contract version deserves a better word than a missing export.
 pub(super) fn check_version(component: &Component) -> Result<(), String> {
     let (interface, version) = CONTRACT.split_once('@').expect("the contract has a version");
@@ -193,7 +199,7 @@ fn load_hint(error: &wasmtime::Error) -> &'static str {
 }
 
 /// The packages of WASI 0.2 that there are.
-const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "io", "random", "sockets", "tls"];
 
 /// What to do about a component that cannot be linked, by what it imports.
 pub(super) fn import_hint(component: &Component) -> &'static str {
@@ -210,13 +216,13 @@ pub(super) fn import_hint(component: &Component) -> &'static str {
     } else if wasi.iter().any(|(_, rest)| rest.contains("@0.3")) {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
     } else if !wasi.iter().all(is_offered) {
-        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2"
+        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
     } else if imports.iter().filter(|name| !is_contract(name)).count() > wasi.len() || wasi.is_empty() {
         // It is something else that is missing.
         ""
     } else if wasi.iter().any(|(package, _)| *package == "sockets") {
         "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
     } else {
-        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2"
+        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
     }
 }

@@ -108,6 +108,10 @@ impl Handler {
             format!("it asks for what this host does not have: {error:#}{hint}")
         })?;
         let export = Export::of(&instance)?;
+        if component::speaks_tls(component) {
+            // Now: children of a fork server then find it made.
+            sandbox.tls_config();
+        }
         let server_hooks = server_hooks::GuestIndices::new(&instance).ok();
         let handler = Self(Arc::new(Inner {
             sandbox: sandbox.clone(),

@@ -181,6 +181,8 @@ pub(crate) struct Watch {
     started: Instant,
     /// CPU time as of the last tick, in nanoseconds.
     cpu_spent: AtomicU64,
+    /// CPU time that others have spent for it, in nanoseconds.
+    cpu_spent_for_it: AtomicU64,
     /// From when on CPU time is counted, in nanoseconds: on a thread of its own, of that thread's clock, at
     /// the first tick; in a task, since `started`, at the beginning of this poll.
     cpu_mark: AtomicU64,
@@ -206,6 +208,7 @@ impl Watch {
             request_time: limits.request_time.unwrap_or_default(),
             cpu_time: limits.cpu_time,
             cpu_spent: AtomicU64::new(0),
+            cpu_spent_for_it: AtomicU64::new(0),
             cpu_mark: AtomicU64::new(0),
             cut: AtomicU8::new(0),
             waits,
@@ -307,8 +310,14 @@ impl Watch {
         if self.deadline.is_some_and(|at| Instant::now() >= at) {
             return Some(Limit::Time(self.request_time));
         }
-        let spent = Duration::from_nanos(self.cpu_spent.load(Relaxed));
+        let spent = self.cpu_spent.load(Relaxed) + self.cpu_spent_for_it.load(Relaxed);
+        let spent = Duration::from_nanos(spent);
         self.cpu_time.filter(|max| spent >= *max).map(Limit::CpuTime)
+    }
+
+    /// Counts CPU time that a task of the host has spent for it, in nanoseconds.
+    pub(super) fn spend(&self, time: u64) {
+        self.cpu_spent_for_it.fetch_add(time, Relaxed);
     }
 
     /// Counts the CPU time up to this tick. Between ticks no clock is read: most requests never see one.
@@ -388,7 +397,7 @@ fn thread_cpu_time_since_tick() -> u64 {
 }
 
 /// CPU time of the calling thread, in nanoseconds.
-fn thread_cpu_time() -> u64 {
+pub(super) fn thread_cpu_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_tls::WasiTlsCtx;
 
 use super::command::Stdio;
 use super::guest_log::GuestLog;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
 use super::streams::Connection;
+use super::tls_client::Tls;
 use super::version_info::VersionInfo;
 use super::{Sandbox, ucspi};
 use crate::error::{Cause, Limit, excerpt};
@@ -34,6 +36,8 @@ pub(super) struct State {
     pub(super) reachable: Reachable,
     /// Made when the guest first uses WASI; most handlers never do.
     wasi: Option<Wasi>,
+    /// Made when the guest first uses TLS.
+    tls: Option<Tls>,
 }
 
 struct Wasi {
@@ -68,6 +72,7 @@ impl State {
             table,
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
+            tls: None,
         }
     }
 }
@@ -84,6 +89,10 @@ impl State {
         if let Some(Wasi { log, .. }) = &self.wasi {
             enter_runtime();
             log.set_request(request.id());
+        }
+        if let Some(tls) = &self.tls {
+            enter_runtime();
+            tls.renew(watch);
         }
         self.server = server.clone();
         self.version = version.clone();
@@ -118,6 +127,16 @@ impl State {
     /// Whether the guest has called WASI.
     pub(super) fn has_used_wasi(&self) -> bool {
         self.wasi.is_some()
+    }
+
+    /// The TLS of the guest, and what its streams are kept in.
+    pub(super) fn tls_and_table(&mut self) -> (&mut WasiTlsCtx, &mut ResourceTable) {
+        let Self { sandbox, watch, tls, table, .. } = self;
+        let tls = tls.get_or_insert_with(|| {
+            enter_runtime();
+            Tls::new(sandbox.tls_config().cloned(), watch)
+        });
+        (tls.ctx(), table)
     }
 
     fn make_wasi(&self) -> Wasi {

@@ -9,6 +9,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::guest_log::GuestLog;
 use super::net_grant::NetGrant;
 use super::network::Reachable;
+use super::tls_client::TlsCa;
 use crate::error::{SandboxError, shown};
 
 /// What handlers may reach beyond their request; nothing by default.
@@ -27,6 +28,8 @@ pub struct Grants {
     pub stdin: bool,
     /// Where handlers may connect and send to with WASI's sockets.
     pub net: Vec<NetGrant>,
+    /// Whose certificates are believed, besides those of Mozilla's list, where handlers speak TLS.
+    pub tls_ca: Vec<TlsCa>,
 }
 
 /// A directory that handlers may use.
@@ -58,7 +61,7 @@ impl Grants {
         match interface.split_once('/')? {
             // Only says what an address is.
             ("wasi:sockets", "network") => None,
-            ("wasi:sockets", _) if self.net.is_empty() => Some("no --allow-net"),
+            ("wasi:sockets" | "wasi:tls", _) if self.net.is_empty() => Some("no --allow-net"),
             ("wasi:sockets", "ip-name-lookup") if !self.net.iter().any(NetGrant::is_name) => {
                 Some("no name in --allow-net")
             }
