@@ -1,8 +1,9 @@
 //! Bytes from one stream to another, and two of these at once.
 
-use plugsock_sdk::Result;
+use plugsock_sdk::wasi::io::error::Error;
 use plugsock_sdk::wasi::io::poll::{Pollable, poll};
 use plugsock_sdk::wasi::io::streams::{InputStream, OutputStream, StreamError};
+use plugsock_sdk::{HandlerError, Result};
 
 /// The most that is read before it is written: what one slow side may make the other wait with.
 const CHUNK: u64 = 64 * 1024;
@@ -39,7 +40,11 @@ impl<'a> Relay<'a> {
     }
 
     /// Moves what can be moved without waiting; whether that was the last.
-    fn step(&mut self) -> Result<bool, StreamError> {
+    fn step(&mut self) -> Result<bool> {
+        self.try_step().map_err(in_words)
+    }
+
+    fn try_step(&mut self) -> Result<bool, StreamError> {
         if self.state == State::Open && self.chunk.is_empty() {
             match self.from.read(CHUNK) {
                 Ok(data) => self.chunk = data,
@@ -87,4 +92,17 @@ pub fn run(
             back.1()?;
         }
     }
+}
+
+/// A stream's failure, without what the host adds for whoever looks for faults.
+pub fn in_words(error: StreamError) -> HandlerError {
+    match error {
+        StreamError::LastOperationFailed(error) => HandlerError::new(first_line(&error)),
+        StreamError::Closed => HandlerError::new("the connection is closed"),
+    }
+}
+
+/// What an error says of itself.
+pub fn first_line(error: &Error) -> String {
+    error.to_debug_string().lines().next().unwrap_or_default().to_owned()
 }
