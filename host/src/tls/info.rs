@@ -211,7 +211,6 @@ mod tests {
             (AlertDescription::HandshakeFailure, "handshake_failure"),
             (AlertDescription::UnknownCA, "unknown_ca"),
             (AlertDescription::UnknownPSKIdentity, "unknown_psk_identity"),
-            (AlertDescription::ECHRequired, "ech_required"),
             (AlertDescription::BadRecordMac, "bad_record_mac"),
             (AlertDescription::NoApplicationProtocol, "no_application_protocol"),
         ] {
