@@ -5,15 +5,17 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 12] = [
+const PLUGINS: [&str; 14] = [
     "chargen",
     "daytime",
     "discard",
     "dns",
     "echo",
     "finger",
+    "gemini",
     "proxy",
     "qotd",
+    "smtp",
     "syslog",
     "thread-echo",
     "time",

@@ -2,6 +2,7 @@
 //! matrix of server types and strategies.
 
 mod canary;
+mod certificates;
 mod cgroup;
 mod client;
 mod faults;
@@ -21,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use canary::canary;
+pub use certificates::{Authority, Identity};
 pub use cgroup::MemoryCgroup;
 pub use client::{Client, sockaddr};
 pub use faults::{Fault, Faults};

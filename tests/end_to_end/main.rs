@@ -42,6 +42,7 @@ mod surroundings;
 mod swap;
 mod swap_leaks;
 mod swap_under_load;
+mod tls_plugins;
 mod trust;
 mod unix_sockets;
 mod upgrade;

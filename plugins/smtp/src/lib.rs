@@ -1,4 +1,4 @@
-//! Takes mail, for anybody from anybody, and writes each message to the Maildir `/mail` (RFC 5321). It sends none on.
+//! Takes mail, for anybody from anybody, and writes each message to the directory `/mail` (RFC 5321). It sends none on.
 
 use std::io::{BufRead, ErrorKind, Write};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use plugsock_sdk::{HandlerError, Result, StreamRequest, StreamRequestHandler, Tl
 mod command;
 mod date;
 mod line;
-mod maildir;
+mod mailbox;
+
 mod options;
 mod path;
 mod reply;
@@ -16,7 +17,7 @@ mod session;
 mod text;
 mod trace;
 
-use maildir::Message;
+use mailbox::Message;
 use options::Options;
 use reply::Reply;
 use session::{Envelope, Session, Step};

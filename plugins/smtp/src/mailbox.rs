@@ -1,4 +1,5 @@
-//! The directory that messages are written to: a Maildir, in which `new` has none but whole messages.
+//! The directory that messages are written to, as to the `new` of a Maildir. What is not whole has a name that begins with a
+//! dot: another directory for it would be clearer, but where the kernel confines the handler nothing may be moved between two.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -18,13 +19,10 @@ pub struct Message {
 impl Message {
     /// Begins a message. Its name has to be unique among all that programs ever deliver to the directory.
     pub fn create(request: u64) -> Result<Self, Reply> {
-        for folder in ["tmp", "new", "cur"] {
-            fs::create_dir_all(format!("{MAIL}/{folder}")).map_err(not_kept)?;
-        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let random = RandomState::new().hash_one(request);
         let name = format!("{}.M{:06}Q{request}R{random:016x}.plugsock", now.as_secs(), now.subsec_micros());
-        let file = File::create_new(format!("{MAIL}/tmp/{name}")).map_err(not_kept)?;
+        let file = File::create_new(partial(&name)).map_err(not_kept)?;
         Ok(Message { name, file })
     }
 
@@ -40,7 +38,7 @@ impl Message {
     pub fn deliver(self) -> Result<String, Reply> {
         self.file.sync_all().map_err(not_kept)?;
         let name = &self.name;
-        fs::rename(format!("{MAIL}/tmp/{name}"), format!("{MAIL}/new/{name}")).map_err(not_kept)?;
+        fs::rename(partial(name), format!("{MAIL}/{name}")).map_err(not_kept)?;
         Ok(name.clone())
     }
 }
@@ -48,8 +46,12 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         // Not there any more, once delivered.
-        let _ = fs::remove_file(format!("{MAIL}/tmp/{}", self.name));
+        let _ = fs::remove_file(partial(&self.name));
     }
+}
+
+fn partial(name: &str) -> String {
+    format!("{MAIL}/.{name}")
 }
 
 /// The client may try again; what is wrong here is for the log.
