@@ -5,7 +5,7 @@ mod smtp;
 
 use std::process::Command;
 
-use crate::harness::{Ended, Host, run};
+use crate::harness::{Authority, Ended, Host, plugin, plugsock, run};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -26,4 +26,13 @@ fn python(script: &str, args: &[&str]) -> String {
 /// Runs a client by the shell.
 fn shell(command: &str) -> Ended {
     run(Command::new("sh").args(["-c", command]))
+}
+
+#[test]
+fn a_server_does_not_start_with_a_certificate_that_has_expired() {
+    let authority = Authority::new();
+    let identity = authority.expired_server(&["localhost"]).option("old");
+    let ended = run(plugsock().args(["serve", TCP, "--no-cache", "--tls", &identity, &plugin("gemini")]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("expired"), "{ended:?}");
 }

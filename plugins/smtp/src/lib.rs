@@ -9,7 +9,6 @@ mod command;
 mod date;
 mod line;
 mod mailbox;
-
 mod options;
 mod path;
 mod reply;
