@@ -9,7 +9,7 @@ use rustls::{AlertDescription, ProtocolVersion};
 use socket2::Socket;
 
 use super::stream::{BUFFER, RECV_MAX};
-use super::wait::MayBlock;
+use super::wait::{MayBlock, Waitable};
 use crate::tls::{Keeper, TlsError, TlsFailure, TlsInfo, Wanted};
 
 /// What every TLS client begins with: the type of a record with handshake messages.
@@ -151,7 +151,12 @@ impl Protection {
 
     /// Up to `max` bytes; empty at the end that the client has given notice of. `Interrupted` if what has come is not
     /// enough yet to say anything, so that whoever waits looks at the time.
-    pub(super) fn recv(&self, socket: &Socket, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
+    pub(super) fn recv(
+        &self,
+        socket: &Waitable<Socket>,
+        max: usize,
+        may_block: MayBlock,
+    ) -> io::Result<Vec<u8>> {
         if max == 0 {
             return Ok(Vec::new());
         }
@@ -161,7 +166,7 @@ impl Protection {
             return Ok(data);
         }
         loop {
-            send_unawaited(&mut connection, socket);
+            send_unawaited(&mut connection, socket.socket());
             if self.read(&mut connection, socket, &mut data, max, may_block)? {
                 return Ok(data);
             }
@@ -175,18 +180,24 @@ impl Protection {
     fn read(
         &self,
         connection: &mut ServerConnection,
-        socket: &Socket,
+        waitable: &Waitable<Socket>,
         data: &mut Vec<u8>,
         max: usize,
         may_block: MayBlock,
     ) -> io::Result<bool> {
+        let socket = waitable.socket();
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             buffer.reserve_exact(RECV_MAX);
             // What rustls has to keep of it is then never more than it has room for: a record's rest.
-            let room = &mut buffer.spare_capacity_mut()[..max.clamp(READ_MIN, RECV_MAX)];
+            let size = max.clamp(READ_MIN, RECV_MAX);
+            let room = &mut buffer.spare_capacity_mut()[..size];
             let received = recv(socket, room, recv_flags(may_block));
             let ((received, _), _) = received.map_err(|error| self.or_cut_short(error.into()))?;
+            // Urgent data or descriptors, before which a read ends too, are none of TLS: who sends them waits for itself.
+            if received.len() < size {
+                waitable.note_emptied();
+            }
             data.reserve(received.len().min(max));
             let mut rest = &*received;
             loop {

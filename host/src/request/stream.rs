@@ -109,7 +109,7 @@ impl Stream {
 
     fn recv_now(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
         match self.protection()? {
-            Some(protection) => protection.recv(self.socket(), max, may_block),
+            Some(protection) => protection.recv(&self.socket, max, may_block),
             None => self.recv_raw(max, may_block),
         }
     }

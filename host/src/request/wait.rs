@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub(crate) struct Waitable<S> {
     registered: OnceLock<AsyncFd<RawFd>>,
     /// If it is one request's alone.
     own: Option<OwnTimes>,
+    /// The operation that has just been done has left nothing to read.
+    is_emptied: AtomicBool,
     socket: S,
 }
 
@@ -68,17 +70,23 @@ const SLACK: Duration = Duration::from_millis(20);
 impl<S: AsFd> Waitable<S> {
     /// A socket in non-blocking mode.
     pub(crate) fn non_blocking(socket: S) -> Self {
-        Self { registered: OnceLock::new(), own: None, socket }
+        Self { registered: OnceLock::new(), own: None, is_emptied: AtomicBool::new(false), socket }
     }
 
     /// One request's own socket, in blocking mode; its timeouts in the kernel are set to `timeout`.
     pub(crate) fn blocking(socket: S, timeout: Option<Duration>) -> Self {
         let kernel = [(); 2].map(|()| KernelTimeout(AtomicU64::new(micros(timeout))));
-        Self { registered: OnceLock::new(), own: Some(OwnTimes { kernel, timer: Mutex::default() }), socket }
+        let own = Some(OwnTimes { kernel, timer: Mutex::default() });
+        Self { own, ..Self::non_blocking(socket) }
     }
 
     pub(crate) fn socket(&self) -> &S {
         &self.socket
+    }
+
+    /// For an operation to say: there is nothing more to read, so that the next wait need not try.
+    pub(crate) fn note_emptied(&self) {
+        self.is_emptied.store(true, Relaxed);
     }
 
     pub(crate) fn is_ready(&self, interest: Interest) -> bool {
@@ -166,12 +174,18 @@ impl<S: AsFd> Waitable<S> {
         let registered = self.registered()?;
         loop {
             let mut guard = registered.ready(interest).await?;
+            self.is_emptied.store(false, Relaxed);
             match operation(MayBlock(false)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nothing else says that there is no more: a short read also ends before urgent data, or before bytes
+                // A short read does not say that there is no more: it also ends before urgent data, or before bytes
                 // that came with descriptors.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                done => return done,
+                done => {
+                    if self.is_emptied.load(Relaxed) {
+                        guard.clear_ready();
+                    }
+                    return done;
+                }
             }
         }
     }
