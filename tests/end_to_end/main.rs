@@ -43,6 +43,7 @@ mod swap;
 mod swap_leaks;
 mod swap_under_load;
 mod tls_plugins;
+mod tls;
 mod trust;
 mod unix_sockets;
 mod upgrade;
