@@ -8,6 +8,7 @@ mod proxy;
 mod random;
 mod requests;
 mod texts;
+mod tls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

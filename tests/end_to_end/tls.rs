@@ -3,9 +3,15 @@
 mod bad_input;
 mod certificates;
 mod client;
+pub mod fuzzing;
+mod limits;
 mod matrix;
 mod older;
 mod operator;
+mod programs;
+mod scan;
+mod secrets;
+mod under_load;
 
 use std::path::Path;
 
@@ -17,13 +23,13 @@ use client::{Settings, TlsClient, VERSIONS};
 
 /// Who protects a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Listener,
     Setup,
     Command,
 }
 
-const WAYS: [Way; 3] = [Way::Listener, Way::Setup, Way::Command];
+pub const WAYS: [Way; 3] = [Way::Listener, Way::Setup, Way::Command];
 
 impl Way {
     fn address(self) -> &'static str {
@@ -47,7 +53,7 @@ impl Way {
 }
 
 /// A host with a certificate for `localhost`, and who has issued it.
-struct Protected {
+pub struct Protected {
     host: Host,
     ca: Ca,
     certified: Certified,

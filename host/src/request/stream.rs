@@ -455,7 +455,11 @@ impl Stream {
     }
 
     fn note_fault(&self, fault: ClientFault) {
-        *self.client_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        let mut noted = self.client_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        // What fails after a handshake that did not end fails of that.
+        if !matches!(*noted, Some(ClientFault::Unprotected(_))) {
+            *noted = Some(fault);
+        }
     }
 
     /// Reads away what has come; whether there was something.

@@ -162,7 +162,8 @@ impl TlsClient {
                 let taken = self.connection.writer().write(rest).unwrap();
                 rest = &rest[taken..];
             }
-            let is_sent = rest.is_empty() && !self.connection.wants_write() && !self.connection.is_handshaking();
+            let is_sent =
+                rest.is_empty() && !self.connection.wants_write() && !self.connection.is_handshaking();
             if is_sent && !is_closed {
                 is_closed = true;
                 if matches!(close, Close::Says | Close::SaysAndHalfCloses) {

@@ -52,8 +52,12 @@ fn hooks_for_0_1_0_are_run() {
 fn a_handler_for_0_2_0_is_refused_in_words() {
     let mut component = std::fs::read(built_for_0_1_0("upper")).unwrap();
     let (old, new) = (b"plugsock:handler/request-handler@0.1.0", b"plugsock:handler/request-handler@0.2.0");
-    let found: Vec<usize> =
-        component.windows(old.len()).enumerate().filter(|(_, bytes)| bytes == old).map(|(at, _)| at).collect();
+    let found: Vec<usize> = component
+        .windows(old.len())
+        .enumerate()
+        .filter(|(_, bytes)| bytes == old)
+        .map(|(at, _)| at)
+        .collect();
     assert!(!found.is_empty());
     found.iter().for_each(|at| component[*at..][..new.len()].copy_from_slice(new));
     let directory = tempfile::TempDir::new().unwrap();

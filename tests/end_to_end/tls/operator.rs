@@ -82,7 +82,11 @@ fn a_start_with_options_that_do_not_fit() {
     for name in ["", "x", "x=a", "x=,b", "x=a,", "=a,b", "a,b"] {
         assert_refused(&["tls://127.0.0.1:0", "--tls", name], 2, &["write NAME=CERT.pem,KEY.pem"]);
     }
-    assert_refused(&["tls://127.0.0.1:0", "--tls", &good, "--tls-min-version", "1.1"], 2, &["use 1.2 or 1.3"]);
+    assert_refused(
+        &["tls://127.0.0.1:0", "--tls", &good, "--tls-min-version", "1.1"],
+        2,
+        &["use 1.2 or 1.3"],
+    );
 }
 
 fn assert_refused(args: &[&str], code: i32, words: &[&str]) {
@@ -102,7 +106,11 @@ fn certificates_are_loaded_again() {
         for is_asked in [true, false] {
             let protected = Protected::serve(Way::Listener, &["--concurrency", strategy]);
             let Protected { host, ca, certified, .. } = &protected;
-            let reload = || if is_asked { host.signal(Signal::HUP) };
+            let reload = || {
+                if is_asked {
+                    host.signal(Signal::HUP)
+                }
+            };
             let shown = || {
                 let mut client = Way::Listener.connect(host, &protected.settings(1)).shaken();
                 let shown = client.server_certificate();
@@ -141,7 +149,9 @@ fn certificates_are_loaded_again() {
 #[test]
 fn an_expiry_that_is_near_is_warned_of() {
     let (ca, directory) = (Ca::new("the CA"), TempDir::new().unwrap());
-    let identity = |name: &str, days: u32| ca.server_for(&["localhost"], Validity::days(days)).write(directory.path(), name);
+    let identity = |name: &str, days: u32| {
+        ca.server_for(&["localhost"], Validity::days(days)).write(directory.path(), name)
+    };
     let (near, far) = (identity("near", 13), identity("far", 15));
     let args = ["--tls", &near, "--tls", &far, "--log-level", "info"];
     let protected = Protected::serve(Way::Listener, &args);

@@ -66,7 +66,10 @@ fn protect(request: &Request) -> Result {
         // It is as it was.
         Err(TlsError::NoIdentity(why)) => {
             eprintln!("no identity: {why}");
-            request.start_tls(None, &alpn).map(drop).map_err(|error| io::Error::other(format!("{error:?}")).into())
+            request
+                .start_tls(None, &alpn)
+                .map(drop)
+                .map_err(|error| io::Error::other(format!("{error:?}")).into())
         }
         Err(error) => {
             eprintln!("not protected: {error:?}");
