@@ -270,8 +270,12 @@ impl Protection {
     /// Takes some of `data`, as much as the socket is likely to take with it; what the socket did not take yet, `flush` sends.
     pub(super) fn send(&self, socket: &Socket, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
         let mut connection = self.connection();
-        flush(&mut connection, socket, may_block)?;
-        let taken = connection.writer().write(data)?;
+        let mut taken = connection.writer().write(data)?;
+        if taken == 0 {
+            // There is no room until the socket has taken what is left of earlier.
+            flush(&mut connection, socket, may_block)?;
+            taken = connection.writer().write(data)?;
+        }
         match flush(&mut connection, socket, may_block) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Err(error)

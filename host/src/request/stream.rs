@@ -136,7 +136,7 @@ impl Stream {
         sent: &mut usize,
         patience: Patience,
     ) -> io::Result<()> {
-        self.drain(patience).await?;
+        self.drain_unsent(patience).await?;
         while *sent < data.len() {
             let send = |may_block| self.send_now(&data[*sent..], may_block);
             let length = self.until_done(Interest::WRITABLE, patience, send).await?;
@@ -146,16 +146,21 @@ impl Stream {
         self.flush(patience).await
     }
 
-    /// Sends what `wfile` left unsent.
+    /// Sends what `wfile` left unsent, and has the socket take it.
     pub(super) async fn drain(&self, patience: Patience) -> io::Result<()> {
-        if !self.unsent().is_empty() {
-            let drain = |_| match self.send_unsent()? {
-                true => Ok(()),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
-            self.until_done(Interest::WRITABLE, patience, drain).await?;
-        }
+        self.drain_unsent(patience).await?;
         self.flush(patience).await
+    }
+
+    async fn drain_unsent(&self, patience: Patience) -> io::Result<()> {
+        if self.unsent().is_empty() {
+            return Ok(());
+        }
+        let drain = |_| match self.send_unsent()? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        self.until_done(Interest::WRITABLE, patience, drain).await
     }
 
     /// Has the socket take what TLS has made of what was sent.
