@@ -1,6 +1,7 @@
 //! TLS between a connection and its socket: what rustls does, without a wait of its own.
 
 use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
@@ -25,6 +26,8 @@ const READ_MIN: usize = 4096;
 pub(super) struct Protection {
     connection: Mutex<ServerConnection>,
     info: TlsInfo,
+    /// Notice was given of the client's end, or of ours: to write in vain after that is not the client's fault.
+    has_notice: AtomicBool,
     /// Why it is protected no more.
     failure: OnceLock<TlsError>,
 }
@@ -113,7 +116,8 @@ impl<'a> Handshake<'a> {
             State::Hello(_) => None,
             State::Connection(connection) => {
                 let info = TlsInfo::of(&connection);
-                Some(Protection { connection: Mutex::new(*connection), info, failure: OnceLock::new() })
+                let (has_notice, failure) = (AtomicBool::new(false), OnceLock::new());
+                Some(Protection { connection: Mutex::new(*connection), info, has_notice, failure })
             }
         }
     }
@@ -249,7 +253,10 @@ impl Protection {
         let mut reader = connection.reader();
         while data.len() < max {
             let chunk = match reader.fill_buf() {
-                Ok([]) => break,
+                Ok([]) => {
+                    self.has_notice.store(true, Relaxed);
+                    break;
+                }
                 Ok(chunk) => chunk,
                 // It shows again with the next call.
                 Err(_) if !data.is_empty() => break,
@@ -273,12 +280,12 @@ impl Protection {
         let mut taken = connection.writer().write(data)?;
         if taken == 0 {
             // There is no room until the socket has taken what is left of earlier.
-            flush(&mut connection, socket, may_block)?;
+            flush(&mut connection, socket, may_block).map_err(|error| self.or_gone(error))?;
             taken = connection.writer().write(data)?;
         }
         match flush(&mut connection, socket, may_block) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Err(error)
+                Err(self.or_gone(error))
             }
             _ => Ok(taken),
         }
@@ -291,12 +298,23 @@ impl Protection {
 
     /// Sends what the socket did not take yet.
     pub(super) fn flush(&self, socket: &Socket, may_block: MayBlock) -> io::Result<()> {
-        flush(&mut self.connection(), socket, may_block)
+        flush(&mut self.connection(), socket, may_block).map_err(|error| self.or_gone(error))
     }
 
     /// Tells the client, with what is flushed next, that nothing more comes.
     pub(super) fn say_end(&self) {
+        self.has_notice.store(true, Relaxed);
         self.connection().send_close_notify();
+    }
+
+    /// What shows first when somebody writes is that the client has gone.
+    fn or_gone(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset if !self.has_notice.load(Relaxed) => {
+                self.fail(TlsError::ClosedWithoutNotice)
+            }
+            _ => error,
+        }
     }
 
     /// A reset may be anybody's on the way: it must not pass for the client's end, as it does in the clear.

@@ -35,7 +35,7 @@ fn a_client_that_stalls_inside_a_record_is_ended() {
             let record = record(&mut client, &[7; 1000]);
             (&client.socket).write_all(&record[..500]).unwrap();
             rest(&client.socket);
-            protected.host.log.wait_for("TimedOut");
+            protected.host.log.wait_for("timed out");
             protected.serves_on(Way::Listener);
         });
     }
@@ -64,7 +64,7 @@ fn a_client_that_trickles_a_record_is_ended() {
                     "{strategy} {limit:?}: {sent} bytes in {:?}",
                     begun.elapsed()
                 );
-                protected.host.log.wait_for("TimedOut");
+                protected.host.log.wait_for("timed out");
                 protected.serves_on(Way::Listener);
             });
         }
@@ -81,7 +81,7 @@ fn a_silent_client_costs_no_processor_time() {
             let client = greeted(&protected);
             let before = protected.host.processor_time();
             rest(&client.socket);
-            protected.host.log.wait_for("TimedOut");
+            protected.host.log.wait_for("timed out");
             let spent = protected.host.processor_time().saturating_sub(before);
             assert!(spent < Duration::from_millis(150), "{strategy} {env:?}: {spent:?}");
         });
