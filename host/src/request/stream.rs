@@ -97,6 +97,8 @@ impl Stream {
     }
 
     pub(super) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
+        // A task would wait for the socket before it looked.
+        self.protection()?;
         let max = max.min(RECV_MAX);
         let recv = |may_block| self.recv_now(max, may_block);
         let data = self.until_done(Interest::READABLE, patience, recv).await?;
