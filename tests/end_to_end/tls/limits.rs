@@ -17,6 +17,12 @@ fn record(client: &mut TlsClient, data: &[u8]) -> Vec<u8> {
     record
 }
 
+/// The handler has been told so.
+fn timed_out(protected: &Protected, env: &[&str]) {
+    let said = if env.is_empty() { "saw Error::TimedOut" } else { "saw timed out" };
+    protected.host.log.wait_for(said);
+}
+
 fn greeted(protected: &Protected) -> TlsClient {
     let mut client = Way::Listener.connect(&protected.host, &protected.settings(1));
     client.send(b"a");
@@ -35,7 +41,7 @@ fn a_client_that_stalls_inside_a_record_is_ended() {
             let record = record(&mut client, &[7; 1000]);
             (&client.socket).write_all(&record[..500]).unwrap();
             rest(&client.socket);
-            protected.host.log.wait_for("timed out");
+            timed_out(&protected, env);
             protected.serves_on(Way::Listener);
         });
     }
@@ -64,7 +70,7 @@ fn a_client_that_trickles_a_record_is_ended() {
                     "{strategy} {limit:?}: {sent} bytes in {:?}",
                     begun.elapsed()
                 );
-                protected.host.log.wait_for("timed out");
+                timed_out(&protected, env);
                 protected.serves_on(Way::Listener);
             });
         }
@@ -81,7 +87,7 @@ fn a_silent_client_costs_no_processor_time() {
             let client = greeted(&protected);
             let before = protected.host.processor_time();
             rest(&client.socket);
-            protected.host.log.wait_for("timed out");
+            timed_out(&protected, env);
             let spent = protected.host.processor_time().saturating_sub(before);
             assert!(spent < Duration::from_millis(150), "{strategy} {env:?}: {spent:?}");
         });

@@ -29,10 +29,11 @@ fn memory(process: Pid) -> Vec<Vec<u8>> {
     maps.lines().filter_map(read).collect()
 }
 
+/// What is there, with a little of what lies before and after it.
 fn find<'a>(memory: &'a [Vec<u8>], wanted: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     memory.iter().flat_map(move |piece| {
         let places = piece.windows(wanted.len()).enumerate().filter(move |(_, bytes)| *bytes == wanted);
-        places.map(move |(at, _)| &piece[at..])
+        places.map(move |(at, _)| &piece[at.saturating_sub(64)..])
     })
 }
 
@@ -41,6 +42,30 @@ fn scalar(pkcs8: &[u8]) -> Vec<u8> {
     let mark = [0x02, 0x01, 0x01, 0x04, 0x20];
     let at = pkcs8.windows(mark.len()).position(|bytes| bytes == mark).unwrap() + mark.len();
     pkcs8[at..][..32].to_vec()
+}
+
+/// That number times 2^256, modulo the curve's order, in little-endian bytes: the form in which ring keeps it.
+fn kept_by_ring(scalar: &[u8]) -> Vec<u8> {
+    const ORDER: [u64; 4] =
+        [0xf3b9_cac2_fc63_2551, 0xbce6_faad_a717_9e84, 0xffff_ffff_ffff_ffff, 0xffff_ffff_0000_0000];
+    let mut limbs = [0; 4];
+    for (limb, bytes) in limbs.iter_mut().zip(scalar.rchunks(8)) {
+        *limb = u64::from_be_bytes(bytes.try_into().unwrap());
+    }
+    for _ in 0..256 {
+        let is_beyond = limbs[3] >> 63 == 1;
+        let doubled: [u64; 4] = std::array::from_fn(|at| {
+            limbs[at] << 1 | at.checked_sub(1).map_or(0, |below| limbs[below] >> 63)
+        });
+        let (mut less, mut borrows) = ([0; 4], false);
+        for at in 0..4 {
+            let (once, first) = doubled[at].overflowing_sub(ORDER[at]);
+            let (twice, second) = once.overflowing_sub(u64::from(borrows));
+            (less[at], borrows) = (twice, first || second);
+        }
+        limbs = if is_beyond || !borrows { less } else { doubled };
+    }
+    limbs.iter().flat_map(|limb| limb.to_le_bytes()).collect()
 }
 
 /// A ticket of TLS 1.2, which the server sends in the clear.
@@ -63,12 +88,12 @@ fn ticket(client: &mut TlsClient) -> Vec<u8> {
     seen[at + 2..][..length].to_vec()
 }
 
-/// What opens a ticket, if it follows one of these places: in the host it lies behind the key's name.
+/// What opens a ticket: in the host it lies beside the name of the key, which the ticket begins with.
 fn secret(memory: &[Vec<u8>], ticket: &[u8]) -> Option<Vec<u8>> {
     let (id, sealed) = ticket.split_at(16);
     let (nonce, sealed) = sealed.split_at(12);
-    // Not only behind it: nobody says in which order they lie.
-    let candidates = find(memory, id).flat_map(|from| (0..64).filter_map(move |at| from.get(at..at + 32)));
+    // Nobody says in which order they lie.
+    let candidates = find(memory, id).flat_map(|from| (0..160).filter_map(move |at| from.get(at..at + 32)));
     candidates
         .filter(|secret| {
             let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).unwrap());
@@ -96,14 +121,18 @@ fn a_child_has_neither_a_private_key_nor_a_key_of_tickets() {
         let [host, fork_server, child] = [protected.host.pid(), fork_server, child].map(memory);
         let secret = secret(&host, &ticket).expect("the host has what opens its tickets");
         // What is looked for can be found.
-        assert!(find(&host, &scalar(&key)).next().is_some(), "the host has the key in another form");
+        let kept = kept_by_ring(&scalar(&key));
+        assert!(find(&host, &kept).next().is_some(), "the host has the key in another form");
         for (name, memory) in [("fork server", fork_server), ("child", child)] {
             // The certificate is none of it, and shows that the memory is looked at.
             let size = memory.iter().map(Vec::len).sum::<usize>();
             assert!(size > 1 << 20, "{name}: {size} bytes");
-            for (what, bytes) in
-                [("key", &scalar(&key)[..]), ("file", &pem.as_bytes()[40..80]), ("ticket key", &secret)]
-            {
+            for (what, bytes) in [
+                ("key", &scalar(&key)[..]),
+                ("key as ring has it", &kept),
+                ("file", &pem.as_bytes()[40..80]),
+                ("ticket key", &secret),
+            ] {
                 assert!(find(&memory, bytes).next().is_none(), "the {name} has the {what}, {way:?}");
             }
         }

@@ -50,6 +50,7 @@ fn nothing_that_is_replaced_is_noticed() {
                 certified[turn % 2].replace(deployed.directory(), "main");
                 deployed.replace(&relabelled(component.clone(), &format!("{turn}")));
                 host.signal(Signal::HUP);
+                // One load may meet a certificate with the key of the next; then those before serve on.
                 host.log.wait_for_count(": swapped: ", turn);
                 ask(&Settings::new(&ca, VERSIONS[1], "localhost"));
             }
@@ -59,7 +60,6 @@ fn nothing_that_is_replaced_is_noticed() {
             assert!(ask(&staying), "{strategy}: a session was not resumed after the upgrade");
             successor
         });
-        assert_eq!(host.log.lines_with("not loaded again"), Vec::<String>::new());
         eprintln!("{strategy}: {served:?} served, {resumed:?} of them resumed");
         assert!(served.into_inner() > 2 * TURNS && resumed.into_inner() > TURNS / 2);
         end(host, successor);
