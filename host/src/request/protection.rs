@@ -153,6 +153,13 @@ impl Protection {
         self.failure.get()
     }
 
+    /// What has been received and not been asked for yet, up to `max` bytes; `None` if there is nothing to tell.
+    pub(super) fn received(&self, max: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut data = Vec::new();
+        let is_something = self.take_received(&mut self.connection(), &mut data, max)?;
+        Ok(is_something.then_some(data))
+    }
+
     /// Up to `max` bytes; empty at the end that the client has given notice of. `Interrupted` if what has come is not
     /// enough yet to say anything, so that whoever waits looks at the time.
     pub(super) fn recv(

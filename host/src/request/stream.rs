@@ -97,11 +97,16 @@ impl Stream {
     }
 
     pub(super) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
-        // A task would wait for the socket before it looked.
-        self.protection()?;
         let max = max.min(RECV_MAX);
-        let recv = |may_block| self.recv_now(max, may_block);
-        let data = self.until_done(Interest::READABLE, patience, recv).await?;
+        // A task would wait for the socket before it looked at what has come already, or at why nothing will.
+        let received = self.protection()?.map(|protection| protection.received(max)).transpose();
+        let data = match received.map_err(|error| self.noted(error))?.flatten() {
+            Some(data) => data,
+            None => {
+                let recv = |may_block| self.recv_now(max, may_block);
+                self.until_done(Interest::READABLE, patience, recv).await?
+            }
+        };
         self.note_bytes(data.len());
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
