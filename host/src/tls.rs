@@ -264,9 +264,10 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsLoadError> {
         let loaded = Loaded::load(&self.0.options, &self.0.tickets)?;
         loaded.identities.warn_of_expiry();
-        let before = self.0.current.swap(Arc::new(loaded));
-        if before.clients.roots != self.0.current.load().clients.roots {
-            // Who resumes a session does not show its certificate again.
+        // Who resumes a session does not show its certificate again.
+        let has_other_clients = loaded.clients.roots != self.0.current.load().clients.roots;
+        self.0.current.store(Arc::new(loaded));
+        if has_other_clients {
             self.0.tickets.take_over(TicketKeys::new());
         }
         Ok(())
@@ -328,8 +329,13 @@ impl Clients {
         digest(&SHA256, &bytes).as_ref().to_vec()
     }
 
+    /// Whether they are asked for certificates.
+    fn are_verified(&self) -> bool {
+        !self.roots.is_empty() && self.auth != ClientAuth::Off
+    }
+
     fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, String> {
-        if self.roots.is_empty() || self.auth == ClientAuth::Off {
+        if !self.are_verified() {
             return Ok(Arc::new(NoClientAuth));
         }
         let mut roots = RootCertStore::empty();
@@ -341,7 +347,8 @@ impl Clients {
             ClientAuth::Request => verifier.allow_unauthenticated(),
             ClientAuth::Off | ClientAuth::Require => verifier,
         };
-        Ok(verifier.build().map_err(|error| error.to_string())?)
+        let verifier = verifier.build().map_err(|error| error.to_string())?;
+        Ok(verifier)
     }
 }
 

@@ -30,7 +30,8 @@ pub struct TlsClient {
 impl TlsClient {
     /// Protects what is said on `plain`.
     pub fn start(plain: UnixStream, identity: &str) -> anyhow::Result<Self> {
-        let SelfSigned { certificate, certificate_pem, key_pem } = SelfSigned::make(&[HOST.to_owned()], DAYS)?;
+        let SelfSigned { certificate, certificate_pem, key_pem } =
+            SelfSigned::make(&[HOST.to_owned()], DAYS)?;
         let folder = tempfile::tempdir().context("no folder for a certificate")?;
         let files = ["crt", "key"].map(|kind| folder.path().join(kind));
         std::fs::write(&files[0], certificate_pem).context("cannot write a certificate")?;

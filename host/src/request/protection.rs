@@ -28,6 +28,8 @@ pub(super) struct Protection {
     info: TlsInfo,
     /// Notice was given of the client's end, or of ours: to write in vain after that is not the client's fault.
     has_notice: AtomicBool,
+    /// Nobody here wants to read any more.
+    is_read_ended: AtomicBool,
     /// Why it is protected no more.
     failure: OnceLock<TlsError>,
 }
@@ -42,7 +44,7 @@ pub(super) struct Handshake<'a> {
 }
 
 enum State {
-    Hello(Acceptor),
+    Hello(Box<Acceptor>),
     Connection(Box<ServerConnection>),
 }
 
@@ -56,7 +58,7 @@ pub(super) enum Step {
 impl<'a> Handshake<'a> {
     pub(super) fn new(keeper: &'a dyn Keeper, wanted: Wanted) -> Result<Self, TlsError> {
         let config = wanted.identity.is_some().then(|| keeper.config(&wanted)).transpose()?;
-        Ok(Self { keeper, wanted, config, state: State::Hello(Acceptor::default()) })
+        Ok(Self { keeper, wanted, config, state: State::Hello(Box::default()) })
     }
 
     pub(super) fn step(&self) -> Step {
@@ -116,8 +118,9 @@ impl<'a> Handshake<'a> {
             State::Hello(_) => None,
             State::Connection(connection) => {
                 let info = TlsInfo::of(&connection);
-                let (has_notice, failure) = (AtomicBool::new(false), OnceLock::new());
-                Some(Protection { connection: Mutex::new(*connection), info, has_notice, failure })
+                let (connection, failure) = (Mutex::new(*connection), OnceLock::new());
+                let [has_notice, is_read_ended] = Default::default();
+                Some(Protection { connection, info, has_notice, is_read_ended, failure })
             }
         }
     }
@@ -269,6 +272,7 @@ impl Protection {
                 Err(_) if !data.is_empty() => break,
                 Err(_) if let Some(failure) = self.failure() => return Err(failure.clone().into()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) if self.is_read_ended.load(Relaxed) => break,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(self.fail(TlsError::ClosedWithoutNotice));
                 }
@@ -283,6 +287,10 @@ impl Protection {
 
     /// Takes some of `data`, as much as the socket is likely to take with it; what the socket did not take yet, `flush` sends.
     pub(super) fn send(&self, socket: &Socket, data: &[u8], may_block: MayBlock) -> io::Result<usize> {
+        // Who has only ended without notice may still read.
+        if let Some(failure) = self.failure().filter(|failure| **failure != TlsError::ClosedWithoutNotice) {
+            return Err(failure.clone().into());
+        }
         let mut connection = self.connection();
         let mut taken = connection.writer().write(data)?;
         if taken == 0 {
@@ -312,6 +320,11 @@ impl Protection {
     pub(super) fn say_end(&self) {
         self.has_notice.store(true, Relaxed);
         self.connection().send_close_notify();
+    }
+
+    /// From here on the end is our own.
+    pub(super) fn end_reading(&self) {
+        self.is_read_ended.store(true, Relaxed);
     }
 
     /// What shows first when somebody writes is that the client has gone.

@@ -67,9 +67,9 @@ pub(crate) struct Stream {
     /// `None` where the operator has no certificate.
     tls: Option<StreamTls>,
     /// What another process has made of it there.
-    protected_elsewhere: OnceLock<TlsInfo>,
+    protected_elsewhere: OnceLock<Box<TlsInfo>>,
     /// Once a handshake has begun that went beyond the operator's own matters, what it came to.
-    protection: OnceLock<Result<Box<Protection>, TlsError>>,
+    protection: OnceLock<Result<Box<Protection>, Box<TlsError>>>,
 }
 
 impl Stream {
@@ -323,6 +323,9 @@ impl Stream {
 
     /// What a guest asks for: a client of TLS is told of the end first.
     pub(crate) async fn end(&self, how: Shutdown, patience: Patience) -> io::Result<()> {
+        if let (Shutdown::Read | Shutdown::Both, Ok(Some(protection))) = (how, self.protection()) {
+            protection.end_reading();
+        }
         let said = if how == Shutdown::Read { Ok(()) } else { self.say_end(patience).await };
         self.shutdown(how).and(said)
     }
@@ -351,11 +354,11 @@ impl Stream {
     /// How it is protected, here or in the process that serves it.
     pub(crate) fn tls_info(&self) -> Option<&TlsInfo> {
         let here = self.protection.get().and_then(|protection| Some(protection.as_ref().ok()?.info()));
-        here.or_else(|| self.protected_elsewhere.get())
+        here.or_else(|| self.protected_elsewhere.get().map(|info| &**info))
     }
 
     pub(crate) fn note_protection(&self, info: TlsInfo) {
-        let _ = self.protected_elsewhere.set(info);
+        let _ = self.protected_elsewhere.set(Box::new(info));
     }
 
     /// Why it could not be protected, or is so no more.
@@ -371,7 +374,7 @@ impl Stream {
         match self.protection.get() {
             None => Ok(None),
             Some(Ok(protection)) => Ok(Some(protection)),
-            Some(Err(error)) => Err(error.clone().into()),
+            Some(Err(error)) => Err(TlsError::clone(error).into()),
         }
     }
 
@@ -382,7 +385,7 @@ impl Stream {
         match self.protection.get() {
             None => {}
             Some(Ok(_)) => return Err(TlsError::AlreadyProtected),
-            Some(Err(error)) => return Err(error.clone()),
+            Some(Err(error)) => return Err(TlsError::clone(error)),
         }
         let begun = Instant::now();
         let timeout = keeper.handshake_timeout();
@@ -396,6 +399,10 @@ impl Stream {
             }
             // Nothing was said of it.
             Err(error @ TlsError::NoIdentity(_)) => Err(error),
+            Err(error @ TlsError::Host(_)) => {
+                let _ = self.protection.set(Err(Box::new(error.clone())));
+                Err(error)
+            }
             Err(error) => {
                 let fault = match error {
                     TlsError::TimedOut if self.is_too_slow() => ClientFault::Slow,
@@ -403,7 +410,7 @@ impl Stream {
                     _ => ClientFault::Tls,
                 };
                 self.note_fault(fault);
-                let _ = self.protection.set(Err(error.clone()));
+                let _ = self.protection.set(Err(Box::new(error.clone())));
                 Err(error)
             }
         }

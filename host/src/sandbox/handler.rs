@@ -26,7 +26,7 @@ use crate::request::{
     ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, StreamTls, Transport, Waits,
 };
 use crate::server_info::ServerInfo;
-use crate::tls::{ServerTls, Tls, Wanted};
+use crate::tls::{ServerTls, Tls, TlsError, Wanted};
 
 /// A component that is ready to serve. Cloning is cheap.
 #[derive(Clone)]
@@ -259,6 +259,7 @@ impl Handler {
                 watch.enter(Phase::Instantiate);
                 return Ok(());
             }
+            (None, Ok(Err(TlsError::Host(reason) | TlsError::NoIdentity(reason)))) => Cause::Host(reason),
             (None, Ok(Err(error))) => match request.client_fault() {
                 Some(ClientFault::Unprotected(time)) => Cause::Limit(Limit::TlsHandshake(time)),
                 Some(ClientFault::Slow) if let Some(rate) = self.0.sandbox.limits().min_rate => {

@@ -28,6 +28,8 @@ pub(super) fn contract_error(error: &TlsError) -> types::TlsError {
         TlsError::AlreadyProtected => types::TlsError::AlreadyProtected,
         TlsError::Unsupported => types::TlsError::Connection(types::Error::Unsupported),
         TlsError::TimedOut => types::TlsError::Connection(types::Error::TimedOut),
-        TlsError::Connection(reason) => types::TlsError::Connection(types::Error::Other(reason.clone())),
+        TlsError::Host(reason) | TlsError::Connection(reason) => {
+            types::TlsError::Connection(types::Error::Other(reason.clone()))
+        }
     }
 }

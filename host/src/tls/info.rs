@@ -113,6 +113,9 @@ pub enum TlsError {
     /// The client did not finish the handshake in time.
     #[error("the client did not finish the TLS handshake in time")]
     TimedOut,
+    /// The host could not do its part.
+    #[error("{0}")]
+    Host(String),
     /// The connection failed below it.
     #[error("the connection failed in the TLS handshake: {0}")]
     Connection(String),
@@ -130,6 +133,7 @@ impl TlsError {
             Self::AlreadyProtected => "already-protected",
             Self::Unsupported => "unsupported",
             Self::TimedOut => "timed-out",
+            Self::Host(_) => "host",
             Self::Connection(_) => "connection",
         }
     }
@@ -155,6 +159,8 @@ impl TlsError {
                 };
                 failed(Some(*alert), message.to_owned())
             }
+            // By this a child's signer says that the host has not signed.
+            Error::General(reason) => Self::Host(reason.clone()),
             // Sent under the handshake's keys.
             Error::NoApplicationProtocol => {
                 failed(Some(AlertDescription::NoApplicationProtocol), error.to_string())

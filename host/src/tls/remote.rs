@@ -1,5 +1,6 @@
 //! TLS in a child of a fork server, which runs guest code and therefore has no key: it asks its host for the certificate, the
-//! signature and the tickets. Of what the operator keeps secret a guest that broke out has nothing but its own session.
+//! signature and the tickets. A guest that broke out may have one handshake signed, and tickets of other children opened or made up;
+//! where clients show certificates, nothing is resumed, so that no client can be made up.
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+use super::tickets::Whose;
 use super::{Clients, Keeper, ServerTls, TlsError, TlsInfo, Wanted, server_config, with_alpn};
 
 /// What a child says to its host; all but the last has an answer.
@@ -109,8 +111,7 @@ fn take_one(left: &AtomicU8) -> Option<u8> {
 
 impl Keeper for RemoteKeeper {
     fn config(&self, wanted: &Wanted) -> Result<Arc<ServerConfig>, TlsError> {
-        let failed =
-            |reason: String| TlsError::Connection(format!("the host gives no certificate: {reason}"));
+        let failed = |reason: String| TlsError::Host(format!("the host gives no certificate: {reason}"));
         let terms = match self.asking.ask(Ask::Terms(wanted.clone())) {
             Ok(Answer::Terms(terms)) => terms?,
             Ok(Answer::Bytes(_)) => return Err(failed("it has misunderstood".to_owned())),
@@ -124,7 +125,8 @@ impl Keeper for RemoteKeeper {
         };
         let chain = terms.chain.into_iter().map(CertificateDer::from).collect();
         let certificate = SingleCertAndKey::from(CertifiedKey::new(chain, Arc::new(key)));
-        let tickets = RemoteTickets { asking: self.asking.clone() };
+        let are_made = !terms.clients.are_verified();
+        let tickets = RemoteTickets { asking: self.asking.clone(), are_made };
         let config = server_config(&terms.clients, verifier, Arc::new(certificate), Arc::new(tickets));
         Ok(Arc::new(with_alpn(config, &terms.alpn)))
     }
@@ -183,11 +185,12 @@ impl Signer for RemoteSigner {
 #[derive(Debug)]
 struct RemoteTickets {
     asking: Arc<Asking>,
+    are_made: bool,
 }
 
 impl ProducesTickets for RemoteTickets {
     fn enabled(&self) -> bool {
-        true
+        self.are_made
     }
 
     fn lifetime(&self) -> u32 {
@@ -240,12 +243,13 @@ impl Answering {
     /// What to answer, if anything.
     pub(crate) fn answer(&mut self, ask: Ask) -> Result<Option<Answer>, AskedTooMuch> {
         self.left = self.left.checked_sub(1).ok_or(AskedTooMuch)?;
-        let tickets = &self.server.tls.0.tickets;
+        let inner = &self.server.tls.0;
+        let tickets = Some(&inner.tickets).filter(|_| !inner.current.load().clients.are_verified());
         Ok(Some(match ask {
             Ask::Terms(wanted) => Answer::Terms(self.terms(&wanted)),
             Ask::Sign { scheme, message } => Answer::Bytes(self.sign(scheme.into(), &message)),
-            Ask::Seal(session) => Answer::Bytes(tickets.encrypt(&session)),
-            Ask::Open(ticket) => Answer::Bytes(tickets.decrypt(&ticket)),
+            Ask::Seal(session) => Answer::Bytes(tickets.and_then(|it| it.seal(Whose::Childs, &session))),
+            Ask::Open(ticket) => Answer::Bytes(tickets.and_then(|it| it.open(Whose::Childs, &ticket))),
             Ask::Ended(handshake) => {
                 // What names no protocol of ours is to reach neither counters nor the log.
                 let is_sound = handshake.as_ref().map_or(true, TlsInfo::is_sound);

@@ -32,6 +32,13 @@ struct TicketKey {
     made: SystemTime,
 }
 
+/// Who made a session: what a process that runs guest code has made up is nothing to those that do not.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose {
+    Own,
+    Childs,
+}
+
 impl TicketKeys {
     pub(super) fn new() -> Self {
         Self { current: TicketKey::new(), previous: None }
@@ -56,25 +63,29 @@ impl TicketKey {
         Self { id, secret, made: SystemTime::now() }
     }
 
+    fn bound_to(&self, whose: Whose) -> Aad<Vec<u8>> {
+        Aad::from([&self.id[..], &[whose as u8]].concat())
+    }
+
     fn key(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.secret).expect("it is as long as it must be"))
     }
 
-    fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
+    fn seal(&self, whose: Whose, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce);
         let mut sealed = plain.to_vec();
         let bound = Nonce::assume_unique_for_key(nonce);
-        self.key().seal_in_place_append_tag(bound, Aad::from(&self.id), &mut sealed).ok()?;
+        self.key().seal_in_place_append_tag(bound, self.bound_to(whose), &mut sealed).ok()?;
         Some([&self.id[..], &nonce, &sealed].concat())
     }
 
     /// What the ticket `sealed`, without the key's id, was made of.
-    fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+    fn open(&self, whose: Whose, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let length = self.key().open_in_place(nonce, Aad::from(&self.id), &mut sealed).ok()?.len();
+        let length = self.key().open_in_place(nonce, self.bound_to(whose), &mut sealed).ok()?.len();
         sealed.truncate(length);
         Some(sealed)
     }
@@ -108,6 +119,18 @@ impl Tickets {
         *self.current() = keys;
     }
 
+    pub(super) fn seal(&self, whose: Whose, plain: &[u8]) -> Option<Vec<u8>> {
+        let key = self.current().current.clone();
+        key.seal(whose, plain)
+    }
+
+    pub(super) fn open(&self, whose: Whose, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (id, sealed) = ticket.split_at_checked(ID_LENGTH)?;
+        let keys = self.keys();
+        let key = [Some(keys.current), keys.previous].into_iter().flatten().find(|key| key.id == *id)?;
+        key.open(whose, sealed)
+    }
+
     fn current(&self) -> MutexGuard<'_, TicketKeys> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         keys.rotate(SystemTime::now());
@@ -125,15 +148,11 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let key = self.current().current.clone();
-        key.seal(plain)
+        self.seal(Whose::Own, plain)
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        let (id, sealed) = cipher.split_at_checked(ID_LENGTH)?;
-        let keys = self.keys();
-        let key = [Some(keys.current), keys.previous].into_iter().flatten().find(|key| key.id == *id)?;
-        key.open(sealed)
+        self.open(Whose::Own, cipher)
     }
 }
 
@@ -172,6 +191,14 @@ mod tests {
             changed[index] ^= 1;
             assert_eq!(tickets.decrypt(&changed), None, "{index}");
         }
+    }
+
+    #[test]
+    fn what_a_child_has_made_up_is_nothing_to_others() {
+        let tickets = Tickets::new(TicketKeys::new());
+        let ticket = tickets.seal(Whose::Childs, b"a session").unwrap();
+        assert_eq!(tickets.open(Whose::Childs, &ticket).as_deref(), Some(&b"a session"[..]));
+        assert_eq!(tickets.decrypt(&ticket), None);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn a_handler_is_told_of_a_client_that_stops() {
     on_each_strategy(Way::Setup, &LIMIT, |protected| {
         let silent = connect(protected.host.address());
         assert_eq!(rest(&silent).0, b"");
-        protected.host.log.wait_for("not protected: timed out");
+        protected.host.log.wait_for("not protected: TlsError::Connection(Error::TimedOut)");
         protected.host.log.wait_for("client dropped: TLS handshake limit of 300ms reached");
     });
 }
@@ -175,7 +175,7 @@ fn bytes_in_the_clear_after_a_command_are_never_read() {
         (&socket).write_all(b"STARTTLS\nrm -rf /\n").unwrap();
         assert_eq!(rest(&socket).0, [b"go\n", UNEXPECTED].concat());
         let log = &protected.host.log;
-        log.wait_for("not protected: bytes had come");
+        log.wait_for("not protected: TlsError::UnprotectedBytes");
         let line = log.wait_for("then: ");
         assert!(line.contains("then: Err(") && line.contains(", Err("), "{line}");
         log.wait_for("bytes had come in the clear that nobody has read");

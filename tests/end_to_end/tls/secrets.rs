@@ -88,6 +88,9 @@ fn ticket(client: &mut TlsClient) -> Vec<u8> {
     seen[at + 2..][..length].to_vec()
 }
 
+/// What tickets of children are bound to, after the key's name.
+const CHILDS: u8 = 1;
+
 /// What opens a ticket: in the host it lies beside the name of the key, which the ticket begins with.
 fn secret(memory: &[Vec<u8>], ticket: &[u8]) -> Option<Vec<u8>> {
     let (id, sealed) = ticket.split_at(16);
@@ -98,7 +101,8 @@ fn secret(memory: &[Vec<u8>], ticket: &[u8]) -> Option<Vec<u8>> {
         .filter(|secret| {
             let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).unwrap());
             let nonce = Nonce::try_assume_unique_for_key(nonce).unwrap();
-            key.open_in_place(nonce, Aad::from(id), &mut sealed.to_vec()).is_ok()
+            let bound = Aad::from([id, &[CHILDS]].concat());
+            key.open_in_place(nonce, bound, &mut sealed.to_vec()).is_ok()
         })
         .map(<[u8]>::to_vec)
         .next()
