@@ -1,9 +1,11 @@
 //! A connection: TCP or Unix stream.
 
+mod protect;
+
 use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -11,10 +13,12 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
 
+use protect::MayBeProtected;
+pub(crate) use protect::StreamTls;
+
 use super::pace::{MinRate, Pace};
-use super::protection::{Handshake, Protection, Step, no_tls, plain_beginning};
 use super::wait::{MayBlock, Patience, Waitable, Waits};
-use crate::tls::{Keeper, TlsError, TlsInfo, Wanted};
+use crate::tls::TlsError;
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
 pub(super) const RECV_MAX: usize = 64 * 1024;
@@ -46,14 +50,6 @@ pub(crate) enum ClientFault {
     Tls,
 }
 
-/// What a connection may be protected with.
-#[derive(Clone, Debug)]
-pub(crate) struct StreamTls {
-    pub(crate) keeper: Arc<dyn Keeper>,
-    /// Whether it is protected before its handler sees it.
-    pub(crate) is_first: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Waitable<Socket>,
@@ -65,11 +61,7 @@ pub(crate) struct Stream {
     /// What `wfile` took while the kernel's buffer was full; it goes out before anything else.
     unsent: Mutex<Vec<u8>>,
     /// `None` where the operator has no certificate.
-    tls: Option<StreamTls>,
-    /// What another process has made of it there.
-    protected_elsewhere: OnceLock<Box<TlsInfo>>,
-    /// Once a handshake has begun that went beyond the operator's own matters, what it came to.
-    protection: OnceLock<Result<Box<Protection>, Box<TlsError>>>,
+    tls: Option<Box<MayBeProtected>>,
 }
 
 impl Stream {
@@ -86,9 +78,7 @@ impl Stream {
             client_fault: Mutex::default(),
             pace: min_rate.map(|rate| Box::new(Pace::new(rate))),
             unsent: Mutex::default(),
-            tls,
-            protected_elsewhere: OnceLock::new(),
-            protection: OnceLock::new(),
+            tls: tls.map(MayBeProtected::new),
         }
     }
 
@@ -168,17 +158,6 @@ impl Stream {
             false => Err(io::ErrorKind::WouldBlock.into()),
         };
         self.until_done(Interest::WRITABLE, patience, drain).await
-    }
-
-    /// Has the socket take what TLS has made of what was sent.
-    async fn flush(&self, patience: Patience) -> io::Result<()> {
-        match self.protection()? {
-            Some(protection) if !protection.is_flushed() => {
-                let flush = |may_block| protection.flush(self.socket(), may_block);
-                self.until_done(Interest::WRITABLE, patience, flush).await
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Waits as the socket does, but no longer than the client may be waited for; notes whose fault an error is.
@@ -283,7 +262,7 @@ impl Stream {
         while !is_readable() {
             self.ready(Interest::READABLE, deadline).await.map_err(|error| self.noted(error))?;
             // It was ready at once if the client has been waited for too long, and would be again and again.
-            if self.protection.get().is_none() || self.is_too_slow() {
+            if !self.is_protected() || self.is_too_slow() {
                 break;
             }
         }
@@ -321,139 +300,8 @@ impl Stream {
         }
     }
 
-    /// What a guest asks for: a client of TLS is told of the end first.
-    pub(crate) async fn end(&self, how: Shutdown, patience: Patience) -> io::Result<()> {
-        if let (Shutdown::Read | Shutdown::Both, Ok(Some(protection))) = (how, self.protection()) {
-            protection.end_reading();
-        }
-        let said = if how == Shutdown::Read { Ok(()) } else { self.say_end(patience).await };
-        self.shutdown(how).and(said)
-    }
-
-    /// Tells the client of a protected connection that nothing more comes. It waits like any send: a client that takes its
-    /// time would else find the end of all that it got cut short.
-    pub(super) async fn say_end(&self, patience: Patience) -> io::Result<()> {
-        match self.protection.get() {
-            Some(Ok(protection)) => {
-                protection.say_end();
-                self.flush(patience).await
-            }
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         Ok(shutdown(self.socket(), how)?)
-    }
-
-    /// What may protect it.
-    pub(crate) fn tls(&self) -> Option<&StreamTls> {
-        self.tls.as_ref()
-    }
-
-    /// How it is protected, here or in the process that serves it.
-    pub(crate) fn tls_info(&self) -> Option<&TlsInfo> {
-        let here = self.protection.get().and_then(|protection| Some(protection.as_ref().ok()?.info()));
-        here.or_else(|| self.protected_elsewhere.get().map(|info| &**info))
-    }
-
-    pub(crate) fn note_protection(&self, info: TlsInfo) {
-        let _ = self.protected_elsewhere.set(Box::new(info));
-    }
-
-    /// Why it could not be protected, or is so no more.
-    pub(crate) fn tls_error(&self) -> Option<&TlsError> {
-        match self.protection.get()? {
-            Ok(protection) => protection.failure(),
-            Err(error) => Some(error),
-        }
-    }
-
-    /// What everything goes through; an error where a handshake has failed, after which nothing goes at all.
-    fn protection(&self) -> io::Result<Option<&Protection>> {
-        match self.protection.get() {
-            None => Ok(None),
-            Some(Ok(protection)) => Ok(Some(protection)),
-            Some(Err(error)) => Err(TlsError::clone(error).into()),
-        }
-    }
-
-    /// Does the handshake, as its server.
-    pub(super) async fn start_tls(&self, wanted: Wanted, patience: Patience) -> Result<&TlsInfo, TlsError> {
-        let no_identity = || TlsError::NoIdentity("the server was started without --tls".to_owned());
-        let keeper = &*self.tls.as_ref().ok_or_else(no_identity)?.keeper;
-        match self.protection.get() {
-            None => {}
-            Some(Ok(_)) => return Err(TlsError::AlreadyProtected),
-            Some(Err(error)) => return Err(TlsError::clone(error)),
-        }
-        let begun = Instant::now();
-        let timeout = keeper.handshake_timeout();
-        let deadline = [patience.deadline, begun.checked_add(timeout)].into_iter().flatten().min();
-        let shaken = self.handshake(keeper, wanted, Patience { deadline, ..patience }).await;
-        keeper.ended(&shaken.as_ref().map(|protection| protection.info().clone()).map_err(TlsError::clone));
-        match shaken {
-            Ok(protection) => {
-                let protection = self.protection.get_or_init(|| Ok(Box::new(protection)));
-                Ok(protection.as_ref().expect("it was set here").info())
-            }
-            // Nothing was said of it.
-            Err(error @ TlsError::NoIdentity(_)) => Err(error),
-            Err(error @ TlsError::Host(_)) => {
-                let _ = self.protection.set(Err(Box::new(error.clone())));
-                Err(error)
-            }
-            Err(error) => {
-                let fault = match error {
-                    TlsError::TimedOut if self.is_too_slow() => ClientFault::Slow,
-                    TlsError::TimedOut => ClientFault::Unprotected(timeout),
-                    _ => ClientFault::Tls,
-                };
-                self.note_fault(fault);
-                let _ = self.protection.set(Err(Box::new(error.clone())));
-                Err(error)
-            }
-        }
-    }
-
-    async fn handshake(
-        &self,
-        keeper: &dyn Keeper,
-        wanted: Wanted,
-        patience: Patience,
-    ) -> Result<Protection, TlsError> {
-        let is_first = self.tls.as_ref().is_some_and(|tls| tls.is_first);
-        let mut handshake = Handshake::new(keeper, wanted)?;
-        // A record that is not full would wait until the client has acknowledged the one before, which it may put off for 40 ms.
-        let _ = self.socket().set_tcp_nodelay(true);
-        // What `wfile` holds was written before.
-        self.drain(patience).await.map_err(tls_error)?;
-        let beginning = |may_block| plain_beginning(self.socket(), may_block);
-        let beginning = self.until_done(Interest::READABLE, patience, beginning).await.map_err(tls_error)?;
-        if let Some(beginning) = beginning {
-            let error = no_tls(self.socket(), &beginning);
-            return Err(if is_first { error } else { TlsError::UnprotectedBytes });
-        }
-        loop {
-            // A client that always has another byte ready never makes anybody wait.
-            if patience.deadline.is_some_and(|at| Instant::now() >= at) {
-                return Err(TlsError::TimedOut);
-            }
-            let socket = self.socket();
-            let stepped = match handshake.step() {
-                Step::Done => break,
-                Step::Read => {
-                    let read = |may_block| handshake.read(socket, may_block);
-                    self.until_done(Interest::READABLE, patience, read).await
-                }
-                Step::Write => {
-                    let write = |may_block| handshake.write(socket, may_block);
-                    self.until_done(Interest::WRITABLE, patience, write).await
-                }
-            };
-            stepped.map_err(tls_error)?;
-        }
-        Ok(handshake.protection().expect("it is done"))
     }
 
     pub(super) fn client_fault(&self) -> Option<ClientFault> {
@@ -499,17 +347,6 @@ impl Stream {
                 Ok(length) => dropped += length,
             }
         }
-    }
-}
-
-/// What a failed operation of a handshake is.
-fn tls_error(error: io::Error) -> TlsError {
-    match error.kind() {
-        io::ErrorKind::TimedOut => TlsError::TimedOut,
-        _ => match error.downcast::<TlsError>() {
-            Ok(error) => error,
-            Err(error) => TlsError::Connection(error.to_string()),
-        },
     }
 }
 

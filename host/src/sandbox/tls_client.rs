@@ -45,7 +45,7 @@ struct Shared {
     config: Option<Arc<ClientConfig>>,
     /// Over the request that is served now.
     watch: Mutex<Arc<Watch>>,
-    transports: Mutex<Vec<Weak<Mutex<Option<Box<dyn TlsTransport>>>>>>,
+    transports: Mutex<Vec<Weak<transport::Inner>>>,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {

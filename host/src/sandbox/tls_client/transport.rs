@@ -10,7 +10,7 @@ use wasmtime_wasi_tls::TlsTransport;
 
 use super::lock;
 
-type Inner = Mutex<Option<Box<dyn TlsTransport>>>;
+pub(super) type Inner = Mutex<Option<Box<dyn TlsTransport>>>;
 
 pub(super) struct Transport(Arc<Inner>);
 
