@@ -27,6 +27,7 @@ mod log;
 mod many_connections;
 mod memory;
 mod network;
+mod network_tls;
 mod phases;
 mod plugins;
 mod privileges;

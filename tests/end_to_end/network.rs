@@ -277,11 +277,13 @@ fn check_says_which_imports_the_grants_do_not_cover() {
         line.unwrap_or_else(|| panic!("no {import} in {text}")).to_owned()
     };
     let nothing = check(&plugin("proxy"), &[]);
-    for import in ["wasi:sockets/tcp@", "wasi:sockets/ip-name-lookup@"] {
+    for import in ["wasi:sockets/tcp@", "wasi:sockets/ip-name-lookup@", "wasi:tls/types@"] {
         assert!(line(&nothing, import).contains("denied: no --allow-net"), "{nothing}");
     }
     let address = check(&plugin("proxy"), &["--allow-net", "127.0.0.1:1"]);
-    assert!(!line(&address, "wasi:sockets/tcp@").contains("denied"), "{address}");
+    for import in ["wasi:sockets/tcp@", "wasi:tls/types@"] {
+        assert!(!line(&address, import).contains("denied"), "{address}");
+    }
     assert!(line(&address, "wasi:sockets/ip-name-lookup@").contains("denied: no name"), "{address}");
     let name = check(&plugin("proxy"), &["--allow-net", "example.org:1"]);
     assert!(!name.contains("--allow-net"), "{name}");
