@@ -3,6 +3,7 @@
 mod bad_input;
 mod certificates;
 mod client;
+mod command_line;
 pub mod fuzzing;
 mod limits;
 mod matrix;
