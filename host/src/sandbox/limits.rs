@@ -401,3 +401,18 @@ pub(super) fn thread_cpu_time() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spent_for_a_request_counts_as_its_own() {
+        let limits = Limits { cpu_time: Some(Duration::from_secs(1)), ..Limits::default() };
+        let watch = Watch::new(&limits, Waits::Thread);
+        watch.spend(999_999_999);
+        assert_eq!(watch.reached(), None);
+        watch.spend(1);
+        assert_eq!(watch.reached(), Some(Limit::CpuTime(Duration::from_secs(1))));
+    }
+}

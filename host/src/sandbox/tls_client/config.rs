@@ -21,14 +21,9 @@ pub enum TlsCaError {
     /// It is empty, or has other things.
     #[error("it has no certificate; give a PEM file with `-----BEGIN CERTIFICATE-----`")]
     None,
-    /// A certificate that cannot be understood.
-    #[error("its certificate number {number} is damaged, or of no use for TLS: {reason}")]
-    Certificate {
-        /// Which one of the file, from 1.
-        number: usize,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// One that cannot be understood; which of the file, from 1.
+    #[error("its certificate number {0} is damaged, or of no use for TLS")]
+    Certificate(usize),
 }
 
 impl TlsCa {
@@ -38,10 +33,8 @@ impl TlsCa {
         for certificate in CertificateDer::pem_slice_iter(text) {
             let certificate = certificate.map_err(|error| TlsCaError::Pem(error.to_string()))?;
             let ca = Self(certificate.to_vec());
-            RootCertStore::empty().add(certificate).map_err(|error| TlsCaError::Certificate {
-                number: cas.len() + 1,
-                reason: error.to_string(),
-            })?;
+            let added = RootCertStore::empty().add(certificate);
+            added.map_err(|_| TlsCaError::Certificate(cas.len() + 1))?;
             cas.push(ca);
         }
         if cas.is_empty() { Err(TlsCaError::None) } else { Ok(cas) }
