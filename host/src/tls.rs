@@ -31,13 +31,13 @@ use rustls::{RootCertStore, SupportedProtocolVersion, sign::SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use counts::HandshakeCounts;
 pub use counts::Handshakes;
 pub use identity::{IdentityFiles, IdentityFilesError, IdentityStatus, TlsLoadError};
 pub(crate) use info::alert_name;
 pub use info::{TlsError, TlsFailure, TlsInfo};
 pub(crate) use remote::{Answer, Answering, Ask, AskedTooMuch, Host, RemoteKeeper};
 
+use counts::HandshakeCounts;
 use identity::{Identities, Identity};
 use tickets::{TicketKeys, Tickets};
 

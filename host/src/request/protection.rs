@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use rustls::server::{Acceptor, ServerConfig, ServerConnection};
 use rustls::{AlertDescription, ProtocolVersion};
 use socket2::Socket;
@@ -129,7 +129,7 @@ impl<'a> Handshake<'a> {
 /// What the client has sent that is no TLS, if so; never more than it begins with, which stays to be read.
 pub(super) fn plain_beginning(socket: &Socket, may_block: MayBlock) -> io::Result<Option<String>> {
     let mut beginning = [0; 8];
-    let (length, _) = recv(socket, &mut beginning, RecvFlags::PEEK | recv_flags(may_block))?;
+    let (length, _) = recv(socket, &mut beginning, RecvFlags::PEEK | may_block.recv_flags())?;
     Ok(match &beginning[..length] {
         [] => return Err(TlsError::Connection("the client closed it".to_owned()).into()),
         [HANDSHAKE, ..] => None,
@@ -163,22 +163,17 @@ impl Protection {
         Ok(is_something.then_some(data))
     }
 
-    /// Up to `max` bytes; empty at the end that the client has given notice of. `Interrupted` if what has come is not
-    /// enough yet to say anything, so that whoever waits looks at the time.
+    /// Up to `max` bytes of what comes once [`received`](Self::received) has nothing to tell; empty at the end that the
+    /// client has given notice of. `Interrupted` if what has come is not enough yet to say anything, so that whoever
+    /// waits looks at the time.
     pub(super) fn recv(
         &self,
         socket: &Waitable<Socket>,
         max: usize,
         may_block: MayBlock,
     ) -> io::Result<Vec<u8>> {
-        if max == 0 {
-            return Ok(Vec::new());
-        }
         let mut connection = self.connection();
         let mut data = Vec::new();
-        if self.take_received(&mut connection, &mut data, max)? {
-            return Ok(data);
-        }
         loop {
             send_unawaited(&mut connection, socket.socket());
             if self.read(&mut connection, socket, &mut data, max, may_block)? {
@@ -206,7 +201,7 @@ impl Protection {
             // What rustls has to keep of it is then never more than it has room for: a record's rest.
             let size = max.clamp(READ_MIN, RECV_MAX);
             let room = &mut buffer.spare_capacity_mut()[..size];
-            let received = recv(socket, room, recv_flags(may_block));
+            let received = recv(socket, room, may_block.recv_flags());
             let ((received, _), _) = received.map_err(|error| self.or_cut_short(error.into()))?;
             // Urgent data or descriptors, before which a read ends too, are none of TLS: who sends them waits for itself.
             if received.len() < size {
@@ -246,8 +241,7 @@ impl Protection {
                 }
             }
             if let Err(error) = connection.process_new_packets() {
-                let error = failed(&error, socket, |out| drain(&mut connection, out));
-                let _ = self.failure.set(error);
+                self.fail(failed(&error, socket, |out| drain(&mut connection, out)));
                 return true;
             }
         }
@@ -411,11 +405,7 @@ fn failed(
 
 /// Sends what the socket takes at once.
 fn say(socket: &Socket, bytes: &[u8]) {
-    let _ = send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-}
-
-fn recv_flags(may_block: MayBlock) -> RecvFlags {
-    if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT }
+    let _ = send(socket, bytes, MayBlock(false).send_flags());
 }
 
 /// The socket, as rustls reads and writes it.
@@ -424,26 +414,19 @@ struct Wire<'a> {
     may_block: MayBlock,
 }
 
-impl Wire<'_> {
-    fn send_flags(&self) -> SendFlags {
-        // The host outlives a client that has gone: no SIGPIPE.
-        if self.may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT }
-    }
-}
-
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.socket, buffer, recv_flags(self.may_block))?.0)
+        Ok(recv(self.socket, buffer, self.may_block.recv_flags())?.0)
     }
 }
 
 impl Write for Wire<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        Ok(send(self.socket, data, self.send_flags())?)
+        Ok(send(self.socket, data, self.may_block.send_flags())?)
     }
 
     fn write_vectored(&mut self, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(sendmsg(self.socket, data, &mut SendAncillaryBuffer::default(), self.send_flags())?)
+        Ok(sendmsg(self.socket, data, &mut SendAncillaryBuffer::default(), self.may_block.send_flags())?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

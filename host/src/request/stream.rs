@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
 
@@ -89,8 +89,7 @@ impl Stream {
     pub(super) async fn recv(&self, max: usize, patience: Patience) -> io::Result<Vec<u8>> {
         let max = max.min(RECV_MAX);
         // A task would wait for the socket before it looked at what has come already, or at why nothing will.
-        let received = self.protection()?.map(|protection| protection.received(max)).transpose();
-        let data = match received.map_err(|error| self.noted(error))?.flatten() {
+        let data = match self.received(max)? {
             Some(data) => data,
             None => {
                 let recv = |may_block| self.recv_now(max, may_block);
@@ -104,6 +103,15 @@ impl Stream {
         Ok(data)
     }
 
+    /// What has come already of a protected connection, at most `max` bytes.
+    fn received(&self, max: usize) -> io::Result<Option<Vec<u8>>> {
+        match self.protection()? {
+            Some(protection) => protection.received(max).map_err(|error| self.noted(error)),
+            None => Ok(None),
+        }
+    }
+
+    /// What the socket brings.
     fn recv_now(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
         match self.protection()? {
             Some(protection) => protection.recv(&self.socket, max, may_block),
@@ -112,7 +120,7 @@ impl Stream {
     }
 
     fn recv_raw(&self, max: usize, may_block: MayBlock) -> io::Result<Vec<u8>> {
-        let flags = if may_block.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let flags = may_block.recv_flags();
         BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
             buffer.reserve_exact(RECV_MAX);
@@ -222,9 +230,7 @@ impl Stream {
         if let Some(protection) = self.protection()? {
             return protection.send(self.socket(), data, may_block);
         }
-        // The host outlives a client that has gone: no SIGPIPE.
-        let flags = if may_block.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
-        Ok(send(self.socket(), data, flags)?)
+        Ok(send(self.socket(), data, may_block.send_flags())?)
     }
 
     /// What the kernel takes now; never blocks.
@@ -237,8 +243,12 @@ impl Stream {
 
     /// What the kernel has now, at most `max` bytes; never blocks.
     pub(crate) fn try_recv(&self, max: usize) -> io::Result<Vec<u8>> {
-        let received = self.recv_now(max.min(RECV_MAX), MayBlock(false));
-        let data = received.or_else(|error| self.or_too_slow(error)).map_err(|error| self.noted(error))?;
+        let max = max.min(RECV_MAX);
+        let recv = || self.recv_now(max, MayBlock(false)).or_else(|error| self.or_too_slow(error));
+        let data = match self.received(max)? {
+            Some(data) => data,
+            None => recv().map_err(|error| self.noted(error))?,
+        };
         self.note_bytes(data.len());
         Ok(data)
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Sleep, sleep_until};
@@ -31,6 +32,17 @@ pub(crate) enum Waits {
 /// Whether a system call may wait in the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MayBlock(pub(crate) bool);
+
+impl MayBlock {
+    pub(super) fn recv_flags(self) -> RecvFlags {
+        if self.0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT }
+    }
+
+    pub(super) fn send_flags(self) -> SendFlags {
+        // The host outlives a client that has gone: no SIGPIPE.
+        if self.0 { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT }
+    }
+}
 
 /// How and how long one operation waits.
 #[derive(Clone, Copy, Debug)]

@@ -127,7 +127,7 @@ impl Identities {
             return named.ok_or_else(|| TlsError::NoIdentity(format!("the server has no identity '{name}'")));
         }
         if self.0.is_empty() {
-            return Err(TlsError::NoIdentity("the server was started without --tls".to_owned()));
+            return Err(TlsError::no_certificates());
         }
         let server_name = wanted.server_name.as_ref().map(|name| name.to_ascii_lowercase());
         // One for the name itself goes before one for all of its domain.
@@ -182,7 +182,7 @@ pub(super) fn load_roots(file: &Path) -> Result<Vec<Vec<u8>>, TlsLoadError> {
 }
 
 /// The certificates of a file, of which there is one at least.
-pub(crate) fn load_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsLoadError> {
+fn load_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsLoadError> {
     let unfit = |reason: String| TlsLoadError::new(file, reason);
     let bytes = fs::read(file).map_err(|error| unfit(unreadable(&error)))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)

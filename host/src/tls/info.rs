@@ -122,6 +122,10 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    pub(crate) fn no_certificates() -> Self {
+        Self::NoIdentity("the server was started without --tls".to_owned())
+    }
+
     /// Its name, for counters.
     pub(crate) fn name(&self) -> &'static str {
         match self {

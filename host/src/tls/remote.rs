@@ -85,8 +85,8 @@ struct Asking {
 
 impl Asking {
     fn tell(&self, ask: Ask) -> io::Result<()> {
-        let left = if let Ask::Open(_) = ask { take_one(&self.opens_left) } else { Some(0) };
-        if left.and_then(|_| take_one(&self.left)).is_none() {
+        let may_ask = !matches!(ask, Ask::Open(_)) || take_one(&self.opens_left);
+        if !(may_ask && take_one(&self.left)) {
             return Err(io::Error::other("it was asked too often"));
         }
         self.host.tell(ask)
@@ -105,8 +105,9 @@ impl Asking {
     }
 }
 
-fn take_one(left: &AtomicU8) -> Option<u8> {
-    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok()
+/// Whether there was one left.
+fn take_one(left: &AtomicU8) -> bool {
+    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 impl Keeper for RemoteKeeper {

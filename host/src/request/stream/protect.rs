@@ -86,8 +86,7 @@ impl Stream {
         wanted: Wanted,
         patience: Patience,
     ) -> Result<&TlsInfo, TlsError> {
-        let no_identity = || TlsError::NoIdentity("the server was started without --tls".to_owned());
-        let tls = self.tls.as_ref().ok_or_else(no_identity)?;
+        let tls = self.tls.as_ref().ok_or_else(TlsError::no_certificates)?;
         match tls.here.get() {
             None => {}
             Some(Ok(_)) => return Err(TlsError::AlreadyProtected),

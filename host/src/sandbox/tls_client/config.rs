@@ -8,6 +8,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 
+use crate::tls::provider;
+
 /// A certificate whose holder may sign those of servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsCa(Vec<u8>);
@@ -45,8 +47,7 @@ impl TlsCa {
 pub(in crate::sandbox) fn client_config(cas: &[TlsCa]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
     roots.add_parsable_certificates(cas.iter().map(|ca| CertificateDer::from(&ca.0[..])));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.expect("ring has what TLS 1.2 and 1.3 need");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     // A request is not to find what another has left.
