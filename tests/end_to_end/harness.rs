@@ -2,7 +2,7 @@
 //! matrix of server types and strategies.
 
 mod canary;
-mod certificates;
+pub mod certificates;
 mod cgroup;
 mod client;
 mod faults;

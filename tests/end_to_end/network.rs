@@ -192,17 +192,21 @@ fn proxy(strategy: &str, port: u16) -> Host {
 fn the_proxy_passes_bytes_both_ways() {
     let port = upstream();
     for_each_strategy(|strategy| {
-        let host = proxy(strategy, port);
-        for length in [0, 1, 100_000, 3_000_000] {
-            assert!(host.ask(&pattern(length)) == pattern(length), "{length} bytes");
-        }
-        // To and fro.
-        let client = host.connect();
-        for number in 0..20 {
-            client.send(&[number]);
-            assert_eq!(client.recv_exact(1), [number]);
-        }
+        passes_bytes_both_ways(&proxy(strategy, port));
     });
+}
+
+/// A proxy before an echo.
+pub fn passes_bytes_both_ways(host: &Host) {
+    for length in [0, 1, 100_000, 3_000_000] {
+        assert!(host.ask(&pattern(length)) == pattern(length), "{length} bytes");
+    }
+    // To and fro.
+    let client = host.connect();
+    for number in 0..20 {
+        client.send(&[number]);
+        assert_eq!(client.recv_exact(1), [number]);
+    }
 }
 
 /// Each side's end is passed on, and the other goes on.

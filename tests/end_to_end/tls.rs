@@ -1,7 +1,6 @@
 //! Connections that TLS protects: by the listener, by a handler in `setup`, and after a command.
 
 mod bad_input;
-mod certificates;
 mod client;
 mod command_line;
 pub mod fuzzing;
@@ -18,8 +17,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::harness::certificates::{Ca, Certified};
 use crate::harness::{Host, guest};
-use certificates::{Ca, Certified};
 use client::{Settings, TlsClient, VERSIONS};
 
 /// Who protects a connection.

@@ -58,12 +58,12 @@ pub fn literal(ip: IpAddr) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    #[test]
-    fn the_header_says_how_a_message_came() {
-        let tls = TlsInfo {
+    /// A connection's protection.
+    pub fn protected() -> TlsInfo {
+        TlsInfo {
             protocol: "TLSv1.3".to_owned(),
             cipher_suite: "TLS_AES_128_GCM_SHA256".to_owned(),
             server_name: None,
@@ -71,7 +71,12 @@ mod tests {
             resumed: false,
             client_certificates: Vec::new(),
             client_names: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_header_says_how_a_message_came() {
+        let tls = protected();
         let client = "[2001:db8::1]:4000".parse().ok();
         let envelope = Envelope { from: String::new(), to: vec!["a@b".into(), "c@d".into()] };
         let trace = Trace { name: "e", extended: true, client, server: "f", tls: Some(&tls) };

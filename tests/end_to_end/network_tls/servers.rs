@@ -1,45 +1,29 @@
 //! Servers by others, and certificates for them.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use tempfile::TempDir;
+use crate::harness::{Authority, Identity, is_installed};
 
-use crate::harness::{is_installed, run};
-
-/// A CA and a certificate by it, in files.
-pub struct Certificates(TempDir);
+/// Who vouches for a server, and the server's certificate.
+pub struct Certificates {
+    authority: Authority,
+    pub server: Identity,
+}
 
 impl Certificates {
-    /// For a server of these names; `None` if they cannot be made.
-    pub fn new(names: &str) -> Option<Self> {
+    /// For a server of these names; `None` where there are no such servers.
+    pub fn new(names: &[&str]) -> Option<Self> {
         if !(is_installed("openssl") && is_installed("python3")) {
             return None;
         }
-        let made = Self(TempDir::new().unwrap());
-        fs::write(made.path("extensions"), format!("subjectAltName={names}")).unwrap();
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        made.openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=Tests"));
-        made.openssl(&format!("req {key} -keyout key.pem -out request.pem -subj /CN=server"));
-        made.openssl(
-            "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions -out cert.pem",
-        );
-        Some(made)
+        let authority = Authority::new();
+        Some(Self { server: authority.server(names), authority })
     }
 
-    fn openssl(&self, args: &str) {
-        let ended = run(Command::new("openssl").args(args.split(' ')).current_dir(&self.0));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    pub fn ca(&self) -> String {
-        self.path("ca.pem").display().to_string()
+    pub fn ca(&self) -> &str {
+        &self.authority.certificate
     }
 }
 
@@ -55,16 +39,16 @@ impl Server {
     pub fn openssl(certificates: &Certificates, version: &str) -> Self {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-accept", "127.0.0.1:0", "-rev", version]);
-        command.arg("-cert").arg(certificates.path("cert.pem"));
-        Self::start(command.arg("-key").arg(certificates.path("key.pem")))
+        command.arg("-cert").arg(&certificates.server.certificate);
+        Self::start(command.arg("-key").arg(&certificates.server.key))
     }
 
     /// One in Python that does what the mode says.
     pub fn python(certificates: &Certificates, mode: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("end_to_end/network_tls/server.py");
         let mut command = Command::new("python3");
-        command.arg(script).arg(mode).arg(certificates.path("cert.pem"));
-        Self::start(command.arg(certificates.path("key.pem")))
+        command.arg(script).arg(mode).arg(&certificates.server.certificate);
+        Self::start(command.arg(&certificates.server.key))
     }
 
     fn start(command: &mut Command) -> Self {

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::certificates::{Ca, Certified, Validity, self_signed};
 use super::client::{Close, End, Settings, TlsClient, VERSIONS, connect, rest};
 use super::matrix::port;
 use super::{Protected, Way};
+use crate::harness::certificates::{Ca, Certified, Validity, self_signed};
 use crate::harness::{for_each_strategy, is_installed, wait_until};
 
 /// The alert for what is not expected, before there are keys.

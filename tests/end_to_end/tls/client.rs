@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::Socket;
 
-use super::certificates::{Ca, Certified};
+use crate::harness::certificates::{Ca, Certified};
 use crate::harness::{PATIENCE, sockaddr};
 
 pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::certificates::{Ca, DAY, Validity};
 use super::client::{Close, End, Settings, VERSIONS};
 use super::{Protected, Way};
+use crate::harness::certificates::{Ca, DAY, Validity};
 use crate::harness::{Ended, cache_dir, for_each_strategy, is_installed, plugsock, run};
 
 fn start(args: &[&str]) -> Ended {

@@ -1,8 +1,8 @@
 //! Ordinary programs over TLS: what they are told of it, and what they read of a client that is cut off.
 
-use super::certificates::{Ca, Validity};
 use super::client::{Close, End, Settings, VERSIONS};
 use super::{Protected, Way};
+use crate::harness::certificates::{Ca, Validity};
 use crate::harness::{for_each_strategy, guest, written};
 
 #[test]

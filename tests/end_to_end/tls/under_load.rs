@@ -5,8 +5,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::certificates::Ca;
 use super::client::{Close, End, Settings, TlsClient, VERSIONS};
+use crate::harness::certificates::Ca;
 use crate::harness::{Deployed, Host, guest, relabelled};
 use crate::upgrade::{end, upgrade};
 

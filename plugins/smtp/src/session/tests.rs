@@ -1,4 +1,5 @@
 use super::*;
+use crate::trace::tests::protected;
 
 fn options() -> Options {
     Options { name: "mx.example".to_owned(), max_size: 1000, starttls: true }
@@ -35,15 +36,7 @@ fn a_message_has_an_order() {
 #[test]
 fn starttls_is_offered_while_there_is_something_to_protect() {
     let mut options = options();
-    let tls = TlsInfo {
-        protocol: "TLSv1.3".to_owned(),
-        cipher_suite: "TLS_AES_128_GCM_SHA256".to_owned(),
-        server_name: None,
-        alpn: None,
-        resumed: false,
-        client_certificates: Vec::new(),
-        client_names: Vec::new(),
-    };
+    let tls = protected();
     let offers = |session: &mut Session| match say(session, "EHLO a") {
         Step::Answer(reply) => reply.to_string().contains("STARTTLS"),
         step => panic!("{step:?}"),
