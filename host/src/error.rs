@@ -204,6 +204,9 @@ pub enum Limit {
     /// Linear memory, in bytes.
     #[error("memory limit of {0} bytes reached")]
     Memory(usize),
+    /// The stack of its code, in bytes.
+    #[error("stack limit of {0} bytes reached")]
+    Stack(usize),
     /// Elements of all tables.
     #[error("table limit of {0} elements reached")]
     Table(usize),
@@ -241,6 +244,7 @@ impl Limit {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
+            Self::Stack(_) => "stack",
             Self::Table(_) => "table-elements",
             Self::Resources(_) => "resources",
             Self::CallBytes(_) => "call-bytes",

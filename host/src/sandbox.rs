@@ -4,6 +4,7 @@
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
 mod cache;
+mod code;
 mod command;
 mod compiler;
 mod component;
@@ -17,7 +18,9 @@ mod hooks;
 mod limits;
 mod net_grant;
 mod network;
+mod platform;
 mod preview1;
+mod proposals;
 mod request;
 mod sealed_file;
 mod state;
@@ -36,14 +39,13 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
 use wasmtime::Engine;
-use wasmtime::component::Linker;
 
 pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
 pub use component::{HandlerKind, Import, Inspection};
 pub use digest::{Digest, DigestError};
-pub(crate) use engine::prepare_thread;
+pub(crate) use engine::{RESERVATION, prepare_thread};
 pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
@@ -57,7 +59,8 @@ pub use wasi::{DirGrant, Grants};
 use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError, shown};
 use cache::Cache;
-use state::State;
+use code::Code;
+use platform::Platform;
 use trust::Candidate;
 
 /// The `echo` plugin, which serves where no other handler is named.
@@ -97,8 +100,10 @@ impl Default for SandboxOptions {
 pub struct Sandbox(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
-    linker: Linker<State>,
+    /// With pools, except where processes are forked.
+    platform: Platform,
+    /// For what has no room in the pools; made for the first of them.
+    roomy: OnceLock<Result<Platform, String>>,
     options: SandboxOptions,
     cache: Option<Cache>,
     /// Made for the first handler that asks for it.
@@ -114,7 +119,7 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
         options.grants.check()?;
         let sandbox = Self::with_engine(engine::pooling(&options.limits), options)?;
-        let ticking = engine::start_ticker(&sandbox.0.engine);
+        let ticking = engine::start_ticker(&sandbox.0.platform.engine);
         ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
     }
@@ -128,12 +133,7 @@ impl Sandbox {
     fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
         let refused =
             |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}{}", engine::hint(&error)));
-        let engine = engine.map_err(refused)?;
-        let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
-        network::add_to_linker(&mut linker).map_err(refused)?;
-        tls_client::add_to_linker(&mut linker).map_err(refused)?;
-        request::add_to_linker(&mut linker).map_err(refused)?;
+        let platform = engine.and_then(Platform::new).map_err(refused)?;
         let cache = options.cache.clone().and_then(|cache| {
             let directory = shown(&cache.directory);
             let warn = |error: &std::io::Error| {
@@ -143,13 +143,31 @@ impl Sandbox {
         });
         let requests = Bound::new(options.limits.max_requests);
         let ahead = Bound::new(engine::warm(&options.limits));
-        let tls = OnceLock::new();
-        Ok(Self(Arc::new(Inner { engine, linker, options, cache, tls, requests, ahead })))
+        let (roomy, tls) = (OnceLock::new(), OnceLock::new());
+        Ok(Self(Arc::new(Inner { platform, roomy, options, cache, tls, requests, ahead })))
+    }
+
+    /// Without pools: each instance gets memory of its own, as much of it as it needs.
+    fn roomy(&self) -> Result<&Platform, String> {
+        let roomy = self.0.roomy.get_or_init(|| {
+            let platform = engine::on_demand(self.limits()).and_then(Platform::new);
+            let platform = platform.map_err(|error| format!("{error:#}"))?;
+            engine::start_ticker(&platform.engine).map_err(|error| error.to_string())?;
+            Ok(platform)
+        });
+        roomy.as_ref().map_err(|error| format!("no engine for what has many memories: {error}"))
+    }
+
+    /// Where code was loaded.
+    fn platform_of(&self, code: &Code) -> &Platform {
+        let roomy = self.0.roomy.get().and_then(|roomy| roomy.as_ref().ok());
+        let holds = |platform: &&Platform| Engine::same(&platform.engine, code.engine());
+        roomy.filter(holds).unwrap_or(&self.0.platform)
     }
 
     /// Has every running guest looked at; due once a [`TICK`].
     pub(crate) fn tick(&self) {
-        self.0.engine.increment_epoch();
+        self.0.platform.engine.increment_epoch();
     }
 
     /// Loads what [`Handler::precompiled`] of this executable wrote.

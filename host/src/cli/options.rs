@@ -1,5 +1,6 @@
 //! Options that several subcommands share: limits, grants, trust, compiling, the cache.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,9 +32,18 @@ pub struct SandboxArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits of one request")]
 struct LimitArgs {
-    /// Linear memory
+    /// Linear memory: all its memories, and what is collected for it
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     memory: ByteSize,
+
+    /// Memories that its component may have; with more than two, and with more than six tables, instances cost more, since
+    /// they are not taken from pools
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().memories, value_parser = parse_count)]
+    memories: usize,
+
+    /// Stack, of 64KiB to 1GiB: how deep its code may call. Interpreters need more for deep input
+    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = parse_stack)]
+    stack: ByteSize,
 
     /// Elements of all its tables
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().table_elements)]
@@ -197,6 +207,8 @@ impl SandboxArgs {
     pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
         let LimitArgs {
             memory,
+            memories,
+            stack,
             table_elements,
             instances,
             resources,
@@ -208,6 +220,8 @@ impl SandboxArgs {
         } = self.limits;
         let limits = Limits {
             memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
+            memories,
+            stack: stack.as_u64().try_into().unwrap_or(usize::MAX),
             table_elements,
             instances,
             resources,
@@ -294,6 +308,14 @@ pub fn parse_count(text: &str) -> Result<usize, String> {
         Ok(count) => Ok(count),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What each strategy can carry, with as many requests as there may be.
+const STACKS: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+fn parse_stack(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if STACKS.contains(&size.as_u64()) { Ok(size) } else { Err("it must be 64KiB to 1GiB".to_owned()) }
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {

@@ -18,7 +18,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-use crate::sandbox::{Grants, Limits, NetGrant};
+use crate::sandbox::{Grants, Limits, NetGrant, RESERVATION};
 
 /// Room for what is not the guest's memory: code, tables, stacks, the host's own heap.
 const OWN_MEMORY: u64 = 512 << 20;
@@ -48,8 +48,11 @@ pub(crate) fn confine(grants: &Grants, limits: &Limits, answers_by_name: bool) -
         denied_to_child
     });
     let mut limits_of_child = vec![
-        (Resource::As, ADDRESS_SPACE),
-        (Resource::Data, limits.memory as u64 + OWN_MEMORY),
+        (Resource::As, ADDRESS_SPACE + RESERVATION * limits.memories as u64),
+        (
+            Resource::Data,
+            (limits.memory as u64).saturating_add(limits.stack as u64).saturating_add(OWN_MEMORY),
+        ),
         (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
     ];
     // In whole seconds, and only if the request's own watch has failed.

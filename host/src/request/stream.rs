@@ -291,7 +291,12 @@ impl Stream {
         }
     }
 
-    pub(crate) fn is_writable(&self) -> io::Result<bool> {
+    /// Whether all that was kept is sent by now, and there is room for more; never blocks.
+    pub(crate) fn has_room(&self) -> io::Result<bool> {
+        Ok(self.send_unsent()? && self.is_writable()?)
+    }
+
+    fn is_writable(&self) -> io::Result<bool> {
         match &self.pace {
             _ if self.socket.is_ready(Interest::WRITABLE) => Ok(true),
             Some(pace) => pace.check().map(|()| false).map_err(|error| self.noted(error)),

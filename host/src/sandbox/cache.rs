@@ -4,8 +4,6 @@
 //! entry is used only from a directory that belongs to this user alone, only if the file does too, and only
 //! if its digest, which covers the entry's name, is right. Everything else is compiled anew.
 
-#![allow(unsafe_code, reason = "compiled code is loaded")]
-
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -18,7 +16,6 @@ use rustix::process::Pid;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
 use super::digest::{Digest, hex};
 use super::preview1;
@@ -94,18 +91,11 @@ impl Cache {
         Ok(())
     }
 
-    /// The compiled form of a component, if there is a trustworthy one for this engine.
-    pub(super) fn load(&self, engine: &Engine, component: Digest) -> Option<Component> {
-        let path = self.path(engine, component);
+    /// The compiled form of a component or module, if there is a trustworthy one for this engine.
+    pub(super) fn load(&self, engine: &Engine, handler: Digest) -> Option<Vec<u8>> {
+        let path = self.path(engine, handler);
         match self.read(&path) {
-            Ok(code) => {
-                // SAFETY: the bytes are what `store` wrote: they carry the digest that it computes over the
-                // name and the code, in a file that only this user could write.
-                match unsafe { Component::deserialize(engine, code) } {
-                    Ok(component) => return Some(component),
-                    Err(error) => tracing::warn!("cache entry {} is unusable: {error:#}", shown(&path)),
-                }
-            }
+            Ok(code) => return Some(code),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!("cache entry {} is ignored: {error}", shown(&path)),
         }

@@ -5,7 +5,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
-use wasmtime_wasi::p2::bindings::exports::wasi::cli::run;
 use wasmtime_wasi::p2::{InputStream, OutputStream};
 
 use super::handler::cause;
@@ -15,9 +14,12 @@ use crate::error::{Cause, Phase};
 use crate::request::Transport;
 
 /// Runs the program to its end, and sends what it left to be sent.
-pub(super) async fn run(program: &run::Guest, store: &mut Store<State>) -> Result<(), Cause> {
+pub(super) async fn run(
+    program: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<Result<(), ()>>,
+    store: &mut Store<State>,
+) -> Result<(), Cause> {
     store.data().watch.enter(Phase::Handle);
-    let ended = match program.call_run(&mut *store).await {
+    let ended = match program(store).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(())) => Err(exited(1)),
         Err(error) => match error.downcast_ref::<I32Exit>() {

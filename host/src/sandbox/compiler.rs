@@ -7,7 +7,6 @@
 //!  waits, at most so long  ◀──code (memfd)── says how it went, exits
 //! ```
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -19,10 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use wasmtime::Engine;
 
+use super::code::Code;
 use super::sealed_file::{memfd, read_sealed, sealed_file};
-use super::{Sandbox, engine, preview1};
+use super::{Sandbox, engine};
 use crate::child_process::ChildProcess;
 use crate::error::{excerpt, one_line};
 use crate::helper_process::{self, Channel, Role, confine};
@@ -63,19 +62,11 @@ const PRINTED_MAX: u64 = 1000;
 /// Compiles a component to code for this sandbox's engine.
 pub(super) fn compile(sandbox: &Sandbox, component: &[u8]) -> Result<Vec<u8>, String> {
     if !helper_process::can_be_started() {
-        return precompile(&sandbox.0.engine, component);
+        return Code::precompile(&sandbox.0.platform.engine, component);
     }
     let compiled = Compiler::start(&sandbox.0.options.compile)
         .and_then(|compiler| compiler.compile(sandbox.limits(), component));
     compiled.map_err(|error| format!("it cannot be compiled: {error}")).flatten()
-}
-
-fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let component = match preview1::is_core_module(bytes) {
-        true => Cow::Owned(preview1::to_component(bytes)?),
-        false => Cow::Borrowed(bytes),
-    };
-    engine.precompile_component(&component).map_err(|error| format!("it is not a valid component: {error:#}"))
 }
 
 /// A running compiler; gone when this is dropped.
@@ -152,7 +143,7 @@ pub(crate) fn run(channel: Channel) -> io::Result<()> {
     }
     let compiled = catch_unwind(|| {
         let engine = engine::on_demand(&order.limits).map_err(|error| format!("{error:#}"))?;
-        precompile(&engine, &component)
+        Code::precompile(&engine, &component)
     });
     let code = compiled.unwrap_or_else(|_| Err("the compiler panicked; please report this".to_owned()));
     match code.and_then(|code| sealed_file("code", &code).map_err(|error| error.to_string())) {

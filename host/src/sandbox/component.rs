@@ -1,17 +1,14 @@
-//! From bytes to a compiled component: what they are, and in words why they cannot be served.
+//! From bytes to compiled code: what they are, and in words why they cannot be served.
 
 #![allow(unsafe_code, reason = "compiled code is loaded")]
 
 use std::fmt;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
-use super::sealed_file::{read_sealed, sealed_file};
+use super::code::Code;
 use super::{Digest, Handler, Sandbox, compiler, preview1};
 use crate::error::HandlerError;
 
@@ -77,17 +74,12 @@ impl Sandbox {
         let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
         let (mut kind, mut starts) = (None, false);
         if verdict.is_ok() {
-            let served = compile(self, bytes, digest).and_then(|component| {
-                imports = names(component.component_type().imports(component.engine()));
-                exports = names(component.component_type().exports(component.engine()));
-                starts = starts_tls(&component);
-                Handler::link(self, &name, digest.to_string(), &component)
+            let served = compile(self, bytes, digest).and_then(|code| {
+                (imports, exports) = (code.imports(), code.exports());
+                starts = matches!(&code, Code::Component(component) if starts_tls(component));
+                Handler::link(self, &name, digest.to_string(), &code)
             });
-            kind = served.as_ref().ok().map(|handler| match handler.is_command() {
-                true if preview1::is_core_module(bytes) => HandlerKind::Preview1Command,
-                true => HandlerKind::Command,
-                false => HandlerKind::Contract,
-            });
+            kind = served.as_ref().ok().map(Handler::kind);
             verdict = served.map(drop).map_err(|reason| HandlerError::Unfit { name, reason });
         }
         let is_command = matches!(kind, Some(HandlerKind::Command | HandlerKind::Preview1Command));
@@ -97,21 +89,8 @@ impl Sandbox {
     }
 }
 
-/// The compiled code, sealed against change.
-pub(super) fn to_sealed_file(component: &Component) -> io::Result<OwnedFd> {
-    sealed_file("handler", &component.serialize().map_err(io::Error::other)?)
-}
-
-/// The component that this executable, as the host that started this process, wrote with [`to_sealed_file`].
-pub(super) fn from_sealed_file(engine: &Engine, file: OwnedFd) -> Result<Component, String> {
-    let code = read_sealed(file, u64::MAX).map_err(|error| error.to_string())?;
-    // SAFETY: the host compiled it and handed it over by descriptor, sealed against any change since.
-    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
-}
-
-/// Compiles a component or a core module that becomes one, or takes it from the cache; says in words what else
-/// the bytes are.
-pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result<Component, String> {
+/// Compiles a component or a core module, or takes it from the cache; says in words what else the bytes are.
+pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result<Code, String> {
     // A wasm file's version field; in its upper half a component says that it is no core module.
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     if bytes.is_empty() {
@@ -128,16 +107,43 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
     if !bytes.starts_with(COMPONENT) && !preview1::is_core_module(bytes) {
         return Err("it is truncated, or a WebAssembly format that this host does not know".to_owned());
     }
-    let engine = &sandbox.0.engine;
-    if let Some(component) = sandbox.0.cache.as_ref().and_then(|cache| cache.load(engine, digest)) {
-        return Ok(component);
+    let engine = &sandbox.0.platform.engine;
+    let cache = sandbox.0.cache.as_ref();
+    if let Some(code) = cache.and_then(|cache| cache.load(engine, digest)) {
+        // SAFETY: it carries the digest that the cache computes over its name and what it was given below, in a
+        // file that only this user could write.
+        match unsafe { load(sandbox, &code) } {
+            Ok(code) => return Ok(code),
+            // Or it is more than this sandbox allows; then it is so anew.
+            Err(error) => tracing::debug!("the cache's entry for {digest} is of no use: {error}"),
+        }
     }
-    let code = compiler::compile(sandbox, bytes)?;
-    if let Some(cache) = &sandbox.0.cache {
-        cache.store(engine, &code, digest);
-    }
+    let compiled = compiler::compile(sandbox, bytes)?;
     // SAFETY: this executable has just compiled it, here or in a process that it started for this alone.
-    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}{}", load_hint(&error)))
+    let code = unsafe { load(sandbox, &compiled) }?;
+    if let Some(cache) = cache {
+        cache.store(engine, &compiled, digest);
+    }
+    Ok(code)
+}
+
+/// # Safety
+///
+/// As of [`Code::load`].
+unsafe fn load(sandbox: &Sandbox, code: &[u8]) -> Result<Code, String> {
+    // SAFETY: as the caller promises.
+    let error = match unsafe { Code::load(&sandbox.0.platform.engine, code) } {
+        Ok(code) => return Ok(code),
+        Err(error) => error,
+    };
+    // SAFETY: as the caller promises.
+    if let Ok(code) = unsafe { Code::load(&sandbox.roomy()?.engine, code) } {
+        code.check_size(sandbox.limits())?;
+        if !code.fits_pools() {
+            return Ok(code);
+        }
+    }
+    Err(format!("{error:#}{}", load_hint(&error)))
 }
 
 /// Whether it may become a client of TLS.
@@ -192,7 +198,7 @@ pub(super) fn names<'a>(items: impl Iterator<Item = (&'a str, ComponentExtern<'a
         .collect()
 }
 
-/// What to do about a component that cannot be loaded.
+/// What to do about code that cannot be loaded.
 fn load_hint(error: &wasmtime::Error) -> &'static str {
     // wasmtime has no type for it, and nothing else tells how many instances there are.
     if format!("{error:#}").contains("core module instances") { "; raise --instances" } else { "" }

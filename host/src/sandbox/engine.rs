@@ -6,11 +6,18 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::limits::{Limits, TICK};
+use super::limits::{Limits, STACK, TICK};
 
-/// Memories and tables that a component may have. Those of all languages have one memory and two tables.
-const MEMORIES_A_REQUEST: u32 = 2;
-const TABLES_A_REQUEST: u32 = 6;
+/// Memories and tables that a component may have in the pools. Those of all languages have one memory and two
+/// tables.
+pub(super) const MEMORIES_A_PLACE: u32 = 2;
+pub(super) const TABLES_A_PLACE: u32 = 6;
+
+/// Memories that a request may take in the pools: one more for what is collected.
+const MEMORIES_A_REQUEST: u32 = MEMORIES_A_PLACE + 1;
+
+/// What the host's own functions may need of a guest's stack.
+const HOST_STACK: usize = 3 << 19;
 
 /// Places beyond the open requests: for hooks and for trying out a handler before it serves. So many places that
 /// another handler has used are left to it, too: were it more, each new version would have places of its own,
@@ -22,7 +29,7 @@ const SPARE: u32 = 16;
 const WARM_HANDLERS: usize = 4;
 
 /// What a linear memory reserves by default, guard included: so much that compiled code need not check bounds.
-const RESERVATION: u64 = (4 << 30) + (32 << 20);
+pub(crate) const RESERVATION: u64 = (4 << 30) + (32 << 20);
 
 /// What all linear memories together may reserve of the 128 TiB that a process has.
 const ADDRESS_SPACE: u64 = 96 << 40;
@@ -40,17 +47,19 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
     pool.total_component_instances(requests)
         .total_core_instances(requests.saturating_mul(instances))
         .total_memories(requests.saturating_mul(MEMORIES_A_REQUEST))
-        .total_tables(requests.saturating_mul(TABLES_A_REQUEST))
+        .total_tables(requests.saturating_mul(TABLES_A_PLACE))
+        .total_gc_heaps(requests)
         .total_stacks(requests)
         .max_core_instances_per_component(instances)
-        .max_memories_per_module(MEMORIES_A_REQUEST)
-        .max_tables_per_module(TABLES_A_REQUEST)
-        .max_memories_per_component(MEMORIES_A_REQUEST)
-        .max_tables_per_component(TABLES_A_REQUEST)
+        .max_memories_per_module(MEMORIES_A_PLACE)
+        .max_tables_per_module(TABLES_A_PLACE)
+        .max_memories_per_component(MEMORIES_A_PLACE)
+        .max_tables_per_component(TABLES_A_PLACE)
         .max_memory_size(limits.memory)
         .table_elements(limits.table_elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
+        .async_stack_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(SPARE)
         // To unmap several at once interrupts other cores less often, but what a guest has left, which may be all that
         // it was allowed, would stay until so many more have ended.
@@ -110,7 +119,12 @@ fn config(limits: &Limits) -> Config {
         .epoch_interruption(true)
         .concurrency_support(false)
         // Backtraces come from frame pointers; registering unwind tables would only slow loading down.
-        .native_unwind_info(false);
+        .native_unwind_info(false)
+        .wasm_wide_arithmetic(true)
+        .max_wasm_stack(limits.stack)
+        .async_stack_size(limits.stack.saturating_add(HOST_STACK))
+        // What a deep recursion has left would stay for ever otherwise. The default is little enough to leave it.
+        .async_stack_zeroing(limits.stack > STACK);
     let memories = u64::from(requests(limits)) * u64::from(MEMORIES_A_REQUEST);
     if memories * RESERVATION > ADDRESS_SPACE {
         // So many requests have room only if each memory reserves no more than it may use; the code then

@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use wasmtime::component::{Component, InstancePre, ResourceTableError};
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::component::ResourceTableError;
+use wasmtime::{GcHeapOutOfMemory, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::contract::{request_handler, server_hooks};
-use super::guest::{Export, Guest};
+use super::code::Code;
+use super::contract::request_handler;
+use super::guest::{Guest, Linked};
 use super::limits::{Deadlines, Watch};
 use super::request::RequestResource;
 use super::state::State;
 use super::version_info::VersionInfo;
 use super::warm::Warm;
-use super::{Digest, Sandbox, command, component};
+use super::{Digest, HandlerKind, Sandbox, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
@@ -40,9 +41,7 @@ pub(super) struct Inner {
     digest: Arc<str>,
     /// The component itself, for a process that takes over.
     component: Option<OwnedFd>,
-    pub(super) instance: InstancePre<State>,
-    export: Export,
-    pub(super) server_hooks: Option<server_hooks::GuestIndices>,
+    pub(super) linked: Linked,
     /// Instances that may serve another request; empty unless the operator allows reuse, `None` if none is kept.
     idle: Mutex<Option<Vec<Live>>>,
     /// Instances that have not served yet.
@@ -75,13 +74,13 @@ impl Handler {
         digest: Digest,
     ) -> Result<Self, HandlerError> {
         let unfit = |reason: String| HandlerError::Unfit { name: name.clone(), reason };
-        let component = component::compile(sandbox, bytes, digest).map_err(unfit)?;
-        Self::link(sandbox, &name, digest.to_string(), &component).map_err(unfit)
+        let code = component::compile(sandbox, bytes, digest).map_err(unfit)?;
+        Self::link(sandbox, &name, digest.to_string(), &code).map_err(unfit)
     }
 
     /// The compiled code, in a file without a name, for a process that is to serve it too.
     pub(crate) fn precompiled(&self) -> io::Result<OwnedFd> {
-        component::to_sealed_file(self.0.instance.component())
+        self.0.linked.code().to_sealed_file()
     }
 
     /// The handler that [`Handler::precompiled`] wrote.
@@ -92,36 +91,23 @@ impl Handler {
         code: OwnedFd,
     ) -> Result<Self, HandlerError> {
         let unfit = |reason| HandlerError::Unfit { name: name.to_owned(), reason };
-        let component = component::from_sealed_file(&sandbox.0.engine, code).map_err(unfit)?;
-        Self::link(sandbox, name, digest.to_owned(), &component).map_err(unfit)
+        let code = Code::from_sealed_file(&sandbox.0.platform.engine, code).map_err(unfit)?;
+        Self::link(sandbox, name, digest.to_owned(), &code).map_err(unfit)
     }
 
-    pub(super) fn link(
-        sandbox: &Sandbox,
-        name: &str,
-        digest: String,
-        component: &Component,
-    ) -> Result<Self, String> {
-        component::check_version(component)?;
-        let instance = sandbox.0.linker.instantiate_pre(component).map_err(|error| {
-            let hint = component::import_hint(component);
-            format!("it asks for what this host does not have: {error:#}{hint}")
-        })?;
-        let export = Export::of(&instance)?;
-        if component::speaks_tls(component) {
+    pub(super) fn link(sandbox: &Sandbox, name: &str, digest: String, code: &Code) -> Result<Self, String> {
+        let linked = Linked::new(sandbox.platform_of(code), code)?;
+        if linked.component().is_some_and(component::speaks_tls) {
             // Now: children of a fork server then find it made.
             sandbox.tls_config();
         }
-        let server_hooks = server_hooks::GuestIndices::new(&instance).ok();
         let handler = Self(Arc::new(Inner {
             sandbox: sandbox.clone(),
             name: name.into(),
             file: None,
             digest: digest.into(),
             component: None,
-            instance,
-            export,
-            server_hooks,
+            linked,
             idle: Mutex::new(Some(Vec::new())),
             warm: Warm::default(),
         }));
@@ -132,22 +118,28 @@ impl Handler {
     /// Makes one instance and drops it, so that exports of wrong types and a too large beginning show now.
     #[doc(hidden)]
     pub fn try_out(&self) -> Result<(), String> {
-        self.instantiate_ahead().map(drop).map_err(|reason| format!("it cannot be instantiated: {reason}"))
+        let made = self.instantiate_ahead().map(drop).and_then(|()| match self.has_hooks() {
+            true => self.ahead(async |store| self.0.linked.instantiate_hooks(store).await).map(drop),
+            false => Ok(()),
+        });
+        made.map_err(|reason| format!("it cannot be instantiated: {reason}"))
     }
 
     /// An instance for a request to come.
     pub(super) fn instantiate_ahead(&self) -> Result<Live, String> {
+        let (store, guest) = self.ahead(async |store| self.0.linked.instantiate(store).await)?;
+        Ok(Live { store, guest: Some(guest), served: 0 })
+    }
+
+    /// What `instantiate` makes in a store that has no request yet.
+    fn ahead<T>(
+        &self,
+        instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<(Store<State>, T), String> {
         let watch = Arc::new(Watch::for_start(self.0.sandbox.limits()));
         let mut store = self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), None, &watch);
-        let instantiate = async {
-            let instance = self.0.instance.instantiate_async(&mut store).await?;
-            if let Some(hooks) = &self.0.server_hooks {
-                hooks.load(&mut store, &instance)?;
-            }
-            self.0.export.load(&mut store, &instance)
-        };
-        let reason = match block_on(watch.over(instantiate)) {
-            Ok(Ok(guest)) => return Ok(Live { store, guest: Some(guest), served: 0 }),
+        let reason = match block_on(watch.over(instantiate(&mut store))) {
+            Ok(Ok(made)) => return Ok((store, made)),
             Ok(Err(error)) => match cause(&store, &error) {
                 Cause::Limit(limit) => limit.to_string(),
                 _ => format!("{error:#}"),
@@ -193,9 +185,13 @@ impl Handler {
         &self.0.digest
     }
 
+    pub(super) fn kind(&self) -> HandlerKind {
+        self.0.linked.kind()
+    }
+
     /// Whether it is an ordinary program.
     pub(super) fn is_command(&self) -> bool {
-        matches!(self.0.export, Export::Command(_))
+        self.kind() != HandlerKind::Contract
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
@@ -212,7 +208,7 @@ impl Handler {
         let sandbox = &self.0.sandbox;
         let mut state = State::new(sandbox, server, &self.0.digest, version, request, watch);
         state.program = self.is_command().then(|| self.0.name.clone());
-        let mut store = Store::new(&sandbox.0.engine, state);
+        let mut store = Store::new(self.0.linked.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(sandbox.limits().call_bytes);
         store.set_max_component_handles(sandbox.limits().resources.saturating_mul(HANDLES_A_RESOURCE));
@@ -333,7 +329,7 @@ impl Handler {
     /// The same for a client of TLS: the handler protects the connection, if it does that, and else the host.
     pub fn call_protected(&self, connection: OwnedFd, tls: Tls) -> Result<(), RequestError> {
         let server = ServerInfo { name: "call".to_owned(), ..ServerInfo::none() };
-        let is_first = !component::starts_tls(self.0.instance.component());
+        let is_first = !self.0.linked.component().is_some_and(component::starts_tls);
         let tls = StreamTls { keeper: ServerTls::new(tls), is_first };
         let transport = Transport::Stream(Stream::new(connection.into(), None, None, Some(tls)));
         self.call_with(&Arc::new(server), UnixAddress::Unnamed, transport, Duration::MAX)
@@ -405,19 +401,17 @@ impl Handler {
         let guest = match &live.guest {
             Some(guest) => guest,
             None => {
-                let guest = self.instantiate(store).await;
+                let guest = self.0.linked.instantiate(store).await;
                 live.guest.insert(guest.map_err(|error| cause(store, &error))?)
             }
         };
         match guest {
             Guest::Contract(handler) => run_phases(handler, store).await,
-            Guest::Command(program) => command::run(program, store).await,
+            Guest::Command(program) => command::run(async |store| program.call_run(store).await, store).await,
+            Guest::Start(program) => {
+                command::run(async |store| Ok(Ok(program.call_async(store, ()).await?)), store).await
+            }
         }
-    }
-
-    async fn instantiate(&self, store: &mut Store<State>) -> wasmtime::Result<Guest> {
-        let instance = self.0.instance.instantiate_async(&mut *store).await?;
-        self.0.export.load(store, &instance)
     }
 }
 
@@ -485,10 +479,14 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
         return Cause::Error(format!("it called exit({status})"));
     }
     let trap = error.downcast_ref::<Trap>();
-    // A guest whose growth is refused gives up by `unreachable`, if at all. Without a trap, its beginning was refused.
+    if trap == Some(&Trap::StackOverflow) {
+        return Cause::Limit(Limit::Stack(limits.stack));
+    }
+    // A guest whose growth is refused gives up by `unreachable`, if at all; what is collected grows by itself. Without
+    // a trap, its beginning was refused.
     let may_be_refusal = match trap {
         Some(trap) => *trap == Trap::UnreachableCodeReached,
-        None => watch.phase() == Phase::Instantiate,
+        None => watch.phase() == Phase::Instantiate || error.is::<GcHeapOutOfMemory<()>>(),
     };
     if let Some(limit) = watch.refused().filter(|_| may_be_refusal) {
         return Cause::Limit(limit);

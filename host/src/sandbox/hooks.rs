@@ -17,7 +17,7 @@ use crate::server_info::ServerInfo;
 impl Handler {
     /// Whether the component exports `server-hooks`.
     pub fn has_hooks(&self) -> bool {
-        self.0.server_hooks.is_some()
+        self.0.linked.has_hooks()
     }
 
     /// Runs the `verify-request` hook. A hook that fails refuses the request.
@@ -110,19 +110,20 @@ impl Handler {
         waits: Waits,
         call: impl AsyncFnOnce(server_hooks::Guest, &mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Option<T>, RequestError> {
-        let Some(hooks) = &self.0.server_hooks else { return Ok(None) };
+        if !self.has_hooks() {
+            return Ok(None);
+        }
         let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), waits));
         let mut store = self.store(server, version, request, &watch);
         let called = watch
             .over(async {
-                let instance = self.0.instance.instantiate_async(&mut store).await?;
-                let guest = hooks.load(&mut store, &instance)?;
+                let Some(hooks) = self.0.linked.instantiate_hooks(&mut store).await? else { return Ok(None) };
                 watch.enter(Phase::Verify);
-                call(guest, &mut store).await
+                call(hooks, &mut store).await.map(Some)
             })
             .await;
         let cause = match called {
-            Ok(Ok(value)) => return Ok(Some(value)),
+            Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => cause(&store, &error),
             Err(cause) => cause,
         };

@@ -22,8 +22,13 @@ use crate::request::{MinRate, Waits};
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Limits {
-    /// Linear memory of all its memories together, in bytes (256 MiB).
+    /// Linear memory of all its memories together and what is collected for it, in bytes (256 MiB).
     pub memory: usize,
+    /// Linear memories that one component may have (16).
+    pub memories: usize,
+    /// The stack of its WebAssembly code, in bytes (512 KiB): how deep it may call, not what a compiler calls a
+    /// stack and keeps in linear memory.
+    pub stack: usize,
     /// Elements of all its tables together (100,000).
     pub table_elements: usize,
     /// Core instances that one component may be made of (100).
@@ -59,6 +64,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 256 << 20,
+            memories: 16,
+            stack: STACK,
             table_elements: 100_000,
             instances: 100,
             resources: 1000,
@@ -74,6 +81,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// The stack by default.
+pub(super) const STACK: usize = 512 << 10;
 
 /// When an operation on the client's socket has to give up, worked out anew for each.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +133,7 @@ pub(super) struct Meter {
     table_elements: usize,
     table_elements_max: usize,
     instances_max: usize,
+    memories_max: usize,
     watch: Arc<Watch>,
 }
 
@@ -134,6 +145,7 @@ impl Meter {
             table_elements: 0,
             table_elements_max: limits.table_elements,
             instances_max: limits.instances,
+            memories_max: limits.memories,
             watch: watch.clone(),
         }
     }
@@ -169,6 +181,10 @@ impl ResourceLimiter for Meter {
 
     fn instances(&self) -> usize {
         self.instances_max
+    }
+
+    fn memories(&self) -> usize {
+        self.memories_max
     }
 }
 

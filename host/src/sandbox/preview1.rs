@@ -1,9 +1,9 @@
-//! From a core module to a component: a program for WASI preview 1 gets the adapter that speaks WASI 0.2 for
-//! it, and a module that carries a component's type gets the canonical form.
+//! Core modules: programs for WASI preview 1, which are run as they are, and what becomes a component because it
+//! carries a component's type.
 
-mod exit;
-
-use std::borrow::Cow;
+mod connection;
+mod functions;
+mod poll;
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
@@ -12,10 +12,13 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-/// Counts the ways in which components were made of modules: what was compiled of another is not used.
-pub(super) const REVISION: u8 = 1;
+pub(super) use connection::Preview1;
+pub(super) use functions::add_to_linker;
 
-/// What decides how a module becomes a component.
+/// Counts the ways in which modules were compiled: what was compiled in another is not used.
+pub(super) const REVISION: u8 = 2;
+
+/// What decides how a module is served.
 #[derive(Default)]
 struct Module<'a> {
     imports: Vec<(&'a str, &'a str)>,
@@ -31,30 +34,24 @@ pub(super) fn is_core_module(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x01\0\0\0")
 }
 
-/// The component that a core module is meant to be; or in words why it is none.
-pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
+/// The component that a core module is meant to become, or `None` for a program that is run as it is; in words if
+/// it is neither.
+pub(super) fn to_component(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let module = Module::parse(bytes).map_err(|error| format!("it is not a valid module: {error}"))?;
-    module.check()?;
+    if !module.has_component_type {
+        return module.check().map(|()| None);
+    }
     let adapter = match module.is_program {
         true => WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
         false => WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
-    let mut adapters = vec![(PREVIEW1, Cow::Borrowed(adapter))];
-    let mut program = Cow::Borrowed(bytes);
-    if module.imports.contains(&exit::PROC_EXIT) {
-        program = Cow::Owned(exit::redirect(bytes, &module.imports));
-        adapters.push((exit::MODULE, Cow::Owned(exit::adapter()?)));
-    }
-    encode(&program, &adapters)
+    let encoder = ComponentEncoder::default().module(bytes);
+    let encoded = encoder
+        .and_then(|encoder| encoder.adapter(PREVIEW1, adapter))
+        .and_then(|mut encoder| encoder.encode());
+    encoded
+        .map(Some)
         .map_err(|error| format!("it is a core module of which no component can be made: {error:#}"))
-}
-
-fn encode(module: &[u8], adapters: &[(&str, Cow<[u8]>)]) -> anyhow::Result<Vec<u8>> {
-    let mut encoder = ComponentEncoder::default().module(module)?;
-    for (name, adapter) in adapters {
-        encoder = encoder.adapter(name, adapter)?;
-    }
-    encoder.encode()
 }
 
 impl<'a> Module<'a> {
@@ -87,11 +84,8 @@ impl<'a> Module<'a> {
         Ok(module)
     }
 
-    /// What the encoder would refuse too, in words for whoever built the module.
+    /// Whether it is a program for preview 1; in words for whoever built it if not.
     fn check(&self) -> Result<(), String> {
-        if self.has_component_type {
-            return Ok(());
-        }
         if let Some((module, name)) = self.imports.iter().find(|(module, _)| *module != PREVIEW1) {
             let advice = match *module {
                 "wasi_unstable" => {
@@ -101,6 +95,7 @@ impl<'a> Module<'a> {
                     "a symbol that the linker did not find, or an Emscripten module: link what it lacks, and \
                      build it for wasm32-wasip1"
                 }
+                "wasix_32v1" | "wasix_64v1" => "it was built for WASIX: build it for wasm32-wasip1",
                 "wbg" | "__wbindgen_placeholder__" | "gojs" | "go" => {
                     "it was built for a browser: build it for wasm32-wasip1 (GOOS=wasip1 with Go)"
                 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 use super::command::Stdio;
 use super::guest_log::GuestLog;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
+use super::preview1::Preview1;
 use super::streams::Connection;
 use super::tls_client::Tls;
 use super::version_info::VersionInfo;
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) reachable: Reachable,
     /// Made when the guest first uses WASI; most handlers never do.
     wasi: Option<Wasi>,
+    /// The same for a core module.
+    preview1: Option<Box<Preview1>>,
     /// Made when the guest first uses TLS.
     tls: Option<Tls>,
 }
@@ -72,6 +75,7 @@ impl State {
             table,
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
+            preview1: None,
             tls: None,
         }
     }
@@ -86,7 +90,8 @@ impl State {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) {
-        if let Some(Wasi { log, .. }) = &self.wasi {
+        let log = self.wasi.as_ref().map(|wasi| &wasi.log);
+        if let Some(log) = log.or_else(|| self.preview1.as_ref().map(|preview1| &preview1.log)) {
             enter_runtime();
             log.set_request(request.id());
         }
@@ -126,7 +131,7 @@ impl State {
 
     /// Whether the guest has called WASI.
     pub(super) fn has_used_wasi(&self) -> bool {
-        self.wasi.is_some()
+        self.wasi.is_some() || self.preview1.is_some()
     }
 
     /// The TLS of the guest, and what its streams are kept in.
@@ -139,10 +144,23 @@ impl State {
         (tls.ctx(), table)
     }
 
-    fn make_wasi(&self) -> Wasi {
+    /// What a core module has of WASI.
+    pub(super) fn preview1(&mut self) -> &mut Preview1 {
+        if self.preview1.is_none() {
+            enter_runtime();
+            let (mut wasi, log) = self.build_wasi();
+            let mut ctx = wasi.build_p1();
+            ctx.ctx().table.set_max_capacity(self.sandbox.limits().resources);
+            self.preview1 = Some(Box::new(Preview1::new(ctx, log)));
+        }
+        self.preview1.as_mut().expect("it was made above")
+    }
+
+    /// A WASI of what is granted, and where it prints to.
+    fn build_wasi(&self) -> (WasiCtxBuilder, GuestLog) {
         let (grants, limits) = (self.sandbox.grants(), self.sandbox.limits());
         let log = GuestLog::new(self.request.as_ref().map(|request| request.id()), limits.log_rate);
-        let ctx = match (&self.program, &self.request) {
+        let wasi = match (&self.program, &self.request) {
             (Some(program), Some(request)) if !self.is_verifying => {
                 let stdio = Stdio::new(Connection::of(self));
                 let mut wasi = grants.wasi(&log, &self.reachable, &ucspi::environment(&self.server, request));
@@ -150,12 +168,13 @@ impl State {
                     // Programs rely on a name of their own.
                     wasi.arg(program);
                 }
-                wasi.stdin(stdio.clone()).stdout(stdio).build()
+                wasi.stdin(stdio.clone()).stdout(stdio);
+                wasi
             }
             // The contract's handlers and hooks, and what is instantiated without a request.
-            _ => grants.wasi(&log, &self.reachable, &[]).build(),
+            _ => grants.wasi(&log, &self.reachable, &[]),
         };
-        Wasi { ctx, log }
+        (wasi, log)
     }
 }
 
@@ -170,7 +189,8 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         if self.wasi.is_none() {
             enter_runtime();
-            self.wasi = Some(self.make_wasi());
+            let (mut wasi, log) = self.build_wasi();
+            self.wasi = Some(Wasi { ctx: wasi.build(), log });
         }
         let Wasi { ctx, .. } = self.wasi.as_mut().expect("it was made above");
         WasiCtxView { ctx, table: &mut self.table }

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use super::limits::{Deadlines, Watch};
 use super::state::State;
 use super::version_info::Drain;
-use crate::request::{Patience, Request, Transport};
+use crate::request::{Datagram, Patience, Request, Transport};
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
 const WRITE_MAX: usize = 64 * 1024;
@@ -80,6 +80,17 @@ impl Pollable for DrainWatch {
             _ => std::future::pending().await,
         }
     }
+}
+
+/// Writes to the datagram that a packet's client gets when its request ends.
+pub(super) fn add_to_reply(datagram: &Datagram, bytes: &[u8]) -> io::Result<()> {
+    let mut reply = datagram.reply();
+    if reply.data.len() + bytes.len() > PACKET_MAX {
+        return Err(rustix::io::Errno::MSGSIZE.into());
+    }
+    reply.data.extend_from_slice(bytes);
+    reply.is_wanted = true;
+    Ok(())
 }
 
 pub(super) struct Rfile {
@@ -160,13 +171,7 @@ impl OutputStream for Wfile {
         self.room = room_after(self.room, &bytes)?;
         match &self.connection.open()?.transport {
             Transport::Datagram(datagram) => {
-                let mut reply = datagram.reply();
-                if reply.data.len() + bytes.len() > PACKET_MAX {
-                    return Err(self.connection.error(rustix::io::Errno::MSGSIZE.into()));
-                }
-                reply.data.extend_from_slice(&bytes);
-                reply.is_wanted = true;
-                Ok(())
+                add_to_reply(datagram, &bytes).map_err(|error| self.connection.error(error))
             }
             Transport::Stream(stream) => {
                 stream.send_or_keep(&bytes).map_err(|error| self.connection.error(error))
@@ -191,11 +196,8 @@ impl OutputStream for Wfile {
         self.room = match &self.connection.open()?.transport {
             Transport::Datagram(_) => WRITE_MAX,
             Transport::Stream(stream) => {
-                let has_room = match stream.send_unsent() {
-                    Ok(true) => stream.is_writable(),
-                    other => other,
-                };
-                if has_room.map_err(|error| self.connection.error(error))? { WRITE_MAX } else { 0 }
+                let has_room = stream.has_room().map_err(|error| self.connection.error(error))?;
+                if has_room { WRITE_MAX } else { 0 }
             }
         };
         Ok(self.room)

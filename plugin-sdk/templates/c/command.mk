@@ -2,10 +2,7 @@
 CC = zig cc
 CFLAGS = --target=wasm32-wasi -Os -Wall -Wextra
 
-build/handler.wasm: build/core.wasm
-	plugsock componentize $< --out $@
-
-build/core.wasm: handler.c
+build/handler.wasm: handler.c
 	mkdir -p build
 	$(CC) $(CFLAGS) -s handler.c -o $@
 

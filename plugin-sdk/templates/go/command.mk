@@ -1,8 +1,5 @@
 # Makes build/handler.wasm.
-build/handler.wasm: build/core.wasm
-	plugsock componentize $< --out $@
-
-build/core.wasm: handler.go go.mod
+build/handler.wasm: handler.go go.mod
 	GOOS=wasip1 GOARCH=wasm go build -ldflags='-s -w' -o $@
 
 test: build/handler.wasm

@@ -1,0 +1,27 @@
+//! An engine with all that handlers on it may import.
+
+use wasmtime::{Engine, Linker, component};
+
+use super::state::State;
+use super::{network, preview1, request, tls_client};
+
+pub(super) struct Platform {
+    pub(super) engine: Engine,
+    /// For components.
+    pub(super) components: component::Linker<State>,
+    /// For core modules.
+    pub(super) modules: Linker<State>,
+}
+
+impl Platform {
+    pub(super) fn new(engine: Engine) -> wasmtime::Result<Self> {
+        let mut components = component::Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        network::add_to_linker(&mut components)?;
+        tls_client::add_to_linker(&mut components)?;
+        request::add_to_linker(&mut components)?;
+        let mut modules = Linker::new(&engine);
+        preview1::add_to_linker(&mut modules)?;
+        Ok(Self { engine, components, modules })
+    }
+}
