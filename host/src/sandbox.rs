@@ -10,6 +10,7 @@ mod compiler;
 mod component;
 mod contract;
 mod digest;
+mod drops;
 mod engine;
 mod guest;
 mod guest_log;

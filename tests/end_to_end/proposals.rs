@@ -93,7 +93,12 @@ fn who_keeps_more_than_it_may_of_what_is_collected_ends_its_request_alone() {
 
 #[test]
 fn components_of_several_others_are_served() {
-    for program in ["run_with_three_memories", "run_with_sixteen_memories", "run_with_two_wasis"] {
+    for program in [
+        "run_with_three_memories",
+        "run_with_sixteen_memories",
+        "run_with_two_wasis",
+        "run_drops_parents_first",
+    ] {
         for_each_strategy(|strategy| {
             let (server, recorder) = start(program, strategy);
             let clients: Vec<_> = (0..4).map(|_| server.connect()).collect();

@@ -51,11 +51,12 @@ impl Code {
     /// The code is what [`precompile`](Self::precompile) or [`to_sealed_file`](Self::to_sealed_file) of this
     /// executable made, and nobody has changed it.
     pub(super) unsafe fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Self> {
+        if Engine::detect_precompiled(code) == Some(Precompiled::Module) {
+            // SAFETY: as the caller promises.
+            return unsafe { Module::deserialize(engine, code) }.map(Self::Module);
+        }
         // SAFETY: as the caller promises.
-        Ok(match Engine::detect_precompiled(code) {
-            Some(Precompiled::Module) => Self::Module(unsafe { Module::deserialize(engine, code)? }),
-            _ => Self::Component(unsafe { Component::deserialize(engine, code)? }),
-        })
+        unsafe { Component::deserialize(engine, code) }.map(Self::Component)
     }
 
     /// The code, sealed against change.

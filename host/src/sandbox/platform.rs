@@ -3,7 +3,7 @@
 use wasmtime::{Engine, Linker, component};
 
 use super::state::State;
-use super::{network, preview1, request, tls_client};
+use super::{drops, network, preview1, request, tls_client};
 
 pub(super) struct Platform {
     pub(super) engine: Engine,
@@ -19,6 +19,7 @@ impl Platform {
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         network::add_to_linker(&mut components)?;
         tls_client::add_to_linker(&mut components)?;
+        drops::add_to_linker(&mut components)?;
         request::add_to_linker(&mut components)?;
         let mut modules = Linker::new(&engine);
         preview1::add_to_linker(&mut modules)?;

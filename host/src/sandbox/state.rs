@@ -7,6 +7,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 use super::command::Stdio;
+use super::drops::Orphans;
 use super::guest_log::GuestLog;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
@@ -34,6 +35,7 @@ pub(super) struct State {
     pub(super) watch: Arc<Watch>,
     pub(super) meter: Meter,
     pub(super) table: ResourceTable,
+    pub(super) orphans: Orphans,
     pub(super) reachable: Reachable,
     /// Made when the guest first uses WASI; most handlers never do.
     wasi: Option<Wasi>,
@@ -73,6 +75,7 @@ impl State {
             watch: watch.clone(),
             meter: Meter::new(limits, watch),
             table,
+            orphans: Orphans::default(),
             reachable: Reachable::new(&sandbox.grants().net),
             wasi: None,
             preview1: None,
