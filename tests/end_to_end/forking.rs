@@ -325,5 +325,6 @@ fn a_child_can_do_little() {
     };
     assert_eq!(limit("Max core file size"), "0");
     assert_eq!(limit("Max cpu time"), "5");
-    assert_eq!(limit("Max data size"), (((64 + 512) << 20) as u64).to_string());
+    let (memory, stack, own) = (64 << 20, 512 << 10, 512 << 20);
+    assert_eq!(limit("Max data size"), u64::to_string(&(memory + stack + own)));
 }

@@ -4,6 +4,7 @@
 
 mod components;
 mod control;
+mod preview1;
 mod proxy;
 mod random;
 mod requests;

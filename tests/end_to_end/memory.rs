@@ -37,7 +37,7 @@ fn a_host_without_the_address_space_for_its_pools_is_not_started() {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -v {} && exec \"$0\" \"$@\"", (1_u64 << 40) >> 10)]);
     command.arg(plugsock().get_program());
-    assert_eq!(Host::serve_by(command, &[TCP, "--max-requests", "80"]).ask(b"hello"), b"hello");
+    assert_eq!(Host::serve_by(command, &[TCP, "--max-requests", "60"]).ask(b"hello"), b"hello");
 }
 
 /// What has a thread and a place in the pools is served, the rest closed and counted; and all is well again when

@@ -8,7 +8,8 @@ use clap::Args;
 
 /// Make a core WebAssembly module a component
 ///
-/// The module exports what the contract has, or is a program for WASI preview 1.
+/// The module exports what the contract has. A program for WASI preview 1 needs no component: it is served as it is, and
+/// with no adapter in its memory
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   plugsock componentize build/core.wasm --out build/handler.wasm")]

@@ -6,14 +6,16 @@ mod functions;
 mod poll;
 
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
 pub(super) use connection::Preview1;
 pub(super) use functions::add_to_linker;
+
+/// The module that all of it is imported from.
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// Counts the ways in which modules were compiled: what was compiled in another is not used.
 pub(super) const REVISION: u8 = 2;

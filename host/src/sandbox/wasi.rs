@@ -9,6 +9,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::guest_log::GuestLog;
 use super::net_grant::NetGrant;
 use super::network::Reachable;
+use super::preview1::PREVIEW1;
 use super::tls_client::TlsCa;
 use crate::error::{SandboxError, shown};
 
@@ -58,7 +59,7 @@ impl Grants {
     /// Why an interface would be of no use to a handler, or to an ordinary program, under these grants.
     pub(super) fn denial(&self, import: &str, is_command: bool) -> Option<&'static str> {
         let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-        match interface.split_once('/')? {
+        match interface.split_once(['/', '#'])? {
             // Only says what an address is.
             ("wasi:sockets", "network") => None,
             ("wasi:sockets" | "wasi:tls", _) if self.net.is_empty() => Some("no --allow-net"),
@@ -68,6 +69,7 @@ impl Grants {
             // A program has its client there.
             ("wasi:cli", "stdin") if !self.stdin && !is_command => Some("no --allow-stdin"),
             ("wasi:filesystem", _) if self.dirs.is_empty() => Some("no --dir"),
+            (PREVIEW1, function) if function.starts_with("path_") && self.dirs.is_empty() => Some("no --dir"),
             _ => None,
         }
     }
