@@ -55,7 +55,7 @@ impl LogOptions {
     }
 
     fn start(&self, stderr: Stderr) -> LogFilter {
-        let filter = EnvFilter::new(&self.log_level);
+        let filter = env_filter(&self.log_level);
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Arc::new(stderr));
         match self.log_format {
             LogFormat::Text => {
@@ -83,9 +83,14 @@ impl LogFilter {
     }
 
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let filter = EnvFilter::new(parse_filter(filter)?);
+        let filter = env_filter(&parse_filter(filter)?);
         (self.0)(filter).map_err(|error| error.to_string())
     }
+}
+
+/// wasmtime's WASI makes a span of each call at the level of `info`, which nobody sees and each call would pay for.
+fn env_filter(filter: &str) -> EnvFilter {
+    EnvFilter::new(format!("wasmtime_wasi=warn,{filter}"))
 }
 
 pub fn parse_filter(filter: &str) -> Result<String, String> {

@@ -6,7 +6,9 @@ use std::future::Future;
 use rustix::net::Shutdown;
 use wasmtime::{AsContextMut as _, Caller, Extern, Linker};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p1::types::{Errno, Error, Fd, Fdflags, Filetype, Iovec, Riflags, Sdflags};
+use wasmtime_wasi::p1::types::{
+    Errno, Error, Fd, Fdflags, Fdstat, Filetype, Iovec, Riflags, Rights, Sdflags,
+};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as wasi, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
 
@@ -24,15 +26,12 @@ const FDSTAT_RIGHTS: [u32; 2] = [8, 16];
 const FILESTAT_FILETYPE: u32 = 16;
 
 /// What may be done with a socket.
-const SOCKET_RIGHTS: wasmtime_wasi::p1::types::Rights = {
-    use wasmtime_wasi::p1::types::Rights;
-    Rights::FD_READ
-        .union(Rights::FD_WRITE)
-        .union(Rights::FD_FDSTAT_SET_FLAGS)
-        .union(Rights::FD_FILESTAT_GET)
-        .union(Rights::POLL_FD_READWRITE)
-        .union(Rights::SOCK_SHUTDOWN)
-};
+const SOCKET_RIGHTS: Rights = Rights::FD_READ
+    .union(Rights::FD_WRITE)
+    .union(Rights::FD_FDSTAT_SET_FLAGS)
+    .union(Rights::FD_FILESTAT_GET)
+    .union(Rights::POLL_FD_READWRITE)
+    .union(Rights::SOCK_SHUTDOWN);
 
 /// What is called with: the guest's memory, and all that its store holds.
 type Call<'a> = (GuestMemory<'a>, &'a mut State);
@@ -52,6 +51,7 @@ pub(in super::super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::R
     linker.func_wrap_async(PREVIEW1, "fd_fdstat_set_flags", fd_fdstat_set_flags)?;
     linker.func_wrap_async(PREVIEW1, "fd_filestat_get", fd_filestat_get)?;
     linker.func_wrap_async(PREVIEW1, "poll_oneoff", poll)?;
+    linker.func_wrap_async(PREVIEW1, "sock_accept", sock_accept)?;
     linker.func_wrap_async(PREVIEW1, "sock_recv", sock_recv)?;
     linker.func_wrap_async(PREVIEW1, "sock_send", sock_send)?;
     linker.func_wrap_async(PREVIEW1, "sock_shutdown", sock_shutdown)?;
@@ -98,12 +98,9 @@ fn sock_recv(
 ) -> Called<'_> {
     Box::new(async move {
         let (mut memory, state) = enter(&mut caller)?;
-        if !state.preview1().is_connection(fd as u32) {
-            let ctx = &mut state.preview1().ctx;
-            return wasi::sock_recv(ctx, &mut memory, fd, iovs, count, flags, received, flags_out);
-        }
         told(
             async {
+                check_socket(state, &mut memory, fd).await?;
                 let flags = Riflags::try_from(flags)?;
                 let peek = flags.contains(Riflags::RECV_PEEK);
                 if flags.contains(Riflags::RECV_WAITALL) && !peek {
@@ -189,16 +186,13 @@ fn fd_write(mut caller: Caller<'_, State>, (fd, iovs, count, written): (i32, i32
 
 fn sock_send(
     mut caller: Caller<'_, State>,
-    (fd, iovs, count, flags, sent): (i32, i32, i32, i32, i32),
+    (fd, iovs, count, _, sent): (i32, i32, i32, i32, i32),
 ) -> Called<'_> {
     Box::new(async move {
         let (mut memory, state) = enter(&mut caller)?;
-        if !state.preview1().is_connection(fd as u32) {
-            let ctx = &mut state.preview1().ctx;
-            return wasi::sock_send(ctx, &mut memory, fd, iovs, count, flags, sent);
-        }
         told(
             async {
+                check_socket(state, &mut memory, fd).await?;
                 let mut data = Vec::new();
                 // A packet has all of them, so that they are put together.
                 for buffer in buffers_of(&memory, (iovs, count))? {
@@ -218,11 +212,9 @@ fn sock_send(
 fn sock_shutdown(mut caller: Caller<'_, State>, (fd, how): (i32, i32)) -> Called<'_> {
     Box::new(async move {
         let (mut memory, state) = enter(&mut caller)?;
-        if !state.preview1().is_connection(fd as u32) {
-            return wasi::sock_shutdown(&mut state.preview1().ctx, &mut memory, fd, how);
-        }
         told(
             async {
+                check_socket(state, &mut memory, fd).await?;
                 let flags = Sdflags::try_from(how)?;
                 let how = match (flags.contains(Sdflags::RD), flags.contains(Sdflags::WR)) {
                     (true, true) => Shutdown::Both,
@@ -235,6 +227,28 @@ fn sock_shutdown(mut caller: Caller<'_, State>, (fd, how): (i32, i32)) -> Called
             .await,
         )
     })
+}
+
+fn sock_accept(mut caller: Caller<'_, State>, (fd, ..): (i32, i32, i32)) -> Called<'_> {
+    Box::new(async move {
+        let (mut memory, state) = enter(&mut caller)?;
+        // Nobody can connect to what is connected.
+        told(check_socket(state, &mut memory, fd).await.and(Err(Errno::Inval.into())))
+    })
+}
+
+/// wasmtime's own functions for sockets would say in the log that there are none, as often as the guest asks.
+async fn check_socket(state: &mut State, memory: &mut GuestMemory<'_>, fd: i32) -> Outcome<()> {
+    if state.preview1().is_connection(fd as u32) {
+        return Ok(());
+    }
+    stat(state, memory, fd).await?;
+    Err(Errno::Notsock.into())
+}
+
+/// What wasmtime knows of a descriptor.
+async fn stat(state: &mut State, memory: &mut GuestMemory<'_>, fd: i32) -> Outcome<Fdstat> {
+    state.preview1().ctx.fd_fdstat_get(memory, Fd::from(fd as u32)).await
 }
 
 fn fd_close(mut caller: Caller<'_, State>, (fd,): (i32,)) -> Called<'_> {
@@ -287,12 +301,10 @@ fn fd_fdstat_set_flags(mut caller: Caller<'_, State>, (fd, flags): (i32, i32)) -
                     .and_then(|flags| state.preview1().set_flags(fd as u32, flags)),
             );
         }
-        let ctx = &mut state.preview1().ctx;
-        let set = wasi::fd_fdstat_set_flags(ctx, &mut memory, fd, flags)?;
+        let set = wasi::fd_fdstat_set_flags(&mut state.preview1().ctx, &mut memory, fd, flags)?;
         // The log never blocks.
         let is_log = set == number(Errno::Badf)
-            && ctx
-                .fd_fdstat_get(&mut memory, Fd::from(fd as u32))
+            && stat(state, &mut memory, fd)
                 .await
                 .is_ok_and(|stat| matches!(stat.fs_filetype, Filetype::Unknown | Filetype::CharacterDevice));
         Ok(if is_log { number(Errno::Success) } else { set })
