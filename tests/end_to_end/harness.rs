@@ -31,7 +31,7 @@ pub use load::{Clients, Counted, Load};
 pub use matrix::{Case, STRATEGIES, for_each_case, for_each_strategy};
 pub use panics::{PANIC_ON, panic_on_client};
 pub use process::{address_space, children, is_running, state, status, stop, with_descendants};
-pub use project::Project;
+pub use project::{Project, succeeded, with_toolchains};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
 pub use versions::{Deployed, padded, relabelled, replace, version, versioned, who};

@@ -1,12 +1,19 @@
 //! `plugsock new`, `build`, `dev`, `wit` and `componentize`: what they say when something is wrong, and what
 //! they do where no compiler is needed. `languages.rs` has the rest.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Ended, Host, guest, is_installed, plugin, plugsock, run};
+use crate::harness::{
+    Ended, Host, guest, is_installed, plugin, plugsock, run, succeeded, with_toolchains, written,
+};
+
+const LANGUAGES: [&str; 8] = ["rust", "c", "zig", "assemblyscript", "go", "python", "js", "ts"];
 
 fn plugsock_in(folder: &Path, args: &[&str]) -> Ended {
     run(plugsock().current_dir(folder).args(args))
@@ -43,9 +50,7 @@ fn a_project_is_refused_that_cannot_be() {
 #[test]
 fn every_template_says_how_to_go_on() {
     let directory = TempDir::new().unwrap();
-    for (number, language) in
-        ["rust", "c", "zig", "assemblyscript", "go", "python", "js", "ts"].iter().enumerate()
-    {
+    for (number, language) in LANGUAGES.iter().enumerate() {
         for (kind, scheme) in [("stream", "tcp"), ("datagram", "udp")] {
             let name = format!("{kind}-{number}");
             let ended = plugsock_in(directory.path(), &["new", &name, "--lang", language, "--kind", kind]);
@@ -69,7 +74,6 @@ fn a_build_says_what_is_missing() {
     let languages = [("rust", "cargo", "rustup"), ("c", "make", "package"), ("js", "npm", "Node.js")];
     for (language, program, remedy) in languages {
         plugsock_in(directory.path(), &["new", language, "--lang", language]);
-        // No PATH has anything: this program's own folder is there always.
         let ended =
             run(plugsock().current_dir(directory.path()).args(["build", language]).env("PATH", "/nowhere"));
         assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -134,4 +138,130 @@ fn an_edit_is_served_and_an_error_leaves_the_version_before() {
     edit(&plugin("echo"));
     host.log.wait_for_count("swapped", 2);
     assert_eq!(host.ask(b"hello"), b"hello");
+}
+
+/// This program where nothing else of its source tree is, as on another machine.
+struct Copied {
+    directory: TempDir,
+}
+
+impl Copied {
+    fn new() -> Self {
+        let copied = Self { directory: TempDir::new().unwrap() };
+        copied.copy();
+        fs::create_dir(copied.tools()).unwrap();
+        script(
+            &copied.tools().join("plugsock"),
+            &format!("echo called >>'{}'\nexit 1", copied.called().display()),
+        );
+        copied
+    }
+
+    /// In the place of the one that is there, if so.
+    fn copy(&self) {
+        let new = self.directory.path().join("new");
+        fs::copy(plugsock().get_program(), &new).unwrap();
+        fs::rename(new, self.program()).unwrap();
+    }
+
+    fn program(&self) -> PathBuf {
+        self.directory.path().join("this program")
+    }
+
+    /// What is found first on the `PATH`: another program that is called `plugsock`.
+    fn tools(&self) -> PathBuf {
+        self.directory.path().join("tools")
+    }
+
+    fn called(&self) -> PathBuf {
+        self.directory.path().join("called")
+    }
+
+    fn command(&self, program: impl AsRef<Path>, folder: &Path) -> Command {
+        let mut command = Command::new(program.as_ref());
+        with_toolchains(&mut command);
+        let path = command.get_envs().find_map(|(name, path)| (name == "PATH").then_some(path?)).unwrap();
+        let path = env::join_paths([self.tools()].into_iter().chain(env::split_paths(path))).unwrap();
+        command.current_dir(folder).env("PATH", path);
+        command
+    }
+
+    /// A new project for each language and kind.
+    fn projects(&self) -> impl Iterator<Item = (&'static str, &'static str, PathBuf)> {
+        let kinds =
+            |language| ["stream", "datagram", "command"].into_iter().map(move |kind| (language, kind));
+        LANGUAGES.into_iter().flat_map(kinds).filter_map(|(language, kind)| {
+            let name = format!("{language}-{kind}");
+            let mut new = self.command(self.program(), self.directory.path());
+            let made = new.args(["new", &name, "--lang", language, "--kind", kind]).output().unwrap();
+            if String::from_utf8_lossy(&made.stderr).contains("there is no template") {
+                return None;
+            }
+            succeeded(&made);
+            Some((language, kind, self.directory.path().join(name)))
+        })
+    }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// With compilers that write some program to where they are told.
+#[test]
+fn builds_call_this_program_and_no_other_of_its_name() {
+    if !is_installed("make") || !is_installed("npm") {
+        return;
+    }
+    let copied = Copied::new();
+    let compiler = r#"
+        while [ $# != 0 ]; do
+            case $1 in
+                -o | --out | --outFile) out=$2 ;;
+                -femit-bin=*) out=${1#*=} ;;
+            esac
+            shift
+        done
+        mkdir -p build && cp PROGRAM "${out:-build/handler.js}""#;
+    let compiler = compiler.replace("PROGRAM", &format!("'{}'", written("preview1_nothing")));
+    for name in ["zig", "go", "asc", "tsc", "componentize-js", "componentize-py"] {
+        script(&copied.tools().join(name), &compiler);
+    }
+    // Those in Rust call it in their test alone.
+    for (language, kind, folder) in copied.projects().filter(|(language, ..)| *language != "rust") {
+        let _ = fs::remove_dir_all(folder.join("build"));
+        // npm finds the project's own programs first.
+        let own = folder.join("node_modules/.bin");
+        fs::create_dir_all(&own).unwrap();
+        fs::copy(copied.tools().join("plugsock"), own.join("plugsock")).unwrap();
+        succeeded(&copied.command(copied.program(), &folder).arg("build").output().unwrap());
+        assert_eq!(folder.join("build/sdk").exists(), kind != "command", "{language} {kind}");
+        assert!(!copied.called().exists(), "{language} {kind}");
+        // Without a word about which it is, it is the one of that name.
+        let tested = copied.command("sh", &folder).arg("test.sh").output().unwrap();
+        assert!(!tested.status.success(), "{language} {kind}");
+        fs::remove_file(copied.called()).expect("it was called");
+    }
+}
+
+#[test]
+fn a_build_calls_what_took_the_place_of_this_program() {
+    if !is_installed("make") {
+        return;
+    }
+    let copied = Copied::new();
+    let folder = copied.directory.path().join("project");
+    let file = |name: &str| folder.join(name);
+    fs::create_dir(&folder).unwrap();
+    let compile = "mkdir -p build && \"$(PLUGSOCK)\" --version && cp $$(cat $<) $@";
+    fs::write(file("Makefile"), format!("build/handler.wasm: handler.c\n\t{compile}\n")).unwrap();
+    fs::write(file("handler.c"), plugin("echo")).unwrap();
+    let mut dev = copied.command(copied.program(), &folder);
+    dev.arg("dev").env("CC", "cp");
+    let host = Host::start(dev, &["tcp://127.0.0.1:0"]);
+    copied.copy();
+    fs::write(file("handler.c"), guest("phases")).unwrap();
+    host.log.wait_for_count("swapped", 1);
+    assert_eq!(host.ask(b"hello"), b"setup\nhandle\nfinish\n");
 }

@@ -1,9 +1,10 @@
 //! Building a project with its language's ordinary tools.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,7 +26,7 @@ const NODE_MODULES: &str = "run `npm install` in the project's folder";
 
 /// Builds the project in a folder; its component.
 ///
-/// What the tools say goes to standard error.
+/// What the tools say goes to standard error. Builds call this program back, by its path in the variable `PLUGSOCK`.
 pub fn build(folder: &Path) -> Result<PathBuf, Error> {
     let language = language(folder)?;
     let path = path(folder)?;
@@ -36,7 +37,7 @@ pub fn build(folder: &Path) -> Result<PathBuf, Error> {
     }
     let component = folder.join(COMPONENT);
     let mut command = Command::new(tools(language)[0].0);
-    command.current_dir(folder).env("PATH", path).stdout(io::stderr());
+    command.current_dir(folder).env("PATH", path).env("PLUGSOCK", this_program()?).stdout(io::stderr());
     match language {
         Language::Rust => build_crate(&mut command, &component)?,
         Language::C | Language::Zig | Language::Go | Language::Python => run(&mut command)?,
@@ -87,14 +88,21 @@ fn tools(language: Language) -> &'static [Tool] {
     }
 }
 
-/// Where tools are looked for: with the project's own, and with this program, which builds call by its name.
+/// Where tools are looked for: first among the project's own.
 fn path(folder: &Path) -> Result<OsString, Error> {
-    let this = env::current_exe().map_err(Error::reading(Path::new("/proc/self/exe")))?;
     let folder = folder.canonicalize().map_err(Error::reading(folder))?;
     let path = env::var_os("PATH").unwrap_or_default();
-    let directories = [folder.join("node_modules/.bin"), this.with_file_name("")];
-    let directories = directories.into_iter().chain(env::split_paths(&path));
+    let directories = [folder.join("node_modules/.bin")].into_iter().chain(env::split_paths(&path));
     env::join_paths(directories).map_err(|_| Error::Path { folder })
+}
+
+/// Where this program lies, or what has taken its place since it was started: `plugsock dev` runs for long.
+fn this_program() -> Result<PathBuf, Error> {
+    let path = env::current_exe().map_err(Error::reading(Path::new("/proc/self/exe")))?;
+    match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(replaced) if !path.exists() => Ok(PathBuf::from(OsStr::from_bytes(replaced))),
+        _ => Ok(path),
+    }
 }
 
 fn run(command: &mut Command) -> Result<(), Error> {
