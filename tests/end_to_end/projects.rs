@@ -208,6 +208,61 @@ fn script(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+fn source_tree() -> &'static str {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_str().unwrap()
+}
+
+#[test]
+fn a_new_project_names_no_source_tree() {
+    let copied = Copied::new();
+    for (language, kind, folder) in copied.projects() {
+        let has_sdk = folder.join("build/sdk/wit/handler.wit").exists();
+        assert_eq!(has_sdk, kind != "command", "{language} {kind}");
+        for file in files(&folder) {
+            let text = fs::read(&file).unwrap();
+            let names_it = text.windows(source_tree().len()).any(|part| part == source_tree().as_bytes());
+            assert!(!names_it, "{}", file.display());
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_copied_program_makes_builds_and_serves_a_project_in_rust() {
+    let copied = Copied::new();
+    let new = ["new", "made-alone"];
+    succeeded(&copied.command(copied.program(), copied.directory.path()).args(new).output().unwrap());
+    let folder = copied.directory.path().join("made-alone");
+
+    // Cargo first, before any build of Plugsock's.
+    let mut cargo = copied.command("cargo", &folder);
+    succeeded(&cargo.arg("test").env("PLUGSOCK", copied.program()).output().unwrap());
+    let sources = sources(&cargo, "wasm32-wasip2/release/made_alone.d");
+    assert!(sources.contains(&folder.join("build/sdk/src/lib.rs")), "{sources:?}");
+    assert!(!sources.iter().any(|source| source.starts_with(source_tree())), "{sources:?}");
+
+    // As in a fresh clone.
+    fs::remove_dir_all(folder.join("build")).unwrap();
+    succeeded(&copied.command(copied.program(), &folder).arg("build").output().unwrap());
+    let mut serve = copied.command(copied.program(), &folder);
+    serve.arg("serve");
+    let host = Host::start(serve, &["tcp://127.0.0.1:0", "build/handler.wasm"]);
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert!(!copied.called().exists());
+}
+
+/// What an artifact was made of, as cargo notes it.
+fn sources(cargo: &Command, dep_info: &str) -> Vec<PathBuf> {
+    let target = cargo.get_envs().find_map(|(name, path)| (name == "CARGO_TARGET_DIR").then_some(path?));
+    let list = fs::read_to_string(Path::new(target.unwrap()).join(dep_info)).unwrap();
+    let (_, sources) = list.split_once(": ").unwrap();
+    sources.split_whitespace().map(PathBuf::from).collect()
+}
+
 /// With compilers that write some program to where they are told.
 #[test]
 fn builds_call_this_program_and_no_other_of_its_name() {

@@ -35,9 +35,6 @@ impl New {
             Language::AssemblyScript | Language::JavaScript | Language::TypeScript => {
                 println!("  npm install")
             }
-            Language::Rust if kind != Kind::Command && plugsock_project::rust_sdk().is_none() => {
-                println!("  edit Cargo.toml: plugsock-sdk is in the repository of Plugsock, as plugin-sdk");
-            }
             _ => {}
         }
         println!("  plugsock build");

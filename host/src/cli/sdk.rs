@@ -13,7 +13,7 @@ use plugsock_project::Language;
 #[command(after_help = "Example:
   plugsock sdk c --out build/sdk")]
 pub struct Sdk {
-    /// c, zig, assemblyscript, go, python, js or ts
+    /// rust, c, zig, assemblyscript, go, python, js or ts
     language: Language,
 
     /// Where to

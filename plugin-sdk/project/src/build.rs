@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::{Error, Language};
+use crate::sdk::SDK;
+use crate::{Error, Language, write_sdk};
 
 /// Where every project's build leaves its component.
 const COMPONENT: &str = "build/handler.wasm";
@@ -39,7 +40,12 @@ pub fn build(folder: &Path) -> Result<PathBuf, Error> {
     let mut command = Command::new(tools(language)[0].0);
     command.current_dir(folder).env("PATH", path).env("PLUGSOCK", this_program()?).stdout(io::stderr());
     match language {
-        Language::Rust => build_crate(&mut command, &component)?,
+        Language::Rust => {
+            if fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|manifest| manifest.contains(SDK)) {
+                write_sdk(language, &folder.join(SDK))?;
+            }
+            build_crate(&mut command, &component)?;
+        }
         Language::C | Language::Zig | Language::Go | Language::Python => run(&mut command)?,
         Language::AssemblyScript | Language::JavaScript | Language::TypeScript => {
             run(command.args(["run", "--silent", "build"]))?;

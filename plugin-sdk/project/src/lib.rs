@@ -23,7 +23,7 @@ pub use contract::{CONTRACT, write_wit};
 pub use error::Error;
 pub use language::{Kind, Language};
 pub use sdk::write_sdk;
-pub use template::{new, rust_sdk};
+pub use template::new;
 
 /// Writes files with their folders, and leaves those alone that are the same already: build tools look at
 /// times.

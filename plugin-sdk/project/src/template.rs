@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Kind, Language, write_files};
+use crate::sdk::SDK;
+use crate::{Error, Kind, Language, write_files, write_sdk};
 
 /// The plugin that a language's templates are made of is called `echo-` and this.
 macro_rules! plugin {
@@ -43,18 +44,15 @@ pub fn new(name: &str, language: Language, kind: Kind, parent: &Path) -> Result<
     let shared = [template!(".gitignore" from "gitignore"), test(kind)];
     let files = files.iter().chain(&shared);
     write_files(&folder, files.map(|(path, text)| (path, named(text, name))))?;
+    if kind != Kind::Command {
+        // A build renews it; editors and the language's own tools need it from the beginning.
+        write_sdk(language, &folder.join(SDK))?;
+    }
     Ok(folder)
 }
 
-/// Where `plugsock-sdk` is; nowhere, if the checkout that this program was built of is gone.
-pub fn rust_sdk() -> Option<PathBuf> {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is a folder of the SDK");
-    sdk.exists().then(|| sdk.to_owned())
-}
-
 fn named(text: &str, name: &str) -> String {
-    let sdk = rust_sdk().map_or("PATH/TO/plugsock/plugin-sdk".to_owned(), |path| path.display().to_string());
-    let mut text = text.replace("\"SDK\"", &format!("{sdk:?}"));
+    let mut text = text.to_owned();
     for other in NAMES {
         let name = if other.starts_with("module ") { format!("module {name}") } else { name.to_owned() };
         text = text.replace(other, &name);
