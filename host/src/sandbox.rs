@@ -3,6 +3,7 @@
 //! A store serves one request and is never entered again after a trap or a cut. Nothing here knows server
 //! types or strategies: a request is served on a thread of its own or among others, by the same code.
 
+mod anatomy;
 mod cache;
 mod code;
 mod command;
@@ -41,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::ClientConfig;
 use wasmtime::Engine;
 
+pub use anatomy::{Anatomy, Extent};
 pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;

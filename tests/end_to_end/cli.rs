@@ -206,6 +206,40 @@ fn check_says_what_a_handler_is() {
 }
 
 #[test]
+fn check_says_what_a_handler_is_made_of() {
+    let checked = run(plugsock().args(["check", &written("anatomy")]));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let lines = [
+        "memory   192 KiB, at most 512 KiB",
+        "         64 KiB, no maximum",
+        "         64 KiB, no maximum",
+        "         128 KiB, no maximum",
+        "stack    32 KiB",
+        "         unknown",
+        "         1 KiB",
+        "         unknown",
+        "table    5 elements, at most 7 elements",
+        "unused   random forgotten: imported, and never called",
+        "imports  wasi:random/random@0.2.0",
+    ];
+    assert!(checked.stdout.contains(&lines.join("\n")), "{}", checked.stdout);
+
+    // Of a program the file itself, without what the host adds to it.
+    let checked = run(plugsock().args(["check", &written("preview1_nothing")]));
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("\nmemory   64 KiB, no maximum\nstack    unknown\n"), "{checked:?}");
+}
+
+/// What the templates are linked by is what these are.
+#[test]
+fn plugins_have_small_stacks() {
+    for name in ["echo", "upper", "smtp"] {
+        let checked = run(plugsock().args(["check", &plugin(name)]));
+        assert!(checked.stdout.contains("\nstack    32 KiB\n"), "{name}: {}", checked.stdout);
+    }
+}
+
+#[test]
 fn help_has_examples_and_version_a_version() {
     for args in [&["serve", "--help"][..], &["check", "--help"]] {
         let ended = run(plugsock().args(args));

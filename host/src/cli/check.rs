@@ -5,13 +5,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use plugsock::{one_line, shown};
+use plugsock::{Anatomy, Extent, one_line, shown};
 
 use super::log::LogOptions;
 use super::options::SandboxArgs;
 use super::progress::spin_while;
 
 /// Say what a handler is, what it imports and exports, and whether this host can serve it
+///
+/// Of the modules in it, it says what memory, stack and tables they begin with, and which functions they import without ever
+/// calling them. A stack is unknown where the linker put it above the data, or the language has one of its own.
 ///
 /// With the options for grants it says which imports these do not cover: they fail, or find nothing.
 #[derive(Args, Debug)]
@@ -44,6 +47,9 @@ impl Check {
         if inspection.starts_tls {
             println!("tls      it protects connections itself: serve it on tcp:// or unix:// with --tls");
         }
+        if let Some(anatomy) = &inspection.anatomy {
+            print_anatomy(anatomy);
+        }
         print_all(
             "imports",
             inspection.imports.iter().map(|import| match import.denied {
@@ -63,6 +69,34 @@ impl Check {
             }
         }
     }
+}
+
+fn print_anatomy(anatomy: &Anatomy) {
+    print_all("memory", anatomy.memories.iter().map(|memory| extent(memory, bytes)));
+    let stacks = anatomy.stacks.iter();
+    print_all("stack", stacks.map(|size| size.map_or("unknown".to_owned(), bytes)));
+    print_all("table", anatomy.tables.iter().map(|table| extent(table, elements)));
+    let unused = anatomy.unused.iter();
+    print_all("unused", unused.map(|function| format!("{function}: imported, and never called")));
+}
+
+fn extent(extent: &Extent, size: fn(u64) -> String) -> String {
+    match (size(extent.initial), extent.maximum) {
+        (initial, None) => format!("{initial}, no maximum"),
+        (initial, Some(maximum)) if maximum == extent.initial => initial,
+        (initial, Some(maximum)) => format!("{initial}, at most {}", size(maximum)),
+    }
+}
+
+fn elements(count: u64) -> String {
+    format!("{count} element{}", if count == 1 { "" } else { "s" })
+}
+
+/// In the largest unit of which it is a whole number.
+fn bytes(size: u64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB"];
+    let power = if size == 0 { 0 } else { (size.trailing_zeros() / 10).min(3) };
+    format!("{} {}", size >> (10 * power), units[power as usize])
 }
 
 /// A line each, below one title.

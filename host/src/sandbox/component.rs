@@ -9,7 +9,7 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
 use super::code::Code;
-use super::{Digest, Handler, Sandbox, compiler, preview1};
+use super::{Anatomy, Digest, Handler, Sandbox, compiler, preview1};
 use crate::error::HandlerError;
 
 /// The interface that every handler exports.
@@ -43,6 +43,8 @@ pub struct Inspection {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: usize,
+    /// What the core modules in it are made of; `None` if it does not compile.
+    pub anatomy: Option<Anatomy>,
     /// How it would be served; `None` if it cannot be.
     pub kind: Option<HandlerKind>,
     /// The interfaces and functions that it asks for.
@@ -73,8 +75,10 @@ impl Sandbox {
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
         let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
         let (mut kind, mut starts) = (None, false);
+        let mut anatomy = None;
         if verdict.is_ok() {
             let served = compile(self, bytes, digest).and_then(|code| {
+                anatomy = Anatomy::of(bytes);
                 (imports, exports) = (code.imports(), code.exports());
                 starts = matches!(&code, Code::Component(component) if starts_tls(component));
                 Handler::link(self, &name, digest.to_string(), &code)
@@ -85,7 +89,16 @@ impl Sandbox {
         let is_command = matches!(kind, Some(HandlerKind::Command | HandlerKind::Preview1Command));
         let denied = |name: &str| self.grants().denial(name, is_command);
         let imports = imports.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
-        Ok(Inspection { digest, size: bytes.len(), kind, imports, exports, starts_tls: starts, verdict })
+        Ok(Inspection {
+            digest,
+            size: bytes.len(),
+            anatomy,
+            kind,
+            imports,
+            exports,
+            starts_tls: starts,
+            verdict,
+        })
     }
 }
 
