@@ -4,6 +4,6 @@
 fn main() {
     println!("cargo::rerun-if-env-changed=CARGO_CFG_TARGET_FAMILY");
     if std::env::var("CARGO_CFG_TARGET_FAMILY").as_deref() == Ok("wasm") {
-        println!("cargo::rustc-link-arg-cdylib=-zstack-size=32768");
+        println!("cargo::rustc-link-arg=-zstack-size=32768");
     }
 }

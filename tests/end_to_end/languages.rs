@@ -72,6 +72,20 @@ fn ts() {
     conforms("ts");
 }
 
+/// What the templates link is as small as the plugins that ship, where there is a linker to tell.
+#[test]
+fn templates_are_linked_lean() {
+    let projects =
+        [("rust", "stream"), ("rust", "command"), ("c", "stream"), ("c", "command"), ("zig", "stream")];
+    for (language, kind) in projects {
+        let Some(component) = (Project { language, kind, source: None }).build() else { continue };
+        let anatomy = sandbox().inspect(component).unwrap().anatomy.unwrap();
+        let name = format!("{language} {kind}: {anatomy:?}");
+        assert_eq!(anatomy.stacks, [Some(32 << 10)], "{name}");
+        assert!(anatomy.memories[0].initial <= 128 << 10 && anatomy.unused.is_empty(), "{name}");
+    }
+}
+
 /// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C and Go.
 #[test]
 fn commands() {

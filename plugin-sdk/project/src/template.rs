@@ -20,7 +20,7 @@ macro_rules! template {
 
 type File = (&'static str, &'static str);
 
-/// What the plugins in Rust are linked by.
+/// What the plugins in Rust are linked by, and programs too.
 const RUST_BUILD: File = ("build.rs", include_str!("../../../plugins/build.rs"));
 
 /// The name that the plugins' manifests and those of the templates have in the place of the project's.
@@ -84,6 +84,7 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
         ],
         (Language::Rust, Command) => &[
             template!("Cargo.toml" from "rust/command.toml"),
+            RUST_BUILD,
             template!("src/main.rs" from "rust/command.rs"),
             template!("tests/answers.rs" from "rust/test.rs"),
         ],
