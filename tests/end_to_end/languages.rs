@@ -86,10 +86,10 @@ fn templates_are_linked_lean() {
     }
 }
 
-/// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C and Go.
+/// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C, Zig and Go.
 #[test]
 fn commands() {
-    for language in ["rust", "c", "go"] {
+    for language in ["rust", "c", "zig", "go"] {
         let Some(program) = load(Project { language, kind: "command", source: None }) else { continue };
         for strategy in ["threading", "async"] {
             echoes(&start(&program, ServerType::Tcp, strategy, ServerOptions::default()));

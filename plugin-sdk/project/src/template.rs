@@ -99,6 +99,9 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
         (Language::Zig, Datagram) => {
             &[plugin!("echo-zig", "Makefile"), template!("handler.zig" from "zig/datagram.zig")]
         }
+        (Language::Zig, Command) => {
+            &[template!("Makefile" from "zig/command.mk"), template!("handler.zig" from "zig/command.zig")]
+        }
         (Language::Go, Stream) => {
             &[plugin!("echo-go", "Makefile"), plugin!("echo-go", "go.mod"), plugin!("echo-go", "handler.go")]
         }
@@ -142,11 +145,7 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
             template!("handler.ts" from "assemblyscript/datagram.ts"),
         ],
         (
-            Language::Zig
-            | Language::Python
-            | Language::JavaScript
-            | Language::TypeScript
-            | Language::AssemblyScript,
+            Language::Python | Language::JavaScript | Language::TypeScript | Language::AssemblyScript,
             Command,
         ) => return None,
     })

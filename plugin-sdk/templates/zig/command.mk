@@ -1,0 +1,15 @@
+# Makes build/handler.wasm.
+# The small stack keeps an instance in little memory; deep recursion and large arrays need a larger one.
+ZIGFLAGS = -target wasm32-wasi -O ReleaseSmall --stack 32768
+
+build/handler.wasm: handler.zig
+	mkdir -p build
+	zig build-exe $(ZIGFLAGS) -femit-bin=$@ $<
+
+test: build/handler.wasm
+	sh test.sh
+
+clean:
+	rm -rf build
+
+.PHONY: test clean
