@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::libc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -129,7 +129,8 @@ fn restrict_reach(answers_by_name: bool) -> io::Result<()> {
         scopes |= Scope::AbstractUnixSocket;
     }
     let restrict = || -> Result<_, landlock::RulesetError> {
-        Ruleset::default().scope(scopes)?.create()?.restrict_self()
+        let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(scopes)?;
+        with_moves(ruleset)?.restrict_self()
     };
     is_enforced(restrict().map_err(io::Error::other)?.ruleset)
 }
@@ -180,13 +181,22 @@ fn restrict_tcp(grants: &Grants) -> io::Result<()> {
     let ports = grants.net.iter().filter_map(|grant| grant.port).chain(dns);
     let rules = ports.map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
     let restrict = || -> Result<_, landlock::RulesetError> {
-        Ruleset::default()
-            .handle_access(AccessNet::from_all(ABI::V4))?
-            .create()?
-            .add_rules(rules)?
-            .restrict_self()
+        let ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessNet::from_all(ABI::V4))?;
+        with_moves(ruleset)?.add_rules(rules)?.restrict_self()
     };
     is_enforced(restrict().map_err(io::Error::other)?.ruleset)
+}
+
+/// Links and moves from one directory to another, which every ruleset forbids that does not allow them; the one for
+/// files says where.
+fn with_moves(ruleset: Ruleset) -> Result<RulesetCreated, landlock::RulesetError> {
+    ruleset
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::Refer)?
+        .create()?
+        .add_rules(path_beneath_rules(["/"], AccessFs::Refer))
 }
 
 fn is_enforced(status: RulesetStatus) -> io::Result<()> {
