@@ -23,7 +23,7 @@ const PLUGINS: [&str; 14] = [
 ];
 
 /// Command-line tools by others, which `tests/programs` depends on.
-const PROGRAMS: [&str; 2] = ["jsonxf", "pulldown-cmark"];
+const PROGRAMS: [&str; 4] = ["grass", "jsonxf", "pulldown-cmark", "ripgrep"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-env=PLUGINS={}", plugsock_build::packages(&PLUGINS)?.display());

@@ -32,6 +32,7 @@ mod phases;
 mod plugins;
 mod preview1;
 mod privileges;
+mod programs;
 mod projects;
 mod proposals;
 mod proxy_protocol;
