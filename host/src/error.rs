@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -136,6 +136,14 @@ pub enum SandboxError {
     /// wasmtime refuses the limits.
     #[error("cannot set up the sandbox: {}", one_line(.0))]
     Engine(String),
+    /// The directory for core dumps cannot be used.
+    #[error("cannot keep core dumps in {}: {reason}", one_line(.path))]
+    CoreDumps {
+        /// The directory.
+        path: String,
+        /// Why not.
+        reason: io::Error,
+    },
     /// A granted directory cannot be used.
     #[error("cannot grant directory {}: {reason}", one_line(.path))]
     Directory {
@@ -282,6 +290,10 @@ pub enum Cause {
         message: String,
         /// One frame a line, innermost first.
         backtrace: String,
+        /// Where each of them is in the component's file, in bytes.
+        offsets: Vec<u64>,
+        /// The file with its core dump, if there is one.
+        core_dump: Option<PathBuf>,
     },
     /// The handler or the client reached a limit.
     Limit(Limit),

@@ -22,7 +22,7 @@ mod ticker;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,8 +112,9 @@ impl ForkServer {
             .transpose()
             .map_err(|error| error.to_string())?;
         let drain = fds.next().map(|event| Arc::new(Drain::from(event)));
-        let sandbox = Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone())
-            .map_err(|error| error.to_string())?;
+        let sandbox =
+            Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone(), setup.core_dump_size)
+                .map_err(|error| error.to_string())?;
         let handler =
             sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
         handler.warm_to_fork();
@@ -121,7 +122,8 @@ impl ForkServer {
         let info = Arc::new(setup.info.clone());
         let version = VersionInfo { generation: setup.generation, drain };
         let answers_by_name = setup.info.server_type == ServerType::UnixDatagram;
-        let child_confinement = confine::confine(&setup.grants, &setup.limits, answers_by_name);
+        let child_confinement =
+            confine::confine(&setup.grants, &setup.limits, setup.core_dump_size, answers_by_name);
         let buffer = Mutex::new(message_buffer());
         Ok(Self { setup, info, handler, version, datagram_socket, child_confinement, buffer })
     }
@@ -195,6 +197,10 @@ impl ForkServer {
             }
         };
         let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread));
+        let host = status.clone();
+        self.handler.sandbox().core_dumps().hand_over_by(Box::new(move |phase, dump| {
+            send(&host, &Report::CoreDump(phase), &[dump.as_fd()])
+        }));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
             let is_sending = request.discard_unread();

@@ -1,5 +1,6 @@
 //! Processes of the host's own executable, started anew for what must not happen in the host itself: the fork
-//! server, which forks for each request, and the compiler, which a component may make run wild.
+//! server, which forks for each request, the compiler, which a component may make run wild, and what reads debug
+//! information, which may do the same.
 
 mod channel;
 pub(crate) mod confine;
@@ -23,15 +24,17 @@ const MARKER: &str = "PLUGSOCK_HELPER_PROCESS";
 pub(crate) enum Role {
     ForkServer,
     Compiler,
+    SourceLines,
 }
 
 impl Role {
-    const ALL: [Self; 2] = [Self::ForkServer, Self::Compiler];
+    const ALL: [Self; 3] = [Self::ForkServer, Self::Compiler, Self::SourceLines];
 
     fn name(self) -> &'static str {
         match self {
             Self::ForkServer => "fork-server",
             Self::Compiler => "compiler",
+            Self::SourceLines => "reader of source lines",
         }
     }
 }
@@ -68,6 +71,7 @@ fn run(role: Role) -> io::Result<()> {
     match role {
         Role::ForkServer => fork_server::run(channel),
         Role::Compiler => sandbox::run_compiler(channel),
+        Role::SourceLines => sandbox::run_source_lines(channel),
     }
 }
 

@@ -7,6 +7,8 @@ mod table;
 
 use std::future::Future;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -14,12 +16,14 @@ pub(crate) use hooks::isolated;
 pub use hooks::{NoHooks, ServerHooks};
 pub(crate) use open::OpenRequests;
 
+use tracing::Level;
+
 use crate::admission::Permit;
 use crate::block_on::block_on;
 use crate::clients::{Clients, Refusal, SourceCount};
-use crate::error::{Cause, Phase, RequestError};
+use crate::error::{Cause, Phase, RequestError, shown};
 use crate::request::{Request, Waits};
-use crate::sandbox::{Watch, prepare_thread};
+use crate::sandbox::{Subject, Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
 use open::Open;
@@ -47,6 +51,8 @@ pub struct Job {
     hold: VersionHold,
     /// Let go of before the client sees the end, if it has sent nothing more: it may come again at once.
     source: Option<SourceCount>,
+    /// What another process has left of it.
+    core_dump: Option<PathBuf>,
     /// Last but for the table: room is free, and a server drained, when all the rest is done.
     _permit: Permit,
     _open: Entered<Open>,
@@ -72,7 +78,8 @@ impl Job {
         let hold = service.slot.take().enter();
         let watch = Arc::new(Watch::new(hold.version.handler.sandbox().limits(), service.waits));
         let open = service.open.enter(&request, &watch, &hold.version);
-        Self { service: service.clone(), request, watch, hold, source, _permit: permit, _open: open }
+        let service = service.clone();
+        Self { service, request, watch, hold, source, core_dump: None, _permit: permit, _open: open }
     }
 
     /// Makes ready a thread that jobs are to run on, while there is memory for it; what fails is tried again with
@@ -121,8 +128,19 @@ impl Job {
         }
     }
 
+    /// Keeps the core dump that another process has made of it.
+    pub(crate) fn core_dumped(&mut self, phase: Phase, dump: OwnedFd) {
+        let handler = &self.version().handler;
+        let subject =
+            Subject { handler: handler.name(), digest: handler.digest(), request: self.request.id(), phase };
+        self.core_dump = handler.sandbox().core_dumps().keep_sealed(&subject, dump);
+    }
+
     /// Ends for the client what another process has served.
-    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>) {
+    pub(crate) fn served_elsewhere(&mut self, mut served: Result<(), RequestError>) {
+        if let Err(RequestError { cause: Cause::Trap { core_dump, .. }, .. }) = &mut served {
+            *core_dump = self.core_dump.take();
+        }
         let served = match (served, self.watch.cut_off()) {
             // Its process was killed for it, or none was begun.
             (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
@@ -194,10 +212,15 @@ impl Job {
             cause if cause.is_the_clients() => {
                 tracing::info!(request = id, %client, tls, %phase, generation, "{cause}")
             }
+            Cause::Trap { core_dump, .. } => {
+                let core_dump = core_dump.as_deref().map(shown).map(tracing::field::display);
+                tracing::warn!(request = id, %client, tls, %phase, generation, core_dump, "{cause}");
+                if tracing::enabled!(Level::DEBUG) {
+                    handler
+                        .tell_backtrace(error, move |backtrace| tracing::debug!(request = id, "{backtrace}"));
+                }
+            }
             _ => tracing::warn!(request = id, %client, tls, %phase, generation, "{cause}"),
-        }
-        if let Cause::Trap { backtrace, .. } = cause {
-            tracing::debug!(request = id, "{}", backtrace.trim_end());
         }
         let Service { info: server, hooks, .. } = &*self.service;
         isolated("handle_error", || hooks.handle_error(&self.request, error));

@@ -10,6 +10,7 @@ mod command;
 mod compiler;
 mod component;
 mod contract;
+mod core_dumps;
 mod digest;
 mod drops;
 mod engine;
@@ -20,11 +21,14 @@ mod hooks;
 mod limits;
 mod net_grant;
 mod network;
+mod partial_file;
 mod platform;
 mod preview1;
+mod profile;
 mod proposals;
 mod request;
 mod sealed_file;
+mod source_lines;
 mod state;
 mod streams;
 mod tls;
@@ -47,13 +51,17 @@ pub use cache::CacheOptions;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
 pub use component::{HandlerKind, Import, Inspection};
+pub use core_dumps::CoreDumpOptions;
+pub(crate) use core_dumps::{CoreDumps, Subject};
 pub use digest::{Digest, DigestError};
 pub(crate) use engine::{RESERVATION, prepare_thread};
 pub use handler::Handler;
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
+pub use profile::Profile;
 pub(crate) use sealed_file::{read_sealed, sealed_file};
+pub(crate) use source_lines::run as run_source_lines;
 pub use tls_client::{TlsCa, TlsCaError};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub(crate) use version_info::{Drain, VersionInfo};
@@ -82,6 +90,8 @@ pub struct SandboxOptions {
     pub compile: CompileOptions,
     /// Where compiled handlers are kept; `None` compiles at every start.
     pub cache: Option<CacheOptions>,
+    /// Where traps leave core dumps; `None` leaves none.
+    pub core_dumps: Option<CoreDumpOptions>,
 }
 
 /// The default limits, no grants, any component, and the user's cache.
@@ -93,6 +103,7 @@ impl Default for SandboxOptions {
             trust: Trust::default(),
             compile: CompileOptions::default(),
             cache: CacheOptions::for_user(),
+            core_dumps: None,
         }
     }
 }
@@ -115,25 +126,42 @@ struct Inner {
     requests: Arc<Bound>,
     /// How many instances may be made ahead of requests.
     ahead: Arc<Bound>,
+    core_dumps: CoreDumps,
 }
 
 impl Sandbox {
     /// Starts the engine. An unusable cache directory is said in the log and done without.
     pub fn new(options: SandboxOptions) -> Result<Self, SandboxError> {
         options.grants.check()?;
-        let sandbox = Self::with_engine(engine::pooling(&options.limits), options)?;
-        let ticking = engine::start_ticker(&sandbox.0.platform.engine);
+        let core_dumps = CoreDumps::open(options.core_dumps.as_ref()).map_err(|reason| {
+            let directory = options.core_dumps.as_ref().map(|options| shown(&options.directory));
+            SandboxError::CoreDumps { path: directory.unwrap_or_default(), reason }
+        })?;
+        let engine = engine::pooling(&options.limits, core_dumps.are_made());
+        let sandbox = Self::with_engine(engine, options, core_dumps)?;
+        let ticking = engine::start_ticker(&sandbox.0.platform.engine, TICK);
         ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
     }
 
     /// For a process that forks: without pools, and without a ticker until each child starts its own.
-    pub(crate) fn for_fork_server(limits: Limits, grants: Grants) -> Result<Self, SandboxError> {
+    /// The host keeps core dumps of so many bytes.
+    pub(crate) fn for_fork_server(
+        limits: Limits,
+        grants: Grants,
+        core_dump_size: Option<u64>,
+    ) -> Result<Self, SandboxError> {
         let options = SandboxOptions { limits, grants, cache: None, ..SandboxOptions::default() };
-        Self::with_engine(engine::on_demand(&options.limits), options)
+        let core_dumps = CoreDumps::for_host(core_dump_size);
+        let engine = engine::on_demand(&options.limits, core_dumps.are_made());
+        Self::with_engine(engine, options, core_dumps)
     }
 
-    fn with_engine(engine: wasmtime::Result<Engine>, options: SandboxOptions) -> Result<Self, SandboxError> {
+    fn with_engine(
+        engine: wasmtime::Result<Engine>,
+        options: SandboxOptions,
+        core_dumps: CoreDumps,
+    ) -> Result<Self, SandboxError> {
         let refused =
             |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}{}", engine::hint(&error)));
         let platform = engine.and_then(Platform::new).map_err(refused)?;
@@ -147,15 +175,17 @@ impl Sandbox {
         let requests = Bound::new(options.limits.max_requests);
         let ahead = Bound::new(engine::warm(&options.limits));
         let (roomy, tls) = (OnceLock::new(), OnceLock::new());
-        Ok(Self(Arc::new(Inner { platform, roomy, options, cache, tls, requests, ahead })))
+        let inner = Inner { platform, roomy, options, cache, tls, requests, ahead, core_dumps };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Without pools: each instance gets memory of its own, as much of it as it needs.
     fn roomy(&self) -> Result<&Platform, String> {
         let roomy = self.0.roomy.get_or_init(|| {
-            let platform = engine::on_demand(self.limits()).and_then(Platform::new);
+            let platform =
+                engine::on_demand(self.limits(), self.0.core_dumps.are_made()).and_then(Platform::new);
             let platform = platform.map_err(|error| format!("{error:#}"))?;
-            engine::start_ticker(&platform.engine).map_err(|error| error.to_string())?;
+            engine::start_ticker(&platform.engine, TICK).map_err(|error| error.to_string())?;
             Ok(platform)
         });
         roomy.as_ref().map_err(|error| format!("no engine for what has many memories: {error}"))
@@ -274,6 +304,10 @@ impl Sandbox {
     fn tls_config(&self) -> Option<&Arc<ClientConfig>> {
         let Grants { net, tls_ca, .. } = self.grants();
         (!net.is_empty()).then(|| self.0.tls.get_or_init(|| tls_client::client_config(tls_ca)))
+    }
+
+    pub(crate) fn core_dumps(&self) -> &CoreDumps {
+        &self.0.core_dumps
     }
 
     pub(crate) fn requests(&self) -> &Arc<Bound> {

@@ -24,6 +24,7 @@ mod inherited;
 mod languages;
 mod limits;
 mod log;
+mod looking;
 mod many_connections;
 mod memory;
 mod network;

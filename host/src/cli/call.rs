@@ -1,6 +1,7 @@
 //! `plugsock call`: one request, with standard input and output as the client.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::thread;
 
 use anyhow::Context;
 use clap::Args;
-use plugsock::{Handler, shown};
+use plugsock::{Cause, Handler, RequestError, shown};
 
 use super::log::LogOptions;
 use super::options::SandboxArgs;
@@ -24,6 +25,7 @@ use super::tls_client::TlsClient;
   echo hello | plugsock call echo.wasm
   echo hello | plugsock call --datagram daytime.wasm
   echo hello | plugsock call --tls echo.wasm
+  echo hello | plugsock call --profile out.json handler.wasm
 
 Exit status: 0 if the handler served the request, 1 if it failed.")]
 pub struct Call {
@@ -38,6 +40,11 @@ pub struct Call {
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "call", conflicts_with = "datagram")]
     tls: Option<String>,
 
+    /// Write a profile of the handler here, for the Firefox profiler (profiler.firefox.com): which of its functions
+    /// its time goes to, looked at once a millisecond
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+
     #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
@@ -51,12 +58,33 @@ impl Call {
         let name = shown(&self.handler);
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
         let handler = spin_while(&format!("compiling {name}"), || sandbox.load(&self.handler))?;
-        if self.datagram {
-            call_datagram(&handler)?
-        } else {
-            call_stream(&handler, self.tls.as_deref())?
+        // Said now, if it cannot be written.
+        let file = self.profile.as_ref().map(File::create).transpose().context("cannot write the profile")?;
+        let profile = file.map(|file| Ok::<_, io::Error>((handler.profile()?, file)));
+        let profile = profile.transpose().context("cannot take a profile")?;
+        let called = match self.datagram {
+            true => call_datagram(&handler),
+            false => call_stream(&handler, self.tls.as_deref()),
+        };
+        if let Err(error) = &called {
+            look_into(&handler, error);
         }
-        Ok(ExitCode::SUCCESS)
+        if let Some((Some(profile), file)) = profile {
+            let written = profile.finish(BufWriter::new(file));
+            written.context("cannot write the profile")?;
+        }
+        called.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Shows what there is to see of a handler that has trapped.
+fn look_into(handler: &Handler, error: &anyhow::Error) {
+    let Some(error) = error.downcast_ref::<RequestError>() else { return };
+    if let Some(backtrace) = handler.backtrace(error) {
+        eprintln!("{backtrace}");
+    }
+    if let Cause::Trap { core_dump: Some(file), .. } = &error.cause {
+        eprintln!("core dump: {}", shown(file));
     }
 }
 

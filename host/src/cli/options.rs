@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{
-    CacheOptions, CompileOptions, Digest, DirGrant, Grants, Limits, MinRate, NetGrant, PublicKey, Sandbox,
-    SandboxError, SandboxOptions, TlsCa, Trust,
+    CacheOptions, CompileOptions, CoreDumpOptions, Digest, DirGrant, Grants, Limits, MinRate, NetGrant,
+    PublicKey, Sandbox, SandboxError, SandboxOptions, TlsCa, Trust,
 };
 
 use super::helper_process::HelperProcess;
@@ -27,6 +27,8 @@ pub struct SandboxArgs {
     compile: CompileArgs,
     #[command(flatten)]
     cache: CacheArgs,
+    #[command(flatten)]
+    core_dumps: CoreDumpArgs,
 }
 
 #[derive(Args, Debug)]
@@ -171,6 +173,23 @@ struct CacheArgs {
     no_cache: bool,
 }
 
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Looking into a handler")]
+struct CoreDumpArgs {
+    /// Have each trap leave a WebAssembly core dump here, in a file named by handler, digest, time, request and phase. It
+    /// holds all that the handler knew: memory, global variables, stack
+    #[arg(long, value_name = "DIR")]
+    coredump: Option<PathBuf>,
+
+    /// How many core dumps the directory may hold; while it holds so many, no other is kept
+    #[arg(long, value_name = "COUNT", default_value = "10", requires = "coredump", value_parser = parse_count)]
+    coredump_count: usize,
+
+    /// How large a core dump may be; none is kept of a handler whose memory holds more
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "coredump")]
+    coredump_size: ByteSize,
+}
+
 impl SandboxArgs {
     pub fn max_requests(&self) -> usize {
         self.limits.max_requests
@@ -249,7 +268,8 @@ impl SandboxArgs {
         let grants = Grants { env, dirs, args, send_to, stdin, net, tls_ca };
         let trust = self.trust.trust();
         let compile = self.compile.options(log);
-        Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache: self.cache.options() })
+        let (cache, core_dumps) = (self.cache.options(), self.core_dumps.options());
+        Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache, core_dumps })
     }
 }
 
@@ -284,6 +304,13 @@ impl CacheArgs {
         };
         options.max_size = self.cache_size.as_u64();
         Some(options)
+    }
+}
+
+impl CoreDumpArgs {
+    fn options(self) -> Option<CoreDumpOptions> {
+        let (count, size) = (self.coredump_count, self.coredump_size.as_u64());
+        self.coredump.map(|directory| CoreDumpOptions { directory, count, size })
     }
 }
 

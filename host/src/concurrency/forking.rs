@@ -59,6 +59,7 @@ impl Forking {
             has_datagram_socket: self.datagram_socket.is_some(),
             limits: handler.sandbox().limits().clone(),
             grants: handler.sandbox().grants().clone(),
+            core_dump_size: handler.sandbox().core_dumps().size(),
         };
         let datagram_socket = self.datagram_socket.clone();
         let drain = version.info.drain.clone();

@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
 use crate::address::SocketAddress;
-use crate::error::RequestError;
+use crate::error::{Phase, RequestError};
 use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
 use crate::request::{
     Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, StreamTls, Transport, UnixCredentials,
@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) has_datagram_socket: bool,
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
+    /// How large a core dump may be, if the host keeps any.
+    pub(crate) core_dump_size: Option<u64>,
 }
 
 impl Setup {
@@ -71,7 +73,8 @@ pub(crate) struct StatusSocket(OwnedFd);
 pub(crate) enum Status {
     /// Nothing new.
     Open,
-    Said(Report),
+    /// With a file that came beside it.
+    Said(Report, Option<OwnedFd>),
     /// Something that no report is.
     Nonsense,
     /// Nobody has taken the request, nor will.
@@ -91,6 +94,15 @@ pub(crate) enum Report {
     Refused(String),
     /// The child needs something of its host for a TLS handshake, or says how one went.
     Tls(Ask),
+    /// The guest has trapped in this phase; beside it a sealed file with the core dump.
+    CoreDump(Phase),
+}
+
+impl Report {
+    /// Whether it says how it went.
+    pub(crate) fn is_the_end(&self) -> bool {
+        matches!(self, Self::Served(_) | Self::Died { .. } | Self::Refused(_))
+    }
 }
 
 impl StatusSocket {
@@ -104,7 +116,7 @@ impl StatusSocket {
     /// What has been said; never blocks.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Status {
         match recv(self, buffer, RecvFlags::DONTWAIT) {
-            Ok(Some((report, _))) => Status::Said(report),
+            Ok(Some((report, fds))) => Status::Said(report, fds.into_iter().next()),
             Ok(None) => Status::End,
             // The kernel's word for an end that is closed with something unread in it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Status::Untaken,

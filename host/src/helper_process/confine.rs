@@ -23,6 +23,9 @@ use crate::sandbox::{Grants, Limits, NetGrant, RESERVATION};
 /// Room for what is not the guest's memory: code, tables, stacks, the host's own heap.
 const OWN_MEMORY: u64 = 512 << 20;
 
+/// How much of a core dump there may be at once while it is made.
+const COPIES: u64 = 4;
+
 /// Linear memories reserve far more address space than they may use.
 const ADDRESS_SPACE: u64 = 64 << 30;
 
@@ -37,7 +40,12 @@ pub(crate) struct ChildConfinement {
 
 /// Confines the fork server, and with it every child; returns what each child adds. One that `answers_by_name` replies
 /// through a Unix datagram socket, to clients that may have abstract names.
-pub(crate) fn confine(grants: &Grants, limits: &Limits, answers_by_name: bool) -> ChildConfinement {
+pub(crate) fn confine(
+    grants: &Grants,
+    limits: &Limits,
+    core_dump_size: Option<u64>,
+    answers_by_name: bool,
+) -> ChildConfinement {
     give_up_privileges();
     warn("Landlock scopes", restrict_reach(answers_by_name));
     warn("Landlock", restrict_files(grants));
@@ -51,7 +59,9 @@ pub(crate) fn confine(grants: &Grants, limits: &Limits, answers_by_name: bool) -
         (Resource::As, ADDRESS_SPACE + RESERVATION * limits.memories as u64),
         (
             Resource::Data,
-            (limits.memory as u64).saturating_add(limits.stack as u64).saturating_add(OWN_MEMORY),
+            [limits.memory as u64, limits.stack as u64, core_dump_size.unwrap_or(0).saturating_mul(COPIES)]
+                .into_iter()
+                .fold(OWN_MEMORY, u64::saturating_add),
         ),
         (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
     ];

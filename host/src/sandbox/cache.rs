@@ -11,13 +11,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::io::Errno;
-use rustix::process::Pid;
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 use wasmtime::Engine;
 
 use super::digest::{Digest, hex};
+use super::partial_file::{partial_file, remove_abandoned};
 use super::preview1;
 use super::sealed_file::explained;
 use crate::error::shown;
@@ -26,9 +24,6 @@ use crate::error::shown;
 const MAGIC: &[u8; 8] = b"plugsok1";
 
 const DIGEST_LEN: usize = 32;
-
-/// How the name of a file begins that is still being written; its writer's process id follows.
-const PARTIAL: &str = "partial-";
 
 /// Where compiled components are kept.
 #[derive(Clone, Debug)]
@@ -63,32 +58,9 @@ impl Cache {
         if let Some(reason) = distrust(&metadata) {
             return Err(io::Error::other(format!("it {reason}; only its user may be able to write there")));
         }
-        let cache = Self(options);
-        cache.partial_file()?;
-        cache.remove_abandoned()?;
-        Ok(cache)
-    }
-
-    /// A file to write to, gone by itself unless it is renamed. Fails now if the directory is read-only.
-    fn partial_file(&self) -> io::Result<NamedTempFile> {
-        let prefix = format!("{PARTIAL}{}-", std::process::id());
-        tempfile::Builder::new().prefix(&prefix).tempfile_in(&self.0.directory)
-    }
-
-    /// Removes what a host that was killed left half-written.
-    fn remove_abandoned(&self) -> io::Result<()> {
-        // By their names alone: to look at thousands of entries takes longer than the start otherwise does.
-        for entry in fs::read_dir(&self.0.directory)?.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let writer = name.strip_prefix(PARTIAL).and_then(|rest| rest.split('-').next());
-            let writer = writer.and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-            if writer.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH)) {
-                // Another host may be at it, too.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-        Ok(())
+        partial_file(directory)?;
+        remove_abandoned(directory)?;
+        Ok(Self(options))
     }
 
     /// The compiled form of a component or module, if there is a trustworthy one for this engine.
@@ -138,7 +110,7 @@ impl Cache {
 
     /// Whole or not at all: written beside and renamed.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        let mut file = self.partial_file()?;
+        let mut file = partial_file(&self.0.directory)?;
         let content = [&MAGIC[..], &entry_digest(path, code), code];
         content.iter().try_for_each(|part| file.write_all(part)).map_err(explained)?;
         file.persist(path)?;

@@ -7,7 +7,7 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream};
 
-use super::handler::cause;
+use super::handler::failed;
 use super::state::State;
 use super::streams::{Connection, Rfile, Wfile};
 use crate::error::{Cause, Phase};
@@ -25,7 +25,7 @@ pub(super) async fn run(
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => Ok(()),
             Some(I32Exit(status)) => Err(exited(*status)),
-            None => Err(cause(store, &error)),
+            None => Err(failed(store, error)),
         },
     };
     let request = store.data().request_handle();

@@ -142,7 +142,7 @@ pub(crate) fn run(channel: Channel) -> io::Result<()> {
         return Err(io::Error::other("the host has gone"));
     }
     let compiled = catch_unwind(|| {
-        let engine = engine::on_demand(&order.limits).map_err(|error| format!("{error:#}"))?;
+        let engine = engine::on_demand(&order.limits, false).map_err(|error| format!("{error:#}"))?;
         Code::precompile(&engine, &component)
     });
     let code = compiled.unwrap_or_else(|_| Err("the compiler panicked; please report this".to_owned()));

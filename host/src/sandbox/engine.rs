@@ -1,12 +1,15 @@
 //! The process's wasmtime engine: pools sized for the open requests, and the ticker that interrupts guests.
 
 use std::panic::catch_unwind;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
-use super::limits::{Limits, STACK, TICK};
+use super::limits::{Limits, STACK};
 
 /// Memories and tables that a component may have in the pools. Those of all languages have one memory and two
 /// tables.
@@ -39,7 +42,7 @@ const ADDRESS_SPACE: u64 = 96 << 40;
 const KEEP_RESIDENT: usize = 64 * 1024;
 
 /// An engine with pools: memory, tables and stacks are kept from one request to the next.
-pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
+pub(super) fn pooling(limits: &Limits, dumps_core: bool) -> wasmtime::Result<Engine> {
     let requests = requests(limits);
     let instances = limits.instances.try_into().unwrap_or(u32::MAX);
     // There is as much of everything as all requests together may have: none can take what another needs.
@@ -66,7 +69,8 @@ pub(super) fn pooling(limits: &Limits) -> wasmtime::Result<Engine> {
         .decommit_batch_size(1)
         // It skips pages that were swapped out, so the next instance could read them.
         .pagemap_scan(Enabled::No);
-    Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+    let mut config = config(limits, dumps_core);
+    Engine::new(config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
 }
 
 /// What to do where an engine has no room for its pools.
@@ -97,8 +101,8 @@ pub(crate) fn prepare_thread() -> Result<(), &'static str> {
 
 /// An engine without pools, for a process that forks: each mapping would be copied with each fork. It takes
 /// what an engine with pools has compiled.
-pub(super) fn on_demand(limits: &Limits) -> wasmtime::Result<Engine> {
-    Engine::new(config(limits).allocation_strategy(InstanceAllocationStrategy::OnDemand))
+pub(super) fn on_demand(limits: &Limits, dumps_core: bool) -> wasmtime::Result<Engine> {
+    Engine::new(config(limits, dumps_core).allocation_strategy(InstanceAllocationStrategy::OnDemand))
 }
 
 /// Places in the pools.
@@ -112,8 +116,8 @@ pub(super) fn warm(limits: &Limits) -> usize {
     limits.warm.saturating_mul(WARM_HANDLERS)
 }
 
-/// What compiled code depends on.
-fn config(limits: &Limits) -> Config {
+/// What compiled code depends on, but for `dumps_core`: whether traps keep what a core dump is made of.
+fn config(limits: &Limits, dumps_core: bool) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -121,6 +125,9 @@ fn config(limits: &Limits) -> Config {
         // Backtraces come from frame pointers; registering unwind tables would only slow loading down.
         .native_unwind_info(false)
         .wasm_wide_arithmetic(true)
+        // What reads source lines is a process of its own: `source_lines.rs` says why.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .coredump_on_trap(dumps_core)
         .max_wasm_stack(limits.stack)
         .async_stack_size(limits.stack.saturating_add(HOST_STACK))
         // What a deep recursion has left would stay for ever otherwise. The default is little enough to leave it.
@@ -134,14 +141,14 @@ fn config(limits: &Limits) -> Config {
     config
 }
 
-/// Advances the epoch as long as the engine lives, so that every running guest is looked at once a tick.
-pub(super) fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+/// Advances the epoch so often as long as the engine lives, and every running guest is looked at.
+pub(super) fn start_ticker(engine: &Engine, every: Duration) -> std::io::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new().name("ticker".to_owned()).spawn(move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            std::thread::sleep(TICK);
+            std::thread::sleep(every);
         }
     })?;
     Ok(())

@@ -3,23 +3,25 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use wasmtime::component::ResourceTableError;
-use wasmtime::{GcHeapOutOfMemory, Store, Trap, WasmBacktrace};
+use wasmtime::{GcHeapOutOfMemory, Store, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
 use super::code::Code;
 use super::contract::request_handler;
 use super::guest::{Guest, Linked};
 use super::limits::{Deadlines, Watch};
+use super::profile::Sampling;
 use super::request::RequestResource;
+use super::source_lines::SourceLines;
 use super::state::State;
 use super::version_info::VersionInfo;
 use super::warm::Warm;
-use super::{Digest, HandlerKind, Sandbox, command, component};
+use super::{Digest, HandlerKind, Sandbox, Subject, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
@@ -46,6 +48,9 @@ pub(super) struct Inner {
     idle: Mutex<Option<Vec<Live>>>,
     /// Instances that have not served yet.
     pub(super) warm: Warm,
+    pub(super) source_lines: SourceLines,
+    /// What looks at guests while they run, if they are profiled.
+    pub(super) sampling: OnceLock<Arc<Sampling>>,
 }
 
 /// An instance, and how many requests it has served.
@@ -110,6 +115,8 @@ impl Handler {
             linked,
             idle: Mutex::new(Some(Vec::new())),
             warm: Warm::default(),
+            source_lines: SourceLines::default(),
+            sampling: OnceLock::new(),
         }));
         handler.try_out()?;
         Ok(handler)
@@ -142,6 +149,7 @@ impl Handler {
             Ok(Ok(made)) => return Ok((store, made)),
             Ok(Err(error)) => match cause(&store, &error) {
                 Cause::Limit(limit) => limit.to_string(),
+                Cause::Trap { message, backtrace, .. } => format!("{}: {message}", backtrace.trim_end()),
                 _ => format!("{error:#}"),
             },
             Err(cause) => cause.to_string(),
@@ -213,7 +221,13 @@ impl Handler {
         store.set_hostcall_fuel(sandbox.limits().call_bytes);
         store.set_max_component_handles(sandbox.limits().resources.saturating_mul(HANDLES_A_RESOURCE));
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| context.data().watch.on_tick());
+        match self.0.sampling.get().cloned() {
+            None => store.epoch_deadline_callback(|context| context.data().watch.on_tick()),
+            Some(sampling) => store.epoch_deadline_callback(move |context| {
+                sampling.sample(&context);
+                context.data().watch.on_tick()
+            }),
+        }
         store
     }
 
@@ -287,7 +301,14 @@ impl Handler {
                 Live { store, guest: None, served: 0 }
             }
         };
-        let served = watch.over(self.run(&mut live)).await.flatten();
+        let mut served = watch.over(self.run(&mut live)).await.flatten();
+        if let (Err(Cause::Trap { core_dump, .. }), Some(trap)) =
+            (&mut served, live.store.data_mut().trap.take())
+        {
+            let phase = watch.phase();
+            *core_dump = self.keep_core_dump(request.id(), phase, live.store, trap, watch.waits()).await;
+            return served.map_err(|cause| RequestError { phase, cause });
+        }
         live.served += 1;
         // After a trap or a cut its store must not be entered again; after an error nobody knows its state; and
         // a program is run once.
@@ -299,6 +320,19 @@ impl Handler {
             }
         }
         served.map_err(|cause| RequestError { phase: watch.phase(), cause })
+    }
+
+    /// Leaves what a debugger wants to see of a guest that has trapped.
+    pub(super) async fn keep_core_dump(
+        &self,
+        request: u64,
+        phase: Phase,
+        store: Store<State>,
+        trap: wasmtime::Error,
+        waits: Waits,
+    ) -> Option<PathBuf> {
+        let subject = Subject { handler: self.name(), digest: self.digest(), request, phase };
+        self.0.sandbox.core_dumps().keep(&subject, store, trap, waits).await
     }
 
     /// Whether to keep instances for further requests: what a replaced version keeps would be missing in the
@@ -402,7 +436,7 @@ impl Handler {
             Some(guest) => guest,
             None => {
                 let guest = self.0.linked.instantiate(store).await;
-                live.guest.insert(guest.map_err(|error| cause(store, &error))?)
+                live.guest.insert(guest.map_err(|error| failed(store, error))?)
             }
         };
         match guest {
@@ -450,7 +484,7 @@ async fn run_phases(handler: &request_handler::Guest, store: &mut Store<State>) 
 /// A phase's end: the outer error is a trap, after which the instance is gone; the inner one is the handler's.
 fn ended(
     result: wasmtime::Result<Result<(), String>>,
-    store: &Store<State>,
+    store: &mut Store<State>,
 ) -> Result<Result<(), Cause>, Cause> {
     match result {
         Ok(Ok(())) => Ok(Ok(())),
@@ -458,7 +492,7 @@ fn ended(
             Ok(Err(store.data().client_cause(&message)))
         }
         Ok(Err(message)) => Ok(Err(Cause::Error(excerpt(&message)))),
-        Err(error) => Err(cause(store, &error)),
+        Err(error) => Err(failed(store, error)),
     }
 }
 
@@ -499,8 +533,23 @@ pub(super) fn cause(store: &Store<State>, error: &wasmtime::Error) -> Cause {
     if message.ends_with("fuel allocated for hostcalls has been exhausted") {
         return Cause::Limit(Limit::CallBytes(limits.call_bytes));
     }
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(backtrace).unwrap_or_default();
-    Cause::Trap { message: excerpt(&message), backtrace: excerpt(&backtrace) }
+    let trace = error.downcast_ref::<WasmBacktrace>();
+    let frames = trace.map(WasmBacktrace::frames).unwrap_or_default();
+    Cause::Trap {
+        message: excerpt(&message),
+        backtrace: excerpt(&trace.map(backtrace).unwrap_or_default()),
+        offsets: frames.iter().map(|frame| frame.module_offset().unwrap_or_default() as u64).collect(),
+        core_dump: None,
+    }
+}
+
+/// The same, of a request: keeps a trap of which a core dump is made.
+pub(super) fn failed(store: &mut Store<State>, error: wasmtime::Error) -> Cause {
+    let cause = cause(store, &error);
+    if matches!(cause, Cause::Trap { .. }) && error.is::<WasmCoreDump>() {
+        store.data_mut().trap = Some(error);
+    }
+    cause
 }
 
 /// Whether the system, or this host's own bounds, had nothing left for a guest that had done nothing wrong.

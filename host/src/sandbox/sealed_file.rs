@@ -2,7 +2,7 @@
 //! process to another.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, Take, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -36,16 +36,22 @@ pub(super) fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// What [`sealed_file`] was given, if it is no more than `max` bytes.
-pub(crate) fn read_sealed(file: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
+/// What [`sealed_file`] was given, to be read, if it is no more than `max` bytes.
+pub(super) fn open_sealed(file: OwnedFd, max: u64) -> io::Result<Take<File>> {
     let mut file = File::from(file);
     let size = file.metadata()?.len();
     if size > max {
         return Err(io::Error::other(format!("{size} bytes are more than the {max} allowed")));
     }
-    let mut bytes = Vec::with_capacity(size as usize);
     // Its writer left the descriptor at its end.
     file.rewind()?;
-    file.take(size).read_to_end(&mut bytes)?;
+    Ok(file.take(size))
+}
+
+/// What [`sealed_file`] was given, if it is no more than `max` bytes.
+pub(crate) fn read_sealed(file: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
+    let mut file = open_sealed(file, max)?;
+    let mut bytes = Vec::with_capacity(file.limit() as usize);
+    file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }

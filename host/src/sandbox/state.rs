@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) orphans: Orphans,
     pub(super) reachable: Reachable,
+    /// What the guest trapped by, where core dumps are made.
+    pub(super) trap: Option<wasmtime::Error>,
     /// Made when the guest first uses WASI; most handlers never do.
     wasi: Option<Wasi>,
     /// The same for a core module.
@@ -77,6 +79,7 @@ impl State {
             table,
             orphans: Orphans::default(),
             reachable: Reachable::new(&sandbox.grants().net),
+            trap: None,
             wasi: None,
             preview1: None,
             tls: None,

@@ -59,6 +59,8 @@ struct Child {
     tls: Option<Answering>,
     /// Its process has asked, so that it has begun; what is unread may be an answer.
     has_asked: bool,
+    /// It has handed a core dump over, as it may once.
+    has_dumped_core: bool,
 }
 
 impl Children {
@@ -119,6 +121,7 @@ impl Children {
             tries,
             tls,
             has_asked: false,
+            has_dumped_core: false,
         };
         // Known before it is given: the answer may come before that returns.
         self.table().insert(id, child);
@@ -161,7 +164,7 @@ impl Children {
         let Some(mut child) = child else { return };
         loop {
             match child.status.read(buffer) {
-                Status::Said(Report::Tls(ask)) => {
+                Status::Said(Report::Tls(ask), _) => {
                     if child.asked(ask).is_err() {
                         // Its fork server kills it, and until then it keeps nobody from others'.
                         child.status.call_off();
@@ -171,7 +174,13 @@ impl Children {
                         break;
                     }
                 }
-                Status::Said(report) if !child.is_reported => child.reported(report),
+                Status::Said(Report::CoreDump(phase), Some(dump)) if child.may_dump_core() => {
+                    child.has_dumped_core = true;
+                    child.job.core_dumped(phase, dump);
+                }
+                Status::Said(report, _) if !child.is_reported && report.is_the_end() => {
+                    child.reported(report)
+                }
                 Status::Open => break,
                 Status::Untaken if !child.is_reported && !child.has_asked && !child.job.is_cut_off() => {
                     return self.give_anew(child);
@@ -180,7 +189,7 @@ impl Children {
                     return child.ended();
                 }
                 // It has no more to say that matters, and goes on all the same.
-                Status::Said(_) | Status::Nonsense | Status::Untaken | Status::End => {
+                Status::Said(..) | Status::Nonsense | Status::Untaken | Status::End => {
                     if !self.mute(id, &child) {
                         return child.ended();
                     }
@@ -227,6 +236,10 @@ impl Child {
         Ok(())
     }
 
+    fn may_dump_core(&self) -> bool {
+        !self.is_reported && !self.has_dumped_core
+    }
+
     fn reported(&mut self, report: Report) {
         self.is_reported = true;
         let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
@@ -239,7 +252,7 @@ impl Child {
                 failed(format!("its process exited with status {}", status.unwrap_or_default()))
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
-            Report::Tls(_) => unreachable!("it is an ask"),
+            Report::Tls(_) | Report::CoreDump(_) => unreachable!("it is no end"),
         };
         self.job.served_elsewhere(served);
     }

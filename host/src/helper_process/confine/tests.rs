@@ -138,7 +138,7 @@ fn play(part: &str) -> ! {
     match part {
         "free" => try_all(held),
         "child" => {
-            let child = confine(&Grants::default(), &Limits::default(), false);
+            let child = confine(&Grants::default(), &Limits::default(), None, false);
             assert!(child.filter.is_some(), "there is no seccomp");
             // What it may no longer do afterwards, to be told of an event by a signal.
             assert_eq!(fcntl(&held.pair.0, libc::F_SETOWN, std::process::id().into()), 0);
@@ -154,13 +154,13 @@ fn play(part: &str) -> ! {
             serve(held);
         }
         "fork server" => {
-            confine(&Grants::default(), &Limits::default(), false);
+            confine(&Grants::default(), &Limits::default(), None, false);
             tried("signal the process that started it", call(libc::SYS_kill, [held.parent, 0, 0, 0, 0, 0]));
             tried("signal itself", call(libc::SYS_kill, [std::process::id().into(), 0, 0, 0, 0, 0]));
         }
         "child with network" => {
             let grants = Grants { net: vec!["127.0.0.1:80".parse().unwrap()], ..Grants::default() };
-            confine(&grants, &Limits::default(), false).apply();
+            confine(&grants, &Limits::default(), None, false).apply();
             let socket = |name, family: i32, kind: i32| {
                 tried(name, call(libc::SYS_socket, [family.into(), kind.into(), 0, 0, 0, 0]));
             };

@@ -1,0 +1,27 @@
+;; A handler that computes for a while: a hundred million rounds.
+(component
+  (import "plugsock:handler/types@0.1.0" (instance $types (export "request" (type $request (sub resource)))))
+  (alias export $types "request" (type $request))
+  (core func $drop (canon resource.drop $request))
+  (core module $module
+    (import "host" "drop" (func $drop (param i32)))
+    (memory (export "memory") 1)
+    (func $spin (param $rounds i32)
+      (loop $more
+        (local.set $rounds (i32.sub (local.get $rounds) (i32.const 1)))
+        (br_if $more (local.get $rounds))))
+    (func (export "setup") (param $request i32) (result i32) (call $drop (local.get $request)) (i32.const 64))
+    (func $handle (export "handle") (param $request i32) (result i32)
+      (call $drop (local.get $request))
+      (call $spin (i32.const 100000000))
+      (i32.const 64))
+    (func (export "finish") (param $request i32) (result i32) (call $drop (local.get $request)) (i32.const 64)))
+  (core instance $instance (instantiate $module (with "host" (instance (export "drop" (func $drop))))))
+  (func $setup (param "request" (borrow $request)) (result (result (error string)))
+    (canon lift (core func $instance "setup") (memory $instance "memory")))
+  (func $handle (param "request" (borrow $request)) (result (result (error string)))
+    (canon lift (core func $instance "handle") (memory $instance "memory")))
+  (func $finish (param "request" (borrow $request)) (result (result (error string)))
+    (canon lift (core func $instance "finish") (memory $instance "memory")))
+  (instance $handler (export "setup" (func $setup)) (export "handle" (func $handle)) (export "finish" (func $finish)))
+  (export "plugsock:handler/request-handler@0.1.0" (instance $handler)))
