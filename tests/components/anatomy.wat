@@ -5,11 +5,12 @@
   (alias export $random "get-random-u64" (func $get))
   (core func $get (canon lower (func $get)))
   (core module $main
-    (import "random" "called" (func $called (result i64)))
-    (import "random" "in-table" (func $in_table (result i64)))
-    (import "random" "exported" (func $exported (result i64)))
-    (import "random" "referred" (func $referred (result i64)))
-    (import "random" "forgotten" (func $forgotten (result i64)))
+    (import "wasi:random/random@0.2.0" "called" (func $called (result i64)))
+    (import "wasi:random/random@0.2.0" "in-table" (func $in_table (result i64)))
+    (import "wasi:random/random@0.2.0" "exported" (func $exported (result i64)))
+    (import "wasi:random/random@0.2.0" "referred" (func $referred (result i64)))
+    (import "wasi:random/random@0.2.0" "forgotten" (func $forgotten (result i64)))
+    (import "of-another-module" "forgotten" (func (result i64)))
     (memory 3 8)
     (global $count (mut i32) (i32.const 16))
     (global $pointer (mut i32) (i32.const 32768))
@@ -39,7 +40,8 @@
     (core module
       (memory 2)))
   (core instance $instance (instantiate $main
-    (with "random" (instance
+    (with "of-another-module" (instance (export "forgotten" (func $get))))
+    (with "wasi:random/random@0.2.0" (instance
       (export "called" (func $get))
       (export "in-table" (func $get))
       (export "exported" (func $get))

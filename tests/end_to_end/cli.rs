@@ -219,7 +219,7 @@ fn check_says_what_a_handler_is_made_of() {
         "         1 KiB",
         "         unknown",
         "table    5 elements, at most 7 elements",
-        "unused   random forgotten: imported, and never called",
+        "unused   wasi:random/random@0.2.0 forgotten: imported, and never called",
         "imports  wasi:random/random@0.2.0",
     ];
     assert!(checked.stdout.contains(&lines.join("\n")), "{}", checked.stdout);

@@ -23,7 +23,7 @@ pub struct Anatomy {
     pub stacks: Vec<Option<u64>>,
     /// The tables of all modules.
     pub tables: Vec<Extent>,
-    /// The functions that a module imports and never uses: no code calls them, no table or export has them.
+    /// The functions that a module imports from the host and never uses: no code calls them, no table or export has them.
     pub unused: BTreeSet<String>,
 }
 
@@ -49,7 +49,7 @@ impl Anatomy {
                 Payload::Version { encoding: Encoding::Component, .. } => open.push(None),
                 Payload::End(_) => {
                     if let Some(module) = open.pop()? {
-                        anatomy.add(module);
+                        anatomy.add(module, !open.is_empty());
                     }
                 }
                 payload => {
@@ -62,13 +62,18 @@ impl Anatomy {
         open.is_empty().then_some(anatomy)
     }
 
-    fn add(&mut self, module: Module) {
+    fn add(&mut self, module: Module, is_in_component: bool) {
         if !module.memories.is_empty() {
             self.stacks.push(module.stack());
         }
         self.memories.extend(module.memories);
         self.tables.extend(module.tables);
-        let unused = module.functions.into_iter().filter(|function| !function.is_used);
+        // A component's modules import from one another, too; what has the name of an interface is the component's import.
+        let is_of_host = |function: &Function| {
+            !is_in_component || function.name.split(' ').next().is_some_and(|module| module.contains(':'))
+        };
+        let unused =
+            module.functions.into_iter().filter(|function| !function.is_used && is_of_host(function));
         self.unused.extend(unused.map(|function| function.name));
     }
 }
