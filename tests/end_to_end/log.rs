@@ -54,9 +54,8 @@ fn the_names_in_a_component_are_escaped() {
             ["tcp://127.0.0.1:0", &written("names"), "--log-level", "debug", "--concurrency", strategy];
         let mut host = Host::serve(&args);
         host.ask(b"");
-        // Backtraces are said by a thread of their own, some time later.
-        let line = host.log.wait_for("forged");
         assert!(host.terminate().success());
+        let line = host.log.wait_for("forged");
         assert!(line.contains(r"!function\u{1b}[31m\n2026-01-01T00:00:00.000000Z ERROR forged"), "{line}");
         assert!(line.contains(r"module\r\n\u{1b}]0;title\u{7}!"), "{line}");
         assert!(is_harmless(&host.log.text()), "{}", host.log.text());

@@ -86,22 +86,28 @@ impl Handler {
         Some(self.with_known_lines(backtrace, offsets))
     }
 
-    /// Says the same, now or, if its lines have to be found first, on another thread.
-    pub(crate) fn tell_backtrace(&self, error: &RequestError, tell: impl FnOnce(&str) + Send + 'static) {
+    /// Says the same, for a log: at once, and again when its lines have been found, if they had to be looked for. So
+    /// nobody waits for them, and nothing is lost if this process ends meanwhile.
+    pub(crate) fn tell_backtrace(&self, error: &RequestError, tell: impl Fn(&str) + Send + 'static) {
         let Cause::Trap { backtrace, offsets, .. } = &error.cause else { return };
+        let told = self.with_known_lines(backtrace, offsets);
+        tell(&told);
         // One at a time: others go without.
         if !self.is_unknown(offsets) || self.0.source_lines.is_looking.swap(true, SeqCst) {
-            return tell(&self.with_known_lines(backtrace, offsets));
+            return;
         }
         let (handler, backtrace, offsets) = (self.clone(), backtrace.clone(), offsets.clone());
         let look = move || {
             handler.look_up(&offsets);
             handler.0.source_lines.is_looking.store(false, SeqCst);
-            tell(&handler.with_known_lines(&backtrace, &offsets));
+            let found = handler.with_known_lines(&backtrace, &offsets);
+            if found != told {
+                tell(&found);
+            }
         };
         if let Err(error) = thread::Builder::new().name("source-lines".to_owned()).spawn(look) {
             self.0.source_lines.is_looking.store(false, SeqCst);
-            tracing::debug!("a backtrace is not shown: no thread to find its lines: {error}");
+            tracing::debug!("source lines are not looked for: no thread for it: {error}");
         }
     }
 
