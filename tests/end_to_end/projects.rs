@@ -113,11 +113,7 @@ fn an_edit_is_served_and_an_error_leaves_the_version_before() {
     }
     let directory = TempDir::new().unwrap();
     let file = |name: &str| directory.path().join(name);
-    let edit = |component: &str| {
-        // As editors do: beside it, and renamed.
-        fs::write(file(".handler.c"), component).unwrap();
-        fs::rename(file(".handler.c"), file("handler.c")).unwrap();
-    };
+    let edit = |component: &str| edit(directory.path(), component);
     fs::write(file("Makefile"), "build/handler.wasm: handler.c\n\tmkdir -p build && cp $$(cat $<) $@\n")
         .unwrap();
     edit(&plugin("echo"));
@@ -140,6 +136,12 @@ fn an_edit_is_served_and_an_error_leaves_the_version_before() {
     assert_eq!(host.ask(b"hello"), b"hello");
 }
 
+/// As editors do: beside it, and renamed.
+fn edit(folder: &Path, component: &str) {
+    fs::write(folder.join(".handler.c"), component).unwrap();
+    fs::rename(folder.join(".handler.c"), folder.join("handler.c")).unwrap();
+}
+
 /// This program where nothing else of its source tree is, as on another machine.
 struct Copied {
     directory: TempDir,
@@ -160,7 +162,7 @@ impl Copied {
     /// In the place of the one that is there, if so.
     fn copy(&self) {
         let new = self.directory.path().join("new");
-        fs::copy(plugsock().get_program(), &new).unwrap();
+        copy_executable(plugsock().get_program(), &new);
         fs::rename(new, self.program()).unwrap();
     }
 
@@ -203,9 +205,17 @@ impl Copied {
     }
 }
 
+/// By a process of its own: one that another test starts meanwhile would hold what this one writes open for a moment, and
+/// what is open for writing cannot be executed.
+fn copy_executable(from: impl AsRef<Path>, to: &Path) {
+    succeeded(&Command::new("cp").arg("-p").arg(from.as_ref()).arg(to).output().unwrap());
+}
+
 fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+    copy_executable(draft, path);
 }
 
 fn source_tree() -> &'static str {
@@ -289,7 +299,7 @@ fn builds_call_this_program_and_no_other_of_its_name() {
         // npm finds the project's own programs first.
         let own = folder.join("node_modules/.bin");
         fs::create_dir_all(&own).unwrap();
-        fs::copy(copied.tools().join("plugsock"), own.join("plugsock")).unwrap();
+        copy_executable(copied.tools().join("plugsock"), &own.join("plugsock"));
         succeeded(&copied.command(copied.program(), &folder).arg("build").output().unwrap());
         assert_eq!(folder.join("build/sdk").exists(), kind != "command", "{language} {kind}");
         assert!(!copied.called().exists(), "{language} {kind}");
@@ -311,12 +321,12 @@ fn a_build_calls_what_took_the_place_of_this_program() {
     fs::create_dir(&folder).unwrap();
     let compile = "mkdir -p build && \"$(PLUGSOCK)\" --version && cp $$(cat $<) $@";
     fs::write(file("Makefile"), format!("build/handler.wasm: handler.c\n\t{compile}\n")).unwrap();
-    fs::write(file("handler.c"), plugin("echo")).unwrap();
+    edit(&folder, &plugin("echo"));
     let mut dev = copied.command(copied.program(), &folder);
     dev.arg("dev").env("CC", "cp");
     let host = Host::start(dev, &["tcp://127.0.0.1:0"]);
     copied.copy();
-    fs::write(file("handler.c"), guest("phases")).unwrap();
+    edit(&folder, &guest("phases"));
     host.log.wait_for_count("swapped", 1);
     assert_eq!(host.ask(b"hello"), b"setup\nhandle\nfinish\n");
 }
