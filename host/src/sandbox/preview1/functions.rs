@@ -150,9 +150,10 @@ async fn receive_all(
                     total += received;
                     room = &mut room[received..];
                 }
-                // What came before it is not lost.
-                Err(_) if total > 0 => break 'all,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    unless_some(total, error)?;
+                    break 'all;
+                }
             }
         }
     }
@@ -172,9 +173,10 @@ fn fd_write(mut caller: Caller<'_, State>, (fd, iovs, count, written): (i32, i32
                     let data = memory.as_cow(buffer)?;
                     match state.write(fd as u32, &data).await {
                         Ok(length) => total += length,
-                        // What was taken before it is not written again.
-                        Err(_) if total > 0 => break,
-                        Err(error) => return Err(error),
+                        Err(error) => {
+                            unless_some(total, error)?;
+                            break;
+                        }
                     }
                 }
                 Ok(memory.write(GuestPtr::new(written as u32), total as u32)?)
@@ -182,6 +184,16 @@ fn fd_write(mut caller: Caller<'_, State>, (fd, iovs, count, written): (i32, i32
             .await,
         )
     })
+}
+
+/// What ends an operation that is done by a part of it, as POSIX has it: what was done before counts, and the next call
+/// says why it went no further. A trap is one now.
+fn unless_some(done: usize, error: Error) -> Outcome<()> {
+    match error.downcast() {
+        Ok(_) if done > 0 => Ok(()),
+        Ok(errno) => Err(errno.into()),
+        Err(trap) => Err(Error::trap(trap)),
+    }
 }
 
 fn sock_send(
