@@ -301,38 +301,37 @@ impl Handler {
                 Live { store, guest: None, served: 0 }
             }
         };
-        let mut served = watch.over(self.run(&mut live)).await.flatten();
-        if let (Err(Cause::Trap { core_dump, .. }), Some(trap)) =
-            (&mut served, live.store.data_mut().trap.take())
-        {
+        if let Err(cause) = watch.over(self.run(&mut live)).await.flatten() {
+            // After a trap or a cut its store must not be entered again; after an error nobody knows its state.
             let phase = watch.phase();
-            *core_dump = self.keep_core_dump(request.id(), phase, live.store, trap, watch.waits()).await;
-            return served.map_err(|cause| RequestError { phase, cause });
+            let cause = self.with_core_dump(cause, request.id(), phase, live.store, watch.waits()).await;
+            return Err(RequestError { phase, cause });
         }
         live.served += 1;
-        // After a trap or a cut its store must not be entered again; after an error nobody knows its state; and
-        // a program is run once.
-        let may_serve_again = served.is_ok() && !self.is_command();
-        if may_serve_again && live.served < self.0.sandbox.limits().reuse {
+        // A program is run once.
+        if !self.is_command() && live.served < self.0.sandbox.limits().reuse {
             live.store.data_mut().request = None;
             if let Some(idle) = &mut *self.idle() {
                 idle.push(live);
             }
         }
-        served.map_err(|cause| RequestError { phase: watch.phase(), cause })
+        Ok(())
     }
 
-    /// Leaves what a debugger wants to see of a guest that has trapped.
-    pub(super) async fn keep_core_dump(
+    /// The cause, with what a debugger wants to see of a guest that has trapped.
+    pub(super) async fn with_core_dump(
         &self,
+        mut cause: Cause,
         request: u64,
         phase: Phase,
-        store: Store<State>,
-        trap: wasmtime::Error,
+        mut store: Store<State>,
         waits: Waits,
-    ) -> Option<PathBuf> {
-        let subject = Subject { handler: self.name(), digest: self.digest(), request, phase };
-        self.0.sandbox.core_dumps().keep(&subject, store, trap, waits).await
+    ) -> Cause {
+        if let (Cause::Trap { core_dump, .. }, Some(trap)) = (&mut cause, store.data_mut().trap.take()) {
+            let subject = Subject { handler: self.name(), digest: self.digest(), request, phase };
+            *core_dump = self.0.sandbox.core_dumps().keep(&subject, store, trap, waits).await;
+        }
+        cause
     }
 
     /// Whether to keep instances for further requests: what a replaced version keeps would be missing in the

@@ -10,7 +10,7 @@ use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::State;
 use super::version_info::VersionInfo;
-use crate::error::{Cause, Phase, RequestError};
+use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
 use crate::server_info::ServerInfo;
 
@@ -122,15 +122,13 @@ impl Handler {
                 call(hooks, &mut store).await.map(Some)
             })
             .await;
-        let mut cause = match called {
+        let cause = match called {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => failed(&mut store, error),
             Err(cause) => cause,
         };
-        if let (Cause::Trap { core_dump, .. }, Some(trap)) = (&mut cause, store.data_mut().trap.take()) {
-            let id = request.map_or(0, |request| request.id());
-            *core_dump = self.keep_core_dump(id, Phase::Verify, store, trap, waits).await;
-        }
+        let id = request.map_or(0, |request| request.id());
+        let cause = self.with_core_dump(cause, id, Phase::Verify, store, waits).await;
         Err(RequestError { phase: Phase::Verify, cause })
     }
 }
