@@ -51,8 +51,8 @@ pub use crate::bindings::plugsock::handler::types::{
     Address, Error, Request, ServerInfo, ServerType, ShutdownHow, TlsError, TlsFailure, TlsInfo, UnixAddress,
     UnixCredentials,
 };
-/// The part of WASI that the contract uses: the streams of [`Request::rfile`] and [`Request::wfile`], and
-/// what polls them together with others.
+/// The part of WASI that the contract uses: the streams of [`Request::rfile`] and [`Request::wfile`], what polls them
+/// together with others, and timers.
 pub use crate::bindings::wasi;
 pub use crate::datagram::{DatagramRequest, DatagramRequestHandler};
 pub use crate::error::{HandlerError, Result};

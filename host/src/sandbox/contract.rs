@@ -14,6 +14,8 @@ wasmtime::component::bindgen!({
     },
     exports: { default: async },
     with: {
+        "wasi:cli": wasmtime_wasi::p2::bindings::cli,
+        "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
         "wasi:io": wasmtime_wasi::p2::bindings::io,
         "plugsock:handler/types.request": super::request::RequestResource,
     },

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bindings::wasi::clocks::monotonic_clock::subscribe_duration;
+use plugsock_sdk::wasi::clocks::monotonic_clock::subscribe_duration;
 use plugsock_sdk::wasi::io::poll::poll;
 use plugsock_sdk::wasi::io::streams::StreamError;
 use plugsock_sdk::{Request, RequestHandler, Result, export};
@@ -33,28 +33,3 @@ impl RequestHandler for Guest {
 }
 
 export!(Guest: RequestHandler);
-
-/// Named with a version of its own: the linker merges equal ones, and refuses a part of an interface.
-mod bindings {
-    wit_bindgen::generate!({
-        path: "../../plugin-sdk/wit/deps/io.wit",
-        inline: "
-            package guests:clock;
-
-            world imports {
-                import wasi:clocks/monotonic-clock@0.2.1;
-            }
-
-            package wasi:clocks@0.2.1 {
-                interface monotonic-clock {
-                    use wasi:io/poll@0.2.6.{pollable};
-                    type duration = u64;
-                    subscribe-duration: func(when: duration) -> pollable;
-                }
-            }
-        ",
-        world: "guests:clock/imports",
-        with: { "wasi:io/poll@0.2.6": plugsock_sdk::wasi::io::poll },
-        generate_all,
-    });
-}
