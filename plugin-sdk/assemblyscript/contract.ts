@@ -1,5 +1,8 @@
 // The contract's functions as the canonical ABI has them. An operation returns `null`, or why it failed.
 
+import { Address, AddressKind, ServerInfo, UnixCredentials } from "./address";
+import * as lifted from "./memory";
+import { bytes, optionalText, text } from "./memory";
 import { TlsError, TlsErrorKind, TlsInfo } from "./tls";
 
 // @ts-ignore: decorator
@@ -13,6 +16,43 @@ export declare function id(request: u32): u64;
 // @ts-ignore: decorator
 @external("plugsock:handler/types@0.1.1", "[method]request.server")
 declare function _server(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.worker")
+declare function _worker(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.client-address")
+declare function _clientAddress(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.unix-credentials")
+declare function _unixCredentials(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.send-to")
+// prettier-ignore
+declare function _sendTo(
+  request: u32, data: usize, length: i32,
+  a0: u32, a1: u32, a2: u32, a3: u32, a4: u32, a5: u32, a6: u32, a7: u32, a8: u32, a9: u32,
+  a10: u32, a11: u32, a12: u32, result: usize,
+): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.rfile")
+declare function _rfile(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.wfile")
+declare function _wfile(request: u32, result: usize): void;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.is-draining")
+export declare function isDraining(request: u32): bool;
+
+// @ts-ignore: decorator
+@external("plugsock:handler/types@0.1.1", "[method]request.subscribe-drain")
+export declare function subscribeDrain(request: u32): u32;
 
 // @ts-ignore: decorator
 @external("plugsock:handler/types@0.1.1", "[method]request.recv")
@@ -57,6 +97,12 @@ declare function _tlsError(request: u32, result: usize): void;
 // Where the host puts results; the largest is what `server` says.
 const result: usize = memory.data(72, 8);
 
+export function serverInfo(request: u32): ServerInfo {
+  _server(request, result);
+  return lifted.serverInfo(result);
+}
+
+/** The least of it, for those who need no more. */
 export function serverType(request: u32): i32 {
   _server(request, result);
   const type = load<u8>(result, 8);
@@ -65,6 +111,69 @@ export function serverType(request: u32): i32 {
   heap.free(load<usize>(result, 48));
   heap.free(load<usize>(result, 56));
   return type;
+}
+
+export function worker(request: u32): string {
+  _worker(request, result);
+  return text(result);
+}
+
+export function clientAddress(request: u32): Address {
+  _clientAddress(request, result);
+  return lifted.address(result);
+}
+
+export function unixCredentials(request: u32): UnixCredentials | null {
+  _unixCredentials(request, result);
+  if (load<u8>(result) == 0) return null;
+  const credentials = new UnixCredentials();
+  if (load<u8>(result, 4) != 0) credentials.pid = load<u32>(result, 8);
+  credentials.uid = load<u32>(result, 12);
+  credentials.gid = load<u32>(result, 16);
+  return credentials;
+}
+
+export function sendTo(request: u32, data: Uint8Array, address: Address): string | null {
+  const words = new StaticArray<u32>(13);
+  const name = String.UTF8.encode(address.name);
+  if (address.kind >= AddressKind.UNNAMED) {
+    words[0] = 1;
+    words[1] = address.kind - AddressKind.UNNAMED;
+    words[2] = <u32>changetype<usize>(name);
+    words[3] = name.byteLength;
+  } else {
+    words[1] = address.kind;
+    words[2] = address.port;
+    const isIpv6 = address.kind == AddressKind.IPV6;
+    if (isIpv6) words[3] = address.flowInfo;
+    if (isIpv6) words[12] = address.scopeId;
+    const start = isIpv6 ? 4 : 3;
+    for (let i = 0; i < address.ip.length; i++) words[start + i] = address.ip[i];
+  }
+  // prettier-ignore
+  _sendTo(
+    request, data.dataStart, data.length,
+    words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9],
+    words[10], words[11], words[12], result,
+  );
+  return outcome();
+}
+
+/** Why there is no such stream; `handle` is the one there is. */
+export function rfile(request: u32): string | null {
+  _rfile(request, result);
+  return outcome();
+}
+
+/** Why there is no such stream; `handle` is the one there is. */
+export function wfile(request: u32): string | null {
+  _wfile(request, result);
+  return outcome();
+}
+
+/** What `rfile` or `wfile` made. */
+export function handle(): u32 {
+  return load<u32>(result, 4);
 }
 
 export function recv(request: u32, max: u32): string | null {
@@ -173,28 +282,6 @@ export function tlsError(): TlsError {
       failure.message = words(result + 8);
   }
   return failure;
-}
-
-/** A copy of the bytes, whose address and length are there; frees them. */
-function bytes(at: usize): Uint8Array {
-  const data = new Uint8Array(load<i32>(at, 4));
-  if (data.length > 0) {
-    memory.copy(data.dataStart, load<usize>(at), data.length);
-    heap.free(load<usize>(at));
-  }
-  return data;
-}
-
-/** The text, whose address and length are there; frees it. */
-function text(at: usize): string {
-  const length = load<i32>(at, 4);
-  const text = String.UTF8.decodeUnsafe(load<usize>(at), length);
-  if (length > 0) heap.free(load<usize>(at));
-  return text;
-}
-
-function optionalText(at: usize): string | null {
-  return load<u8>(at) == 0 ? null : text(at + 4);
 }
 
 function outcome(): string | null {

@@ -3,9 +3,13 @@
 // The language has no exceptions: a handler's method returns `null`, or why it failed in words. What fails to
 // be read or written ends the reading or writing, and leaves its reason in `request.error`.
 
+import { Address, ServerInfo, ServerType, UnixCredentials } from "./address";
 import * as contract from "./contract";
+import { InputStream, OutputStream, Pollable } from "./streams";
 import { TlsError, TlsErrorKind, TlsInfo } from "./tls";
 
+export { Address, AddressKind, ServerInfo, ServerType, UnixCredentials } from "./address";
+export { InputStream, log, OutputStream, poll, Pollable, timer } from "./streams";
 export { TlsError, TlsErrorKind, TlsInfo } from "./tls";
 
 // Says more of a failure. Only who uses TLS sets it, so that TLS, which it alone names, is left out of all other handlers.
@@ -13,13 +17,6 @@ let explain: ((request: Request) => void) | null = null;
 
 function explainByTls(request: Request): void {
   request.explainByTls();
-}
-
-export const enum ServerType {
-  TCP,
-  UDP,
-  UNIX_STREAM,
-  UNIX_DATAGRAM,
 }
 
 export const enum ShutdownHow {
@@ -74,8 +71,28 @@ export class Request {
     return contract.id(this.socket);
   }
 
+  /** The server that accepted the request. */
+  get server(): ServerInfo {
+    return contract.serverInfo(this.socket);
+  }
+
   get serverType(): ServerType {
     return contract.serverType(this.socket) as ServerType;
+  }
+
+  /** The name of the thread or process that serves this request. */
+  get worker(): string {
+    return contract.worker(this.socket);
+  }
+
+  /** Who sent it. */
+  get clientAddress(): Address {
+    return contract.clientAddress(this.socket);
+  }
+
+  /** The client's process and user, on a Unix socket. */
+  get unixCredentials(): UnixCredentials | null {
+    return contract.unixCredentials(this.socket);
   }
 
   get isDatagram(): bool {
@@ -98,6 +115,43 @@ export class Request {
     this.error = contract.send(this.socket, data);
     if (this.error && explain) explain(this);
     return !this.error;
+  }
+
+  /** Sends one datagram to another address, where the server was granted this. */
+  sendTo(data: Uint8Array, address: Address): bool {
+    this.error = contract.sendTo(this.socket, data, address);
+    return !this.error;
+  }
+
+  /**
+   * The same bytes as `recv`, as a stream that can be waited for together with others. What `rfile` holds is not in it.
+   * `null` after an error.
+   */
+  inputStream(): InputStream | null {
+    this.error = contract.rfile(this.socket);
+    return this.error ? null : new InputStream(contract.handle());
+  }
+
+  /**
+   * The same bytes as `send`, as a stream. Where there are datagrams, what is written goes out as one when the request
+   * ends. `null` after an error.
+   */
+  outputStream(): OutputStream | null {
+    this.error = contract.wfile(this.socket);
+    return this.error ? null : new OutputStream(contract.handle());
+  }
+
+  /**
+   * Whether a newer version of the handler has replaced this one, so that the request should end at the next good point.
+   * Always false unless the server was told to say so (`--drain-signal`).
+   */
+  get isDraining(): bool {
+    return contract.isDraining(this.socket);
+  }
+
+  /** Ready once `isDraining` is true. */
+  subscribeDrain(): Pollable {
+    return new Pollable(contract.subscribeDrain(this.socket));
   }
 
   /** Half-closes or closes the connection. */

@@ -302,6 +302,11 @@ static bool run(const char *(*function)(struct plugsock_request *),
     return error == NULL;
 }
 
+struct plugsock_request *plugsock_lent(plugsock_handler_types_borrow_request_t socket) {
+    request = (struct plugsock_request){.socket = socket, .tls_error = -1};
+    return &request;
+}
+
 static const char *finish_and_reply(struct plugsock_request *r) {
     const char *error = finish(r);
     if (reply.len > 0 && !plugsock_send(r, reply.ptr, reply.len) && error == NULL)

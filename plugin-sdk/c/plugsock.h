@@ -1,11 +1,13 @@
 /* Request handlers for Plugsock in C: socketserver's handler class as three functions.
  *
  * Define `handle`, and `setup` and `finish` where you need them. One instance of the component serves one
- * request, so a handler's state may lie in static variables. `handler.h` has the contract itself. */
+ * request, so a handler's state may lie in static variables. `handler.h` has the contract itself, with sending to others,
+ * streams that are waited for together with timers, and the drain; `hooks.h` has a say in how the server runs. */
 #ifndef PLUGSOCK_H
 #define PLUGSOCK_H
 
-#include "handler.h"
+/* Not the one beside this file: who has hooks has another. */
+#include <handler.h>
 
 /* The request being served. */
 struct plugsock_request {

@@ -6,6 +6,8 @@ import (
 	"structs"
 	"time"
 	"unsafe"
+
+	"plugsock/internal/abi"
 )
 
 // The contract's functions as the canonical ABI has them.
@@ -17,7 +19,28 @@ func dropRequest(request uint32)
 func requestID(request uint32) uint64
 
 //go:wasmimport plugsock:handler/types@0.1.1 [method]request.server
-func requestServer(request uint32, info *serverInfo)
+func requestServer(request uint32, info *abi.ServerWords)
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.worker
+func requestWorker(request uint32, text *textWords)
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.client-address
+func requestClientAddress(request uint32, address *addressOf)
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.unix-credentials
+func requestUnixCredentials(request uint32, option *credentialsOption)
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.is-draining
+func requestIsDraining(request uint32) uint32
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.subscribe-drain
+func requestSubscribeDrain(request uint32) uint32
+
+//go:wasmimport plugsock:handler/types@0.1.1 [method]request.send-to
+func requestSendTo(
+	request uint32, data *byte, length uint32,
+	a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12 uint32, result *result,
+)
 
 //go:wasmimport plugsock:handler/types@0.1.1 [method]request.recv
 func requestRecv(request uint32, max uint32, result *result)
@@ -47,14 +70,21 @@ type result struct {
 	third  uint32
 }
 
-// serverInfo is a `server-info`; Go aligns its last field otherwise, which nobody reads.
-type serverInfo struct {
-	_          structs.HostLayout
-	name       [2]uint32
-	serverType ServerType
-	_          [3]uint8
-	address    [9]uint32
-	rest       [6]uint32
+// textWords is the address and the length of a text, or of another list.
+type textWords struct {
+	_     structs.HostLayout
+	words [2]uint32
+}
+
+type addressOf struct {
+	_     structs.HostLayout
+	words [abi.AddressWords]uint32
+}
+
+// credentialsOption is an `option<unix-credentials>`: whether there are any, whether there is a process, and the words.
+type credentialsOption struct {
+	_     structs.HostLayout
+	words [5]uint32
 }
 
 var (
@@ -129,6 +159,17 @@ func cabiRealloc(_, _, align, size uint32) uint32 {
 	}
 }
 
+// What the package hooks needs; it has the other exports, so that only who wants them imports it.
+func init() {
+	abi.Lend = func(handle uint32) any {
+		isUp = true
+		r := newRequest()
+		r.handle = handle
+		return r
+	}
+	abi.GiveBack = dropRequest
+}
+
 //go:wasmexport plugsock:handler/request-handler@0.1.1#setup
 func exportSetup(handle uint32) *uint32 {
 	isUp = true
@@ -188,10 +229,44 @@ func recovered(method func() error) (err error) {
 }
 
 func serverType(handle uint32) ServerType {
-	var info serverInfo
+	var info abi.ServerWords
 	words.used = 0
 	requestServer(handle, &info)
-	return info.serverType
+	return info.Type()
+}
+
+func server(handle uint32) ServerInfo {
+	var info abi.ServerWords
+	words.used = 0
+	requestServer(handle, &info)
+	return info.Lift()
+}
+
+func worker(handle uint32) string {
+	var text textWords
+	words.used = 0
+	requestWorker(handle, &text)
+	return abi.Lifted(text.words)
+}
+
+func clientAddress(handle uint32) Address {
+	var address addressOf
+	words.used = 0
+	requestClientAddress(handle, &address)
+	return abi.LiftAddress(&address.words)
+}
+
+func unixCredentials(handle uint32) (credentials UnixCredentials, isKnown bool) {
+	var option credentialsOption
+	requestUnixCredentials(handle, &option)
+	if uint8(option.words[0]) == 0 {
+		return UnixCredentials{}, false
+	}
+	if uint8(option.words[1]) != 0 {
+		credentials.PID = option.words[2]
+	}
+	credentials.UID, credentials.GID = option.words[3], option.words[4]
+	return credentials, true
 }
 
 // recv has the host put what it receives where it shall be.
@@ -219,6 +294,20 @@ func send(handle uint32, data []byte) error {
 // Says more of an error. Only who uses TLS sets it to what asks TLS, so that the linker leaves that out of all other
 // handlers.
 var explain = func(_ uint32, err error) error { return err }
+
+func sendTo(handle uint32, data []byte, address Address) error {
+	var r result
+	words.used = 0
+	w, ok := address.Flat()
+	if !ok {
+		return Error("not an IP address: " + address.Host)
+	}
+	requestSendTo(
+		handle, unsafe.SliceData(data), uint32(len(data)),
+		w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11], w[12], &r,
+	)
+	return r.err()
+}
 
 func shutdown(handle uint32, how ShutdownHow) error {
 	var r result

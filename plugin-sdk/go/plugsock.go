@@ -8,6 +8,8 @@ import (
 	"bufio"
 	"io"
 	"time"
+
+	"plugsock/internal/abi"
 )
 
 // A Handler serves a request. It may have a Setup and a Finish, too.
@@ -32,19 +34,29 @@ func Serve(h Handler) {
 }
 
 // ServerType says what kind of server accepted a request.
-type ServerType uint8
+type ServerType = abi.ServerType
 
 // The four kinds of server.
 const (
-	TCP ServerType = iota
-	UDP
-	UnixStream
-	UnixDatagram
+	TCP          = abi.TCP
+	UDP          = abi.UDP
+	UnixStream   = abi.UnixStream
+	UnixDatagram = abi.UnixDatagram
 )
 
-// IsDatagram reports whether a request is one packet, and not a connection.
-func (t ServerType) IsDatagram() bool {
-	return t == UDP || t == UnixDatagram
+// ServerInfo is what serves a request.
+type ServerInfo = abi.ServerInfo
+
+// Address is where a request came from or came to.
+type Address = abi.Address
+
+// ParseAddress makes an Address of an IP address with its port; anything else is a Unix socket's.
+func ParseAddress(text string) Address { return abi.ParseAddress(text) }
+
+// UnixCredentials say who is at the other end of a Unix socket, as the kernel attests it.
+type UnixCredentials struct {
+	// PID is 0 if it is not known.
+	PID, UID, GID uint32
 }
 
 // ShutdownHow says which directions Shutdown ends.
@@ -89,6 +101,20 @@ type Request struct {
 // ID is unique among the requests of the host.
 func (r *Request) ID() uint64 { return requestID(r.handle) }
 
+// Server is the server that accepted the request.
+func (r *Request) Server() ServerInfo { return server(r.handle) }
+
+// Worker is the name of the thread or process that serves this request.
+func (r *Request) Worker() string { return worker(r.handle) }
+
+// ClientAddress says who sent it.
+func (r *Request) ClientAddress() Address { return clientAddress(r.handle) }
+
+// UnixCredentials are the client's process and user, on a Unix socket.
+func (r *Request) UnixCredentials() (credentials UnixCredentials, isKnown bool) {
+	return unixCredentials(r.handle)
+}
+
 // ServerType says what kind of server accepted the request.
 func (r *Request) ServerType() ServerType { return serverType(r.handle) }
 
@@ -98,6 +124,16 @@ func (r *Request) Recv(p []byte) (int, error) { return recv(r.handle, p) }
 
 // Send blocks until all is sent. Datagram: one datagram to the client.
 func (r *Request) Send(data []byte) error { return send(r.handle, data) }
+
+// SendTo sends one datagram to another address, where the server was granted this.
+func (r *Request) SendTo(data []byte, address Address) error { return sendTo(r.handle, data, address) }
+
+// IsDraining reports whether a newer version of the handler has replaced this one, so that the request should end at the
+// next good point; never, unless the server was told to say so (--drain-signal).
+func (r *Request) IsDraining() bool { return requestIsDraining(r.handle) != 0 }
+
+// SubscribeDrain is ready once IsDraining is true.
+func (r *Request) SubscribeDrain() Pollable { return Pollable{requestSubscribeDrain(r.handle)} }
 
 // Shutdown half-closes or closes the connection.
 func (r *Request) Shutdown(how ShutdownHow) error { return shutdown(r.handle, how) }

@@ -3,6 +3,8 @@ package plugsock
 import (
 	"structs"
 	"unsafe"
+
+	"plugsock/internal/abi"
 )
 
 // TLSConfig is what StartTLS is asked for.
@@ -179,10 +181,10 @@ func (a *tlsAnswer) info() TLSInfo {
 		DidResume:          uint8(a.words[10]) != 0,
 	}
 	for _, certificate := range a.list(11) {
-		info.ClientCertificates = append(info.ClientCertificates, []byte(lifted(certificate)))
+		info.ClientCertificates = append(info.ClientCertificates, []byte(abi.Lifted(certificate)))
 	}
 	for _, name := range a.list(13) {
-		info.ClientNames = append(info.ClientNames, lifted(name))
+		info.ClientNames = append(info.ClientNames, abi.Lifted(name))
 	}
 	return info
 }
@@ -211,7 +213,7 @@ func (a *tlsAnswer) err(plain error) error {
 
 // text has its address and its length from a word on.
 func (a *tlsAnswer) text(word int) string {
-	return lifted([2]uint32{a.words[word], a.words[word+1]})
+	return abi.Lifted([2]uint32{a.words[word], a.words[word+1]})
 }
 
 func (a *tlsAnswer) optionalText(word int) string {
@@ -223,9 +225,4 @@ func (a *tlsAnswer) optionalText(word int) string {
 
 func (a *tlsAnswer) list(word int) [][2]uint32 {
 	return unsafe.Slice((*[2]uint32)(unsafe.Pointer(uintptr(a.words[word]))), a.words[word+1])
-}
-
-// lifted copies what the host put somewhere.
-func lifted(text [2]uint32) string {
-	return string(unsafe.Slice((*byte)(unsafe.Pointer(uintptr(text[0]))), text[1]))
 }

@@ -16,6 +16,12 @@ export type UnixAddress =
 
 export type Address = { tag: "ip"; val: IpAddress } | { tag: "unix"; val: UnixAddress };
 
+export interface UnixCredentials {
+  pid?: number;
+  uid: number;
+  gid: number;
+}
+
 export interface ServerInfo {
   name: string;
   serverType: ServerType;
@@ -57,6 +63,12 @@ export declare class Request {
   readonly clientAddress: Address;
   recv(max?: number): Uint8Array;
   send(data: Uint8Array | string): void;
+  sendTo(data: Uint8Array | string, address: Address): void;
+  unixCredentials(): UnixCredentials | undefined;
+  inputStream(): InputStream;
+  outputStream(): OutputStream;
+  isDraining(): boolean;
+  subscribeDrain(): Pollable;
   shutdown(how?: "read" | "write" | "both"): void;
   setTimeout(milliseconds?: number): void;
   disableNagleAlgorithm(): void;
@@ -105,6 +117,49 @@ export declare class TlsError extends RequestError {
   readonly code: TlsErrorCode;
   readonly alert?: string;
 }
+
+/** Something that can be waited for. */
+export declare class Pollable {
+  isReady(): boolean;
+  block(): void;
+  close(): void;
+}
+
+export declare class InputStream {
+  readonly isAtEnd: boolean;
+  tryRead(max?: number): Uint8Array;
+  read(max?: number): Uint8Array;
+  subscribe(): Pollable;
+  close(): void;
+}
+
+export declare class OutputStream {
+  tryWrite(data: Uint8Array): number;
+  write(data: Uint8Array | string): void;
+  subscribe(): Pollable;
+  close(): void;
+}
+
+export declare function poll(pollables: Pollable[]): number[];
+export declare function timer(milliseconds: number): Pollable;
+export declare function log(line: string): void;
+
+/** A request that failed. */
+export interface Failure {
+  id: bigint;
+  clientAddress: Address;
+  phase: "verify" | "setup" | "handle" | "finish";
+  message: string;
+}
+
+export declare class BaseServerHooks {
+  verifyRequest(request: Request): boolean;
+  handleError(server: ServerInfo, failure: Failure): void;
+  handleTimeout(server: ServerInfo): void;
+  serviceActions(server: ServerInfo): void;
+}
+
+export declare function serveHooks(hooks: new () => BaseServerHooks): unknown;
 
 /** What the component exports. */
 export interface Exported {

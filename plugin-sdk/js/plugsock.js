@@ -8,8 +8,15 @@
 //
 //     export const requestHandler = serve(Echo);
 //
+// A handler that has a say in how its server runs has a class of hooks, too:
+// `export const serverHooks = serveHooks(MyHooks)`.
+//
 // One instance of the component serves one request. Nothing is asynchronous: reading and writing block. After
 // an error in `setup` neither `handle` nor `finish` runs, after one in `handle` only `finish`.
+
+import { getStderr } from "wasi:cli/stderr@0.2.6";
+import { subscribeDuration } from "wasi:clocks/monotonic-clock@0.2.6";
+import { poll as pollRaw } from "wasi:io/poll@0.2.6";
 
 /** Serves one request through `this.request`. */
 export class BaseRequestHandler {
@@ -60,6 +67,42 @@ export class Request {
   /** Blocks until all is sent; where there are datagrams, as one of its own. */
   send(data) {
     this.#call(() => this.raw.send(bytes(data)));
+  }
+
+  /** Sends one datagram to another address, where the server was granted this. */
+  sendTo(data, address) {
+    this.#call(() => this.raw.sendTo(bytes(data), address));
+  }
+
+  /** The client's process and user, on a Unix socket. */
+  unixCredentials() {
+    return this.raw.unixCredentials();
+  }
+
+  /** The same bytes as `recv`, as a stream to be waited for together with others. What `rfile` holds is not in it. */
+  inputStream() {
+    return new InputStream(this.#call(() => this.raw.rfile()));
+  }
+
+  /**
+   * The same bytes as `send`, as a stream. Where there are datagrams, what is written goes out as one when the request
+   * ends.
+   */
+  outputStream() {
+    return new OutputStream(this.#call(() => this.raw.wfile()));
+  }
+
+  /**
+   * Whether a newer version of the handler has replaced this one, so that the request should end at the next good point.
+   * Always false unless the server was told to say so (`--drain-signal`).
+   */
+  isDraining() {
+    return this.raw.isDraining();
+  }
+
+  /** Ready once `isDraining()` is true. */
+  subscribeDrain() {
+    return new Pollable(this.raw.subscribeDrain());
   }
 
   /** Half-closes or closes the connection: "read", "write" or "both". */
@@ -194,6 +237,160 @@ class Wfile {
   }
 }
 
+/** What the client sends. */
+export class InputStream {
+  constructor(raw) {
+    this.raw = raw;
+    this.isAtEnd = false;
+  }
+
+  /** What is there, up to `max` bytes: empty if nothing has come yet, and at the end, which `isAtEnd` tells. */
+  tryRead(max = 64 * 1024) {
+    return this.#read(() => this.raw.read(BigInt(max)));
+  }
+
+  /** Waits for data, up to `max` bytes; empty at the end. */
+  read(max = 64 * 1024) {
+    return this.#read(() => this.raw.blockingRead(BigInt(max)));
+  }
+
+  /** Ready when there is something to read, or the end. */
+  subscribe() {
+    return new Pollable(this.raw.subscribe());
+  }
+
+  /** Lets go of the stream, and not of the connection. */
+  close() {
+    this.raw[DISPOSE]();
+  }
+
+  #read(operation) {
+    try {
+      return operation();
+    } catch (error) {
+      if (error.payload?.tag !== "closed") throw streamError(error);
+      this.isAtEnd = true;
+      return new Uint8Array(0);
+    }
+  }
+}
+
+/** What the client gets. */
+export class OutputStream {
+  constructor(raw) {
+    this.raw = raw;
+  }
+
+  /** Writes as much as there is room for, without waiting; how much that was. */
+  tryWrite(data) {
+    try {
+      const length = Math.min(data.length, Number(this.raw.checkWrite()));
+      if (length > 0) this.raw.write(data.subarray(0, length));
+      return length;
+    } catch (error) {
+      throw streamError(error);
+    }
+  }
+
+  /** Writes bytes, or text, and waits until all is sent. */
+  write(data) {
+    for (let rest = bytes(data); rest.length > 0; ) {
+      const length = this.tryWrite(rest);
+      rest = rest.subarray(length);
+      if (length > 0) continue;
+      const room = this.subscribe();
+      room.block();
+      room.close();
+    }
+    try {
+      this.raw.blockingFlush();
+    } catch (error) {
+      throw streamError(error);
+    }
+  }
+
+  /** Ready when there is room to write. */
+  subscribe() {
+    return new Pollable(this.raw.subscribe());
+  }
+
+  /** Lets go of the stream, and not of the connection. */
+  close() {
+    this.raw[DISPOSE]();
+  }
+}
+
+/** Something that can be waited for. */
+export class Pollable {
+  constructor(raw) {
+    this.raw = raw;
+  }
+
+  isReady() {
+    return this.raw.ready();
+  }
+
+  /** Waits until it is ready. */
+  block() {
+    this.raw.block();
+  }
+
+  /** Lets go of it. */
+  close() {
+    this.raw[DISPOSE]();
+  }
+}
+
+/** Waits until one of them is ready at least; which of them are, by their places. */
+export function poll(pollables) {
+  return [...pollRaw(pollables.map((pollable) => pollable.raw))];
+}
+
+/** Ready after that long. */
+export function timer(milliseconds) {
+  return new Pollable(subscribeDuration(BigInt(Math.round(milliseconds * 1e6))));
+}
+
+/** Writes a line to the handler's log. */
+export function log(line) {
+  const stderr = new OutputStream(getStderr());
+  stderr.write(`${line}\n`);
+  stderr.close();
+}
+
+/**
+ * A say in how the server runs: the methods of socketserver.BaseServer that a subclass overrides. Each call gets an
+ * instance of the component of its own.
+ */
+export class BaseServerHooks {
+  /**
+   * Whether to serve the request. A datagram can be read here, and will be read again by the handler; a stream cannot be
+   * read or written yet.
+   */
+  verifyRequest(request) {
+    return true;
+  }
+
+  /** A request failed. */
+  handleError(server, failure) {}
+
+  /** The server's `timeout` passed without a request. */
+  handleTimeout(server) {}
+
+  /** Runs between requests, at least about twice a second. */
+  serviceActions(server) {}
+}
+
+/** Makes a class of hooks the component's: `export const serverHooks = serveHooks(MyHooks)`. */
+export function serveHooks(Hooks) {
+  return {
+    verifyRequest: (raw) => new Hooks().verifyRequest(new Request(raw)),
+    handleError: (server, failure) => new Hooks().handleError(server, failure),
+    handleTimeout: (server) => new Hooks().handleTimeout(server),
+    serviceActions: (server) => new Hooks().serviceActions(server),
+  };
+}
+
 /** An operation on a request that failed; `code` is the contract's. */
 export class RequestError extends Error {
   constructor(error, options) {
@@ -246,6 +443,8 @@ export function serve(Handler) {
 
 const NEWLINE = 10;
 
+const DISPOSE = Symbol.dispose ?? Symbol.for("dispose");
+
 const WORDS = {
   closed: "the connection is closed",
   "timed-out": "timed out",
@@ -265,6 +464,13 @@ const TLS_WORDS = {
   "no-identity": "the server has no certificate for this",
   "already-protected": "the connection is protected already",
 };
+
+/** What a stream failed of, as an exception that names itself. */
+function streamError(error) {
+  const { tag, val } = error.payload ?? {};
+  if (tag === undefined) return error;
+  return new RequestError(tag === "closed" ? { tag } : { tag: "other", val: val.toDebugString() });
+}
 
 function bytes(data) {
   return typeof data === "string" ? new TextEncoder().encode(data) : data;

@@ -24,15 +24,20 @@ fn main() -> anyhow::Result<()> {
     rust_sdk(&folder)
 }
 
+/// Those who have hooks are linked by another set of the same names, since who is linked by it exports them.
 fn c_bindings(folder: &Path) -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed={WIT}");
-    let mut resolve = Resolve::default();
-    let (contract, _) = resolve.push_dir(WIT)?;
-    let world = resolve.select_world(&[contract], Some("handler"))?;
-    let mut files = Files::default();
-    wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
-    for (name, contents) in files.iter() {
-        fs::write(folder.join(name), contents)?;
+    for (world, folder) in [("handler", folder.to_owned()), ("handler-with-hooks", folder.join("hooks"))] {
+        let mut resolve = Resolve::default();
+        let (contract, _) = resolve.push_dir(WIT)?;
+        let world = resolve.select_world(&[contract], Some(world))?;
+        let options = wit_bindgen_c::Opts { rename_world: Some("handler".to_owned()), ..Default::default() };
+        let mut files = Files::default();
+        options.build().generate(&mut resolve, world, &mut files)?;
+        fs::create_dir_all(&folder)?;
+        for (name, contents) in files.iter() {
+            fs::write(folder.join(name), contents)?;
+        }
     }
     Ok(())
 }

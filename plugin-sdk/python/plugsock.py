@@ -7,20 +7,30 @@
 
     RequestHandler = export(Echo)
 
+A handler that has a say in how its server runs has a class of hooks, too: `ServerHooks = export_hooks(MyHooks)`.
+
 One instance of the component serves one request. After an error in `setup` neither `handle` nor `finish` runs,
 after one in `handle` only `finish`. An error is reported in words, and its traceback goes to the log.
 """
 
 import io
+import ipaddress
 import traceback
+from typing import NamedTuple
 
 from componentize_py_types import Err
-from wit_world.imports import network, types
+from wit_world.imports import monotonic_clock, network, streams, types
+from wit_world.imports.poll import Pollable, poll
 from wit_world.imports.types import ServerType, ShutdownHow, TlsInfo
 
 __all__ = [
     "BaseRequestHandler",
+    "BaseServerHooks",
     "DatagramRequestHandler",
+    "Failure",
+    "InputStream",
+    "OutputStream",
+    "Pollable",
     "Request",
     "ServerType",
     "ShutdownHow",
@@ -29,6 +39,9 @@ __all__ = [
     "TlsError",
     "TlsInfo",
     "export",
+    "export_hooks",
+    "poll",
+    "timer",
 ]
 
 # The most that one `recv` is asked for, however much a reader wants: the host has to hold it, too.
@@ -120,6 +133,27 @@ class Request:
         """Blocks until all is sent; where there are datagrams, as one of its own."""
         self._call(self.raw.send, bytes(data))
 
+    def sendto(self, data, address):
+        """Sends one datagram to another address, where the server was granted this. Addresses are those of `socket`."""
+        self._call(self.raw.send_to, bytes(data), _contract_address(address))
+
+    def input_stream(self):
+        """The same bytes as `recv`, as an `InputStream`. What `rfile` holds is not in it."""
+        return InputStream(self._call(self.raw.rfile))
+
+    def output_stream(self):
+        """The same bytes as `sendall`, as an `OutputStream`."""
+        return OutputStream(self._call(self.raw.wfile))
+
+    def is_draining(self):
+        """Whether a newer version of the handler has replaced this one, so that the request should end at the next good
+        point. Always false unless the server was told to say so (`--drain-signal`)."""
+        return self.raw.is_draining()
+
+    def subscribe_drain(self):
+        """Ready once `is_draining()` is true."""
+        return self.raw.subscribe_drain()
+
     def shutdown(self, how):
         """Half-closes or closes the connection."""
         self._call(self.raw.shutdown, how)
@@ -171,6 +205,107 @@ class Request:
         except Err as error:
             failure = self.raw.tls_error()
             raise (_exception(error.value) if failure is None else _tls_error(failure)) from None
+
+
+class InputStream:
+    """What the client sends, to be waited for together with others: `poll([stream.subscribe(), timer(0.5)])` waits until
+    one of them is ready at least, and returns which of them are, by their places."""
+
+    def __init__(self, raw):
+        self.raw = raw
+
+    def try_read(self, size):
+        """What is there, up to `size` bytes: `None` if nothing has come yet, empty at the end."""
+        return self._read(self.raw.read, size) or (b"" if self.is_at_end else None)
+
+    def read(self, size):
+        """Waits for data, up to `size` bytes; empty at the end."""
+        return self._read(self.raw.blocking_read, size)
+
+    is_at_end = False
+
+    def subscribe(self):
+        """Ready when there is something to read, or the end."""
+        return self.raw.subscribe()
+
+    def _read(self, function, size):
+        try:
+            return function(size)
+        except Err as error:
+            if isinstance(error.value, streams.StreamError_Closed):
+                self.is_at_end = True
+                return b""
+            raise _stream_error(error.value) from None
+
+
+class OutputStream:
+    """What the client gets. Of a datagram server, what is written goes out as one datagram when the request ends."""
+
+    def __init__(self, raw):
+        self.raw = raw
+
+    def try_write(self, data):
+        """Writes as much as there is room for, without waiting; how much that was."""
+        try:
+            length = min(len(data), self.raw.check_write())
+            if length > 0:
+                self.raw.write(bytes(data[:length]))
+            return length
+        except Err as error:
+            raise _stream_error(error.value) from None
+
+    def write(self, data):
+        """Waits until all is written and sent."""
+        written = 0
+        while written < len(data):
+            length = self.try_write(data[written:])
+            written += length
+            if length == 0:
+                self.subscribe().block()
+        try:
+            self.raw.blocking_flush()
+        except Err as error:
+            raise _stream_error(error.value) from None
+
+    def subscribe(self):
+        """Ready when there is room to write."""
+        return self.raw.subscribe()
+
+
+def timer(seconds):
+    """Ready after that long."""
+    return monotonic_clock.subscribe_duration(int(seconds * 1e9))
+
+
+class Failure(NamedTuple):
+    """A request that failed."""
+
+    id: int
+    client_address: object
+    # "verify", "setup", "handle" or "finish".
+    phase: str
+    # What went wrong, in words.
+    message: str
+
+
+class BaseServerHooks:
+    """A say in how the server runs: the methods of `socketserver.BaseServer` that a subclass overrides.
+
+    Each call gets an instance of the component of its own."""
+
+    def verify_request(self, request):
+        """Whether to serve the request. A datagram can be read here, and will be read again by the handler; a stream
+        cannot be read or written yet."""
+        return True
+
+    def handle_error(self, server, failure):
+        """A request failed."""
+
+    def handle_timeout(self, server):
+        """The server's `timeout` passed without a request."""
+
+    def service_actions(self, server):
+        """Runs between requests, at least about twice a second."""
 
 
 class TlsError(OSError):
@@ -263,6 +398,27 @@ def export(handler_class):
     return RequestHandler
 
 
+def export_hooks(hooks_class):
+    """Makes a class of hooks the component's: `ServerHooks = export_hooks(MyHooks)`."""
+
+    class ServerHooks:
+        def verify_request(self, raw):
+            return hooks_class().verify_request(Request(raw))
+
+        def handle_error(self, server, failure):
+            address = _address(failure.client_address)
+            told = Failure(failure.id, address, failure.phase.name.lower(), failure.message)
+            hooks_class().handle_error(server, told)
+
+        def handle_timeout(self, server):
+            hooks_class().handle_timeout(server)
+
+        def service_actions(self, server):
+            hooks_class().service_actions(server)
+
+    return ServerHooks
+
+
 def _run(method, *arguments):
     try:
         method(*arguments)
@@ -319,6 +475,32 @@ def _tls_error(error):
             return TlsError("already-protected")
         case types.TlsError_Connection(error):
             return _exception(error)
+
+
+def _stream_error(error):
+    match error:
+        case streams.StreamError_Closed():
+            return BrokenPipeError("the connection is closed")
+        case streams.StreamError_LastOperationFailed(failure):
+            return OSError(failure.to_debug_string())
+
+
+def _contract_address(address):
+    """From what the module `socket` has."""
+    match address:
+        case (host, port, *more):
+            ip = ipaddress.ip_address(host)
+            if ip.version == 4:
+                v4 = network.Ipv4SocketAddress(port, tuple(ip.packed))
+                return types.Address_Ip(network.IpSocketAddress_Ipv4(v4))
+            flow_info, scope_id = (*more, 0, 0)[:2]
+            groups = tuple(int.from_bytes(ip.packed[i : i + 2]) for i in range(0, 16, 2))
+            v6 = network.Ipv6SocketAddress(port, flow_info, groups, scope_id)
+            return types.Address_Ip(network.IpSocketAddress_Ipv6(v6))
+        case bytes() if address.startswith(b"\0"):
+            return types.Address_Unix(types.UnixAddress_AbstractName(address[1:]))
+        case _:
+            return types.Address_Unix(types.UnixAddress_Pathname(str(address)))
 
 
 def _address(address):

@@ -4,13 +4,82 @@
 //! `fn (*Handler, *plugsock.Request) !void`; `plugsock.serve(Handler)` makes it the component's. One instance
 //! of the component serves one request. After an error in `setup` nothing runs any more, after one in
 //! `handle` only `finish`.
+//!
+//! It may have a say in how its server runs, by any of these, each called in an instance of its own:
+//! `verifyRequest(*plugsock.Request) bool`, whether to serve a request, of which a datagram can be read here;
+//! `handleError(plugsock.ServerInfo, plugsock.Failure) void`, after a request has failed;
+//! `handleTimeout(plugsock.ServerInfo) void`, when none has come for the server's `timeout`; and
+//! `serviceActions(plugsock.ServerInfo) void`, between requests and at least about twice a second.
 
 const std = @import("std");
+const contract = @import("contract.zig");
+const streams = @import("streams.zig");
+
+pub const InputStream = streams.InputStream;
+pub const OutputStream = streams.OutputStream;
+pub const Pollable = streams.Pollable;
+pub const poll = streams.poll;
+pub const timer = streams.timer;
+pub const log = streams.log;
 
 /// For all that a handler wants to allocate; an instance's memory is gone with its request.
 pub const allocator = std.heap.wasm_allocator;
 
 pub const ServerType = enum(u8) { tcp, udp, unix_stream, unix_datagram };
+
+/// Where a request came from or came to.
+pub const Address = union(enum) {
+    ip: std.Io.net.IpAddress,
+    /// A Unix socket that has no name, or a path, or a name in Linux's abstract namespace.
+    unnamed,
+    pathname: []const u8,
+    abstract_name: []const u8,
+
+    /// Of an IP address with its port; anything else is a path.
+    pub fn parse(text: []const u8) Address {
+        return if (std.Io.net.IpAddress.parseLiteral(text)) |ip| .{ .ip = ip } else |_| .{ .pathname = text };
+    }
+
+    pub fn format(address: Address, writer: *std.Io.Writer) std.Io.Writer.Error!void {
+        switch (address) {
+            .ip => |ip| try ip.format(writer),
+            .unnamed => try writer.writeAll("(unnamed)"),
+            .pathname => |path| try writer.writeAll(path),
+            .abstract_name => |name| try writer.print("@{s}", .{name}),
+        }
+    }
+};
+
+/// What serves a request.
+pub const ServerInfo = struct {
+    /// The server's name, as in its log.
+    name: []const u8,
+    server_type: ServerType,
+    /// The address that the server is bound to.
+    server_address: Address,
+    /// `sync`, `threading`, `forking`, `pool` or `async`.
+    concurrency: []const u8,
+    /// SHA-256 of the component that serves.
+    handler_digest: []const u8,
+    /// Counts the versions of the handler.
+    generation: u64,
+};
+
+/// Who is at the other end of a Unix socket, as the kernel attests it.
+pub const UnixCredentials = struct { pid: ?u32, uid: u32, gid: u32 };
+
+/// The phase of a request in which it failed.
+pub const Phase = enum(u8) { verify, setup, handle, finish };
+
+/// A request that failed.
+pub const Failure = struct {
+    /// The request's id.
+    id: u64,
+    client_address: Address,
+    phase: Phase,
+    /// What went wrong, in words.
+    message: []const u8,
+};
 
 pub const ShutdownHow = enum(u8) { read, write, both };
 
@@ -111,11 +180,39 @@ pub const Request = struct {
         return contract.@"[method]request.id"(request.handle);
     }
 
+    /// The server that accepted the request.
+    pub fn server(request: *const Request) ServerInfo {
+        var info: contract.ServerInfo = undefined;
+        contract.@"[method]request.server"(request.handle, &info);
+        return info.get();
+    }
+
     /// What kind of server accepted the request.
     pub fn serverType(request: *const Request) ServerType {
-        var server: contract.ServerInfo = undefined;
-        contract.@"[method]request.server"(request.handle, &server);
-        return server.server_type;
+        var info: contract.ServerInfo = undefined;
+        contract.@"[method]request.server"(request.handle, &info);
+        return info.server_type;
+    }
+
+    /// The name of the thread or process that serves this request.
+    pub fn worker(request: *const Request) []const u8 {
+        var name: contract.Text = undefined;
+        contract.@"[method]request.worker"(request.handle, &name);
+        return name.get();
+    }
+
+    /// Who sent it.
+    pub fn clientAddress(request: *const Request) Address {
+        var address: contract.Address = undefined;
+        contract.@"[method]request.client-address"(request.handle, &address);
+        return address.get();
+    }
+
+    /// The client's process and user, on a Unix socket.
+    pub fn unixCredentials(request: *const Request) ?UnixCredentials {
+        var credentials: contract.Credentials = undefined;
+        contract.@"[method]request.unix-credentials"(request.handle, &credentials);
+        return credentials.get();
     }
 
     /// Blocks until data arrive. Stream: up to `max` bytes, empty at its end. Datagram: the packet once, then
@@ -134,10 +231,50 @@ pub const Request = struct {
         result.get() catch |failure| return request.explained(failure);
     }
 
+    /// Sends one datagram to another address, where the server was granted this.
+    pub fn sendTo(request: *const Request, data: []const u8, address: Address) Error!void {
+        var result: contract.VoidResult = undefined;
+        const send_to = contract.@"[method]request.send-to";
+        var arguments: std.meta.ArgsTuple(@TypeOf(send_to)) = undefined;
+        arguments[0], arguments[1], arguments[2] = .{ request.handle, data.ptr, data.len };
+        inline for (contract.Address.flat(address), 3..) |word, i| arguments[i] = word;
+        arguments[16] = &result;
+        @call(.auto, send_to, arguments);
+        return result.get();
+    }
+
+    /// The same bytes as `recv`, as a stream that can be waited for together with others. What `rfile` holds is not in it.
+    pub fn inputStream(request: *const Request) Error!InputStream {
+        var result: contract.StreamResult = undefined;
+        contract.@"[method]request.rfile"(request.handle, &result);
+        if (result.is_error) return result.payload.@"error".toError();
+        return .{ .handle = result.payload.handle };
+    }
+
+    /// The same bytes as `send`, as a stream. Of a datagram server, what is written goes out as one datagram when the
+    /// request ends.
+    pub fn outputStream(request: *const Request) Error!OutputStream {
+        var result: contract.StreamResult = undefined;
+        contract.@"[method]request.wfile"(request.handle, &result);
+        if (result.is_error) return result.payload.@"error".toError();
+        return .{ .handle = result.payload.handle };
+    }
+
+    /// Whether a newer version of the handler has replaced this one, so that the request should end at the next good
+    /// point. Always false unless the server was told to say so (`--drain-signal`).
+    pub fn isDraining(request: *const Request) bool {
+        return contract.@"[method]request.is-draining"(request.handle) != 0;
+    }
+
+    /// Ready once `isDraining` is true.
+    pub fn subscribeDrain(request: *const Request) Pollable {
+        return .{ .handle = contract.@"[method]request.subscribe-drain"(request.handle) };
+    }
+
     /// Half-closes or closes the connection.
     pub fn shutdown(request: *const Request, how: ShutdownHow) Error!void {
         var result: contract.VoidResult = undefined;
-        contract.@"[method]request.shutdown"(request.handle, @intFromEnum(how), &result);
+        contract.@"[method]request.shutdown"(request.handle, @backingInt(how), &result);
         return result.get();
     }
 
@@ -333,6 +470,26 @@ pub fn serve(comptime Handler: type) void {
             return run(handle, finishAndReply);
         }
 
+        fn verifyRequest(handle: u32) callconv(.c) bool {
+            defer contract.@"[resource-drop]request"(handle);
+            if (!@hasDecl(Handler, "verifyRequest")) return true;
+            request = .init(&input);
+            request.handle = handle;
+            return Handler.verifyRequest(&request);
+        }
+
+        fn handleError(failed: *const contract.FailedRequest) callconv(.c) void {
+            if (@hasDecl(Handler, "handleError")) Handler.handleError(failed.server.get(), failed.get());
+        }
+
+        fn handleTimeout(server: *const contract.ServerInfo) callconv(.c) void {
+            if (@hasDecl(Handler, "handleTimeout")) Handler.handleTimeout(server.get());
+        }
+
+        fn serviceActions(server: *const contract.ServerInfo) callconv(.c) void {
+            if (@hasDecl(Handler, "serviceActions")) Handler.serviceActions(server.get());
+        }
+
         fn nothing(_: *Handler, _: *Request) !void {}
 
         fn finishAndReply(self: *Handler, r: *Request) anyerror!void {
@@ -368,154 +525,23 @@ pub fn serve(comptime Handler: type) void {
     @export(&Exports.handleRequest, .{ .name = name ++ "handle" });
     @export(&Exports.finish, .{ .name = name ++ "finish" });
     @export(&realloc, .{ .name = "cabi_realloc" });
+    // Who exports one of them exports them all.
+    const has_hooks = for (.{ "verifyRequest", "handleError", "handleTimeout", "serviceActions" }) |hook| {
+        if (@hasDecl(Handler, hook)) break true;
+    } else false;
+    if (has_hooks) {
+        const hooks = "plugsock:handler/server-hooks@0.1.1#";
+        @export(&Exports.verifyRequest, .{ .name = hooks ++ "verify-request" });
+        @export(&Exports.handleError, .{ .name = hooks ++ "handle-error" });
+        @export(&Exports.handleTimeout, .{ .name = hooks ++ "handle-timeout" });
+        @export(&Exports.serviceActions, .{ .name = hooks ++ "service-actions" });
+    }
 }
 
 /// Where the host puts what it returns.
 fn realloc(old: [*]u8, old_size: usize, alignment: usize, size: usize) callconv(.c) [*]u8 {
     if (size == 0) return @ptrFromInt(alignment);
-    // The host asks for bytes, and for words at most; what is a word's multiple suits both.
+    // Blocks are as aligned as their size allows, which suits all that the host asks for.
     const memory = allocator.realloc(old[0..old_size], size) catch @trap();
     return memory.ptr;
 }
-
-/// The contract's functions as the canonical ABI has them.
-const contract = struct {
-    const List = extern struct { ptr: [*]u8, len: usize };
-    const Text = extern struct {
-        ptr: [*]const u8,
-        len: usize,
-
-        fn get(text: Text) []const u8 {
-            return text.ptr[0..text.len];
-        }
-    };
-
-    const Failure = extern struct {
-        tag: u8,
-        other: List,
-
-        fn toError(failure: Failure) Error {
-            return switch (failure.tag) {
-                0 => error.Closed,
-                1 => error.TimedOut,
-                2 => error.Reset,
-                3 => error.MessageTooLarge,
-                4 => error.NoReplyAddress,
-                5 => error.NotPermitted,
-                6 => error.Unsupported,
-                else => error.Other,
-            };
-        }
-    };
-
-    const ListResult = extern struct {
-        is_error: bool,
-        payload: extern union { list: List, @"error": Failure },
-    };
-
-    const VoidResult = extern struct {
-        is_error: bool,
-        @"error": Failure,
-
-        fn get(result: VoidResult) Error!void {
-            if (result.is_error) return result.@"error".toError();
-        }
-    };
-
-    const OptionText = extern struct {
-        is_some: bool,
-        text: Text,
-
-        fn get(option: OptionText) ?[]const u8 {
-            return if (option.is_some) option.text.get() else null;
-        }
-    };
-
-    const TextList = extern struct {
-        ptr: [*]Text,
-        len: usize,
-
-        /// As the language has lists; takes the memory.
-        fn get(list: TextList) []const []const u8 {
-            const items = list.ptr[0..list.len];
-            const all = allocator.alloc([]const u8, items.len) catch @trap();
-            for (all, items) |*item, text| item.* = text.get();
-            allocator.free(items);
-            return all;
-        }
-    };
-
-    const TlsDescription = extern struct {
-        protocol: Text,
-        cipher_suite: Text,
-        server_name: OptionText,
-        alpn: OptionText,
-        resumed: bool,
-        client_certificates: TextList,
-        client_names: TextList,
-
-        fn get(info: TlsDescription) TlsInfo {
-            return .{
-                .protocol = info.protocol.get(),
-                .cipher_suite = info.cipher_suite.get(),
-                .server_name = info.server_name.get(),
-                .alpn = info.alpn.get(),
-                .resumed = info.resumed,
-                .client_certificates = info.client_certificates.get(),
-                .client_names = info.client_names.get(),
-            };
-        }
-    };
-
-    const Unprotected = extern struct {
-        tag: enum(u8) {
-            handshake_failed,
-            certificate_refused,
-            closed_without_notice,
-            unprotected_bytes,
-            no_identity,
-            already_protected,
-            connection,
-        },
-        payload: extern union {
-            handshake_failed: extern struct { alert: OptionText, message: Text },
-            message: Text,
-            connection: Failure,
-        } = undefined,
-    };
-
-    const TlsAnswer = extern union { info: TlsDescription, @"error": Unprotected };
-    const TlsResult = extern struct { is_error: bool, payload: TlsAnswer };
-    const TlsOption = extern struct { is_some: bool, payload: TlsAnswer };
-
-    const Outcome = extern struct { is_error: bool, message: Text };
-
-    const ServerInfo = extern struct {
-        name: List,
-        server_type: ServerType,
-        address: [9]u32,
-        concurrency: List,
-        handler_digest: List,
-        generation: u64,
-    };
-
-    extern "plugsock:handler/types@0.1.1" fn @"[resource-drop]request"(u32) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.id"(u32) u64;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.server"(u32, *ServerInfo) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.recv"(u32, u32, *ListResult) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.send"(u32, [*]const u8, usize, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.shutdown"(u32, u32, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.set-timeout"(u32, u32, u64, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.set-nodelay"(u32, u32, *VoidResult) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.start-tls"(
-        u32,
-        u32,
-        [*]const u8,
-        usize,
-        [*]const Text,
-        usize,
-        *TlsResult,
-    ) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.tls"(u32, *TlsOption) void;
-    extern "plugsock:handler/types@0.1.1" fn @"[method]request.tls-error"(u32, *TlsOption) void;
-};

@@ -1,5 +1,6 @@
 //! One conformance test for handlers in every language: built from source, and served by the real host.
 
+mod features;
 mod tls;
 
 use std::sync::Arc;

@@ -17,29 +17,47 @@ macro_rules! generated {
 /// Its manifest needs nothing of the workspace that it comes from.
 const RUST: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rust_sdk.rs"));
 
-const C: [(&str, &[u8]); 5] = [
+const C: [(&str, &[u8]); 10] = [
     ("handler.c", generated!("handler.c")),
     ("handler.h", generated!("handler.h")),
     // Tells the linker's output which contract it is for.
     ("handler_component_type.o", generated!("handler_component_type.o")),
+    ("hooks/handler.c", generated!("hooks/handler.c")),
+    ("hooks/handler.h", generated!("hooks/handler.h")),
+    ("hooks/handler_component_type.o", generated!("hooks/handler_component_type.o")),
+    ("hooks/hooks.c", include_bytes!("../../c/hooks.c")),
+    ("hooks/hooks.h", include_bytes!("../../c/hooks.h")),
     ("plugsock.c", include_bytes!("../../c/plugsock.c")),
     ("plugsock.h", include_bytes!("../../c/plugsock.h")),
 ];
 
-const ZIG: [(&str, &str); 1] = [("plugsock.zig", include_str!("../../zig/plugsock.zig"))];
+const ZIG: [(&str, &str); 3] = [
+    ("contract.zig", include_str!("../../zig/contract.zig")),
+    ("plugsock.zig", include_str!("../../zig/plugsock.zig")),
+    ("streams.zig", include_str!("../../zig/streams.zig")),
+];
 
-const ASSEMBLYSCRIPT: [(&str, &str); 5] = [
+const ASSEMBLYSCRIPT: [(&str, &str); 10] = [
+    ("address.ts", include_str!("../../assemblyscript/address.ts")),
     ("contract.ts", include_str!("../../assemblyscript/contract.ts")),
     ("exports.ts", include_str!("../../assemblyscript/exports.ts")),
+    ("hook_exports.ts", include_str!("../../assemblyscript/hook_exports.ts")),
+    ("hooks.ts", include_str!("../../assemblyscript/hooks.ts")),
+    ("memory.ts", include_str!("../../assemblyscript/memory.ts")),
     ("names.mjs", include_str!("../../assemblyscript/names.mjs")),
     ("plugsock.ts", include_str!("../../assemblyscript/plugsock.ts")),
+    ("streams.ts", include_str!("../../assemblyscript/streams.ts")),
     ("tls.ts", include_str!("../../assemblyscript/tls.ts")),
 ];
 
-const GO: [(&str, &str); 4] = [
+const GO: [(&str, &str); 8] = [
     ("contract.go", include_str!("../../go/contract.go")),
     ("go.mod", include_str!("../../go/go.mod")),
+    ("hooks/hooks.go", include_str!("../../go/hooks/hooks.go")),
+    ("internal/abi/address.go", include_str!("../../go/internal/abi/address.go")),
+    ("internal/abi/server.go", include_str!("../../go/internal/abi/server.go")),
     ("plugsock.go", include_str!("../../go/plugsock.go")),
+    ("streams.go", include_str!("../../go/streams.go")),
     ("tls.go", include_str!("../../go/tls.go")),
 ];
 
