@@ -87,12 +87,12 @@ fn templates_are_linked_lean() {
     }
 }
 
-/// Ordinary programs: for WASI 0.2 in Rust, for preview 1 in C, Zig and Go.
+/// Ordinary programs: for WASI 0.2 in Rust, Python and JavaScript, for preview 1 in the others.
 #[test]
 fn commands() {
-    for language in ["rust", "c", "zig", "go"] {
+    for (language, _) in PHASES_OF {
         let Some(program) = load(Project { language, kind: "command", source: None }) else { continue };
-        for strategy in ["threading", "async"] {
+        for strategy in ["threading", "async", "forking"] {
             echoes(&start(&program, ServerType::Tcp, strategy, ServerOptions::default()));
         }
     }

@@ -37,16 +37,6 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A kind of handler that a language has no template for.
-    #[error("there is no template for a {kind} in {language}; choose one of {kinds}")]
-    NoTemplate {
-        /// The language.
-        language: crate::Language,
-        /// The kind.
-        kind: crate::Kind,
-        /// Those that there are.
-        kinds: String,
-    },
     /// A folder that is no project.
     #[error(
         "{} is no handler project: it has no Cargo.toml, no package.json and no Makefile with sources; `plugsock new` makes one",

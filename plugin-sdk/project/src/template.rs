@@ -32,17 +32,12 @@ pub fn new(name: &str, language: Language, kind: Kind, parent: &Path) -> Result<
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(is_fit) {
         return Err(Error::Name { name: name.to_owned() });
     }
-    let Some(files) = files(language, kind) else {
-        let kinds = Kind::ALL.into_iter().filter(|kind| files(language, *kind).is_some());
-        let kinds = kinds.map(|kind| kind.to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Error::NoTemplate { language, kind, kinds });
-    };
     let folder = parent.join(name);
     if folder.exists() {
         return Err(Error::Exists { path: folder });
     }
     let shared = [template!(".gitignore" from "gitignore"), test(kind)];
-    let files = files.iter().chain(&shared);
+    let files = files(language, kind).iter().chain(&shared);
     write_files(&folder, files.map(|(path, text)| (path, named(text, name))))?;
     if kind != Kind::Command {
         // A build renews it; editors and the language's own tools need it from the beginning.
@@ -67,9 +62,9 @@ fn test(kind: Kind) -> File {
     }
 }
 
-fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
+fn files(language: Language, kind: Kind) -> &'static [File] {
     use Kind::{Command, Datagram, Stream};
-    Some(match (language, kind) {
+    match (language, kind) {
         (Language::Rust, Stream) => &[
             template!("Cargo.toml" from "rust/Cargo.toml"),
             RUST_BUILD,
@@ -121,12 +116,22 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
         (Language::Python, Datagram) => {
             &[plugin!("echo-python", "Makefile"), template!("handler.py" from "python/datagram.py")]
         }
+        (Language::Python, Command) => &[
+            template!("Makefile" from "python/command.mk"),
+            template!("program.wit" from "python/program.wit"),
+            template!("handler.py" from "python/command.py"),
+        ],
         (Language::JavaScript, Stream) => {
             &[plugin!("echo-js", "package.json"), plugin!("echo-js", "handler.js")]
         }
         (Language::JavaScript, Datagram) => {
             &[plugin!("echo-js", "package.json"), template!("handler.js" from "js/datagram.js")]
         }
+        (Language::JavaScript, Command) => &[
+            template!("package.json" from "js/command.json"),
+            template!("program.wit" from "js/program.wit"),
+            template!("handler.js" from "js/command.js"),
+        ],
         (Language::TypeScript, Stream) => &[
             plugin!("echo-ts", "package.json"),
             plugin!("echo-ts", "tsconfig.json"),
@@ -137,6 +142,13 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
             plugin!("echo-ts", "tsconfig.json"),
             template!("handler.ts" from "ts/datagram.ts"),
         ],
+        (Language::TypeScript, Command) => &[
+            template!("package.json" from "ts/command.json"),
+            template!("tsconfig.json" from "ts/command-tsconfig.json"),
+            template!("program.wit" from "js/program.wit"),
+            template!("program.d.ts" from "ts/program.d.ts"),
+            template!("handler.ts" from "ts/command.ts"),
+        ],
         (Language::AssemblyScript, Stream) => {
             &[plugin!("echo-assemblyscript", "package.json"), plugin!("echo-assemblyscript", "handler.ts")]
         }
@@ -144,9 +156,9 @@ fn files(language: Language, kind: Kind) -> Option<&'static [File]> {
             plugin!("echo-assemblyscript", "package.json"),
             template!("handler.ts" from "assemblyscript/datagram.ts"),
         ],
-        (
-            Language::Python | Language::JavaScript | Language::TypeScript | Language::AssemblyScript,
-            Command,
-        ) => return None,
-    })
+        (Language::AssemblyScript, Command) => &[
+            template!("package.json" from "assemblyscript/command.json"),
+            template!("handler.ts" from "assemblyscript/command.ts"),
+        ],
+    }
 }

@@ -3,18 +3,15 @@
 const std = @import("std");
 
 pub fn main(init: std.process.Init) !void {
-    var received: [4096]u8 = undefined;
-    var unsent: [4096]u8 = undefined;
-    var input = std.Io.File.stdin().readerStreaming(init.io, &received);
-    var output = std.Io.File.stdout().writerStreaming(init.io, &unsent);
-    const reader, const writer = .{ &input.interface, &output.interface };
+    var input: [8192]u8 = undefined;
+    var stdin = std.Io.File.stdin().readerStreaming(init.io, &input);
+    var stdout = std.Io.File.stdout().writerStreaming(init.io, &.{});
     while (true) {
-        reader.fillMore() catch |err| switch (err) {
+        const data = stdin.interface.peekGreedy(1) catch |failure| switch (failure) {
             error.EndOfStream => return,
-            else => return err,
+            error.ReadFailed => return stdin.err.?,
         };
-        try writer.writeAll(reader.buffered());
-        reader.tossBuffered();
-        try writer.flush();
+        try stdout.interface.writeAll(data);
+        stdin.interface.toss(data.len);
     }
 }

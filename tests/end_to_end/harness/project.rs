@@ -4,6 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -37,6 +38,11 @@ impl Project {
             built.join(format!("{}-{}-{:016x}.wasm", self.language, self.kind, self.digest(&folder)));
         if component.exists() {
             return Some(component);
+        }
+        let packages = toolchains().join("node/node_modules");
+        if folder.join("package.json").exists() && packages.exists() {
+            // What `npm install` would bring.
+            symlink(packages, folder.join("node_modules")).unwrap();
         }
         let output = with_toolchains(plugsock().arg("build").arg(&folder)).output().unwrap();
         if !is_there(&output) {
@@ -76,11 +82,15 @@ impl Project {
     }
 }
 
+/// Where `plugin-sdk/toolchains/install` installs compilers.
+fn toolchains() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/toolchains")
+}
+
 /// A command that finds the compilers which `plugin-sdk/toolchains/install` installs.
 pub fn with_toolchains(command: &mut Command) -> &mut Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let path = env::var_os("PATH").unwrap_or_default();
-    let directories = [root.join("target/toolchains/bin")].into_iter().chain(env::split_paths(&path));
+    let directories = [toolchains().join("bin")].into_iter().chain(env::split_paths(&path));
     command
         .env("PATH", env::join_paths(directories).unwrap())
         // The project is another build than the one that runs the tests.

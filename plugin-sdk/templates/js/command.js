@@ -1,0 +1,22 @@
+// Answers with the same bytes: standard input and output are the connection.
+
+import { getStdin } from "wasi:cli/stdin@0.2.6";
+import { getStdout } from "wasi:cli/stdout@0.2.6";
+
+export const run = {
+  run() {
+    const stdin = getStdin();
+    const stdout = getStdout();
+    for (let data = read(); data !== undefined; data = read()) stdout.blockingWriteAndFlush(data);
+
+    /** What comes next; `undefined` at the end. */
+    function read() {
+      try {
+        return stdin.blockingRead(4096n);
+      } catch (error) {
+        if (error.payload?.tag === "closed") return undefined;
+        throw error;
+      }
+    }
+  },
+};
