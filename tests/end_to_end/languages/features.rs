@@ -107,7 +107,7 @@ fn sends_to_others(handler: &Handler, granted: &Handler, strategy: &'static str)
     let asked = format!("send-to {}", other.local_addr().unwrap());
     let server = start(handler, ServerType::Udp, strategy, ServerOptions::default());
     let refused = String::from_utf8(server.ask(asked.as_bytes())).unwrap();
-    assert!(refused == "the server was not granted this" || refused == "NotPermitted", "{refused}");
+    assert!(refused == "the server was not granted this" || refused.ends_with("NotPermitted"), "{refused}");
     let server = start(granted, ServerType::Udp, strategy, ServerOptions::default());
     assert_eq!(server.ask(asked.as_bytes()), b"sent");
     // Nothing came before.
