@@ -8,7 +8,7 @@
 //!
 //! Forking a process that has threads is a gamble: a lock that another thread holds stays locked for ever in
 //! the child. So the forking is done by a process that never had a second thread: it is the host's
-//! executable started anew, gets the handler precompiled, and starts no ticker, runtime or compiler. The
+//! executable started anew, gets the handler precompiled, and starts no ticker, reactor or compiler. The
 //! child may start threads, since it never forks, but serving needs none: a timer's signal is its ticker.
 //!
 //! The request itself lies in its status socket until the child takes it. So whoever dies when, the host can tell a

@@ -1,7 +1,7 @@
 //! A tokio runtime for what a blocking strategy's guests leave to it: timers and polling several things.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io;
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -32,6 +32,12 @@ pub(crate) fn enter() -> io::Result<()> {
         ENTERED.set(Some(process::id()));
     }
     Ok(())
+}
+
+/// The future's output, with timers that this thread drives: a process that forks may have no other. Threads that the future
+/// had read files have ended then. There is no reactor, of which tokio would keep sockets that all children shared.
+pub(crate) fn block_on_alone<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Ok(Builder::new_current_thread().enable_time().build()?.block_on(future))
 }
 
 fn handle() -> io::Result<Handle> {

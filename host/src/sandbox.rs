@@ -116,6 +116,8 @@ pub struct Sandbox(Arc<Inner>);
 struct Inner {
     /// With pools, except where processes are forked.
     platform: Platform,
+    /// Whether its process forks, and so must not have a second thread.
+    forks: bool,
     /// For what has no room in the pools; made for the first of them.
     roomy: OnceLock<Result<Platform, String>>,
     options: SandboxOptions,
@@ -138,7 +140,7 @@ impl Sandbox {
             SandboxError::CoreDumps { path: directory.unwrap_or_default(), reason }
         })?;
         let engine = engine::pooling(&options.limits, core_dumps.are_made());
-        let sandbox = Self::with_engine(engine, options, core_dumps)?;
+        let sandbox = Self::with_engine(engine, false, options, core_dumps)?;
         let ticking = engine::start_ticker(&sandbox.0.platform.engine, TICK);
         ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
@@ -154,11 +156,12 @@ impl Sandbox {
         let options = SandboxOptions { limits, grants, cache: None, ..SandboxOptions::default() };
         let core_dumps = CoreDumps::for_host(core_dump_size);
         let engine = engine::on_demand(&options.limits, core_dumps.are_made());
-        Self::with_engine(engine, options, core_dumps)
+        Self::with_engine(engine, true, options, core_dumps)
     }
 
     fn with_engine(
         engine: wasmtime::Result<Engine>,
+        forks: bool,
         options: SandboxOptions,
         core_dumps: CoreDumps,
     ) -> Result<Self, SandboxError> {
@@ -175,7 +178,7 @@ impl Sandbox {
         let requests = Bound::new(options.limits.max_requests);
         let ahead = Bound::new(engine::warm(&options.limits));
         let (roomy, tls) = (OnceLock::new(), OnceLock::new());
-        let inner = Inner { platform, roomy, options, cache, tls, requests, ahead, core_dumps };
+        let inner = Inner { platform, forks, roomy, options, cache, tls, requests, ahead, core_dumps };
         Ok(Self(Arc::new(inner)))
     }
 

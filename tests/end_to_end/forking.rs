@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
     Case, Client, Deployed, Fault, Faults, Host, PATIENCE, Running, children, is_long_run, is_running,
-    pattern, plugsock, sandbox, state, status, stop, versioned, wait_until, with_descendants,
+    pattern, plugsock, sandbox, state, status, stop, versioned, wait_until, with_descendants, written,
 };
 
 fn forking(args: &[&str]) -> Host {
@@ -37,6 +37,13 @@ fn wait_for_children(parent: Pid, count: usize) -> Vec<Pid> {
         assert!(Instant::now() < deadline, "{} children instead of {count}", found.len());
         thread::yield_now();
     }
+}
+
+/// The sockets that a process holds.
+fn sockets(process: Pid) -> BTreeSet<String> {
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_pid())).unwrap();
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    links.map(|link| link.display().to_string()).filter(|link| link.starts_with("socket:")).collect()
 }
 
 /// Connections that are served: each has been answered once.
@@ -65,6 +72,20 @@ fn the_fork_server_has_a_single_thread() {
     assert_eq!(status(fork_server(&host), "Threads:"), "1");
     assert_eq!(host.ask(b"hello"), b"hello");
     assert_eq!(status(fork_server(&host), "Threads:"), "1");
+}
+
+/// It is instantiated in the fork server, too, where no other thread may wait for its timer. What a reactor holds would
+/// be all children's; the one socket is the channel.
+#[test]
+fn the_fork_server_has_a_single_thread_when_the_handler_waits_at_its_start() {
+    for warm in ["0", "1"] {
+        let host = forking(&[&written("command_waits_at_start"), "--warm", warm, "--log-level", "debug"]);
+        assert_eq!(status(fork_server(&host), "Threads:"), "1");
+        assert_eq!(sockets(fork_server(&host)).len(), 1);
+        assert!(host.connect().is_closed());
+        host.log.wait_for("served request=1 ");
+        assert_eq!(status(fork_server(&host), "Threads:"), "1");
+    }
 }
 
 /// O7: the client sees a close, the place is free again, and nobody else notices.
@@ -256,11 +277,6 @@ fn a_child_holds_nothing_of_its_siblings() {
     let host = forking(&[]);
     let server = fork_server(&host);
     let clients = open(&host, 4);
-    let sockets = |process: Pid| -> BTreeSet<String> {
-        let fds = std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_pid())).unwrap();
-        let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-        links.map(|link| link.display().to_string()).filter(|link| link.starts_with("socket:")).collect()
-    };
     let children = wait_for_children(server, 4);
     let held: Vec<_> = children.iter().map(|child| sockets(*child)).collect();
     for (number, own) in held.iter().enumerate() {

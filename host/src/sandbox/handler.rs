@@ -28,6 +28,7 @@ use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one
 use crate::request::{
     ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, StreamTls, Transport, Waits,
 };
+use crate::runtime;
 use crate::server_info::ServerInfo;
 use crate::tls::{ServerTls, Tls, TlsError, Wanted};
 
@@ -118,7 +119,11 @@ impl Handler {
             source_lines: SourceLines::default(),
             sampling: OnceLock::new(),
         }));
-        handler.try_out()?;
+        match handler.try_out() {
+            // The host could make an instance, with all that it is granted.
+            Err(reason) if sandbox.0.forks => tracing::debug!("not before it is forked: {reason}"),
+            tried => tried?,
+        }
         Ok(handler)
     }
 
@@ -143,9 +148,16 @@ impl Handler {
         &self,
         instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<(Store<State>, T), String> {
-        let watch = Arc::new(Watch::for_start(self.0.sandbox.limits()));
+        let forks = self.0.sandbox.0.forks;
+        let waits = if forks { Waits::Task } else { Waits::Thread };
+        let watch = Arc::new(Watch::for_start(self.0.sandbox.limits(), waits));
         let mut store = self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), None, &watch);
-        let reason = match block_on(watch.over(instantiate(&mut store))) {
+        let made = watch.over(instantiate(&mut store));
+        let made = match forks {
+            true => runtime::block_on_alone(made).map_err(|error| error.to_string())?,
+            false => block_on(made),
+        };
+        let reason = match made {
             Ok(Ok(made)) => return Ok((store, made)),
             Ok(Err(error)) => match cause(&store, &error) {
                 Cause::Limit(limit) => limit.to_string(),

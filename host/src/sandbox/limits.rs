@@ -240,8 +240,8 @@ impl Watch {
     }
 
     /// Starts the clock of an instance that is made without a request, whose CPU time it does not use.
-    pub(super) fn for_start(limits: &Limits) -> Self {
-        Self::at_most(START_TIME, &Limits { cpu_time: None, ..limits.clone() }, Waits::Thread)
+    pub(super) fn for_start(limits: &Limits, waits: Waits) -> Self {
+        Self::at_most(START_TIME, &Limits { cpu_time: None, ..limits.clone() }, waits)
     }
 
     /// Starts the clock of one request that gets no more than `time`.

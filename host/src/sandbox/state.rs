@@ -177,6 +177,8 @@ impl State {
                 wasi.stdin(stdio.clone()).stdout(stdio);
                 wasi
             }
+            // Sockets would need a reactor, which a process that forks does not have.
+            (_, None) if self.sandbox.0.forks => grants.wasi(&log, &Reachable::new(&[]), &[]),
             // The contract's handlers and hooks, and what is instantiated without a request.
             _ => grants.wasi(&log, &self.reachable, &[]),
         };
