@@ -209,9 +209,12 @@ impl Children {
     /// The fork server that it was given to has died, and nobody has begun with it.
     fn give_anew(&self, child: Child) {
         let fork_server = child.fork_server.upgrade().filter(|fork_server| !fork_server.is_closed());
+        if let Some(fork_server) = &fork_server {
+            // Also if this one is given up: the next is not to die of the same death.
+            fork_server.abandon(child.given_to.load(SeqCst));
+        }
         match fork_server.filter(|_| child.tries < TRIES) {
             Some(fork_server) => {
-                fork_server.abandon(child.given_to.load(SeqCst));
                 let opened = StatusSocket::open(child.job.request());
                 self.give(child.job, opened, &fork_server, child.tries + 1);
             }
