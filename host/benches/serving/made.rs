@@ -41,10 +41,12 @@ fn plugsock() -> Result<Command, Failure> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = [TOOLCHAINS.into()].into_iter().chain(env::split_paths(&path));
     let mut command = Command::new(PLUGSOCK);
+    // The project is another build than the one that runs the benchmark.
+    for name in ["CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "CARGO_PROFILE_RELEASE_LTO", "RUSTFLAGS"] {
+        command.env_remove(name);
+    }
     command
         .env("PATH", env::join_paths(directories)?)
-        // The project is another build than the one that runs the benchmark.
-        .env_remove("RUSTFLAGS")
         .env("CARGO_TARGET_DIR", report::directory()?.join("made/cargo"));
     Ok(command)
 }

@@ -91,10 +91,12 @@ fn toolchains() -> PathBuf {
 pub fn with_toolchains(command: &mut Command) -> &mut Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = [toolchains().join("bin")].into_iter().chain(env::split_paths(&path));
+    // The project is another build than the one that runs the tests.
+    for name in ["CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "CARGO_PROFILE_RELEASE_LTO", "RUSTFLAGS"] {
+        command.env_remove(name);
+    }
     command
         .env("PATH", env::join_paths(directories).unwrap())
-        // The project is another build than the one that runs the tests.
-        .env_remove("RUSTFLAGS")
         // Crates are compiled for the first of them.
         .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cargo"))
 }
