@@ -11,6 +11,7 @@ mod ctl;
 mod dev;
 mod executable;
 mod helper_process;
+mod http;
 mod inherited;
 mod keys;
 mod lease;

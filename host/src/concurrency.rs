@@ -82,6 +82,16 @@ impl Concurrency {
         }
     }
 
+    /// Connections that it can serve at once while others may come.
+    pub(crate) fn places(&self) -> usize {
+        match self {
+            // Nobody else is looked at meanwhile.
+            Self::Sync => 0,
+            Self::Pool { workers, .. } => *workers,
+            Self::Forking { .. } | Self::Threading { .. } | Self::Async { .. } => self.capacity(),
+        }
+    }
+
     /// Whether a request has a thread to itself.
     pub(crate) fn waits(&self) -> Waits {
         match self {

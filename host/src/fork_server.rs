@@ -17,6 +17,7 @@
 
 #![allow(unsafe_code, reason = "it forks, and its children are reached by signals")]
 
+mod http;
 mod message;
 mod ticker;
 
@@ -41,10 +42,12 @@ use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::confine::{self, ChildConfinement};
 use crate::helper_process::{Channel, message_buffer, send};
-use crate::request::{DatagramSocket, Waits};
-use crate::sandbox::{Drain, Handler, Sandbox, VersionInfo, Watch};
+use crate::request::{DatagramSocket, Request, Waits};
+use crate::runtime;
+use crate::sandbox::{Drain, Handler, Limits, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
 use crate::wake::poll_until;
+use http::Exchanged;
 use message::WireRequest;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
@@ -77,6 +80,7 @@ struct ForkServer {
     info: Arc<ServerInfo>,
     handler: Handler,
     version: VersionInfo,
+    closing: Arc<Drain>,
     datagram_socket: Option<Arc<DatagramSocket>>,
     /// What a child gives up besides.
     child_confinement: ChildConfinement,
@@ -111,6 +115,8 @@ impl ForkServer {
             .map(|socket| DatagramSocket::new(socket.into(), setup.info.server_type).map(Arc::new))
             .transpose()
             .map_err(|error| error.to_string())?;
+        let closing =
+            Arc::new(Drain::from(fds.next().ok_or("the host sent nothing to hear of its closing by")?));
         let drain = fds.next().map(|event| Arc::new(Drain::from(event)));
         let sandbox =
             Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone(), setup.core_dump_size)
@@ -121,11 +127,14 @@ impl ForkServer {
         ticker::prepare(handler.sandbox()).map_err(|error| error.to_string())?;
         let info = Arc::new(setup.info.clone());
         let version = VersionInfo { generation: setup.generation, drain };
+        // A connection that brings many requests has no bound on what they take together but its age.
+        let cpu_time = setup.limits.cpu_time.filter(|_| !handler.speaks_http());
+        let limits = Limits { cpu_time, ..setup.limits.clone() };
         let answers_by_name = setup.info.server_type == ServerType::UnixDatagram;
         let child_confinement =
-            confine::confine(&setup.grants, &setup.limits, setup.core_dump_size, answers_by_name);
+            confine::confine(&setup.grants, &limits, setup.core_dump_size, answers_by_name);
         let buffer = Mutex::new(message_buffer());
-        Ok(Self { setup, info, handler, version, datagram_socket, child_confinement, buffer })
+        Ok(Self { setup, info, handler, version, closing, datagram_socket, child_confinement, buffer })
     }
 
     /// `socketserver`'s `process_request` of `ForkingMixIn`, until the host closes the channel. In a child it returns what
@@ -177,7 +186,11 @@ impl ForkServer {
                 return None;
             }
         };
-        let time = self.setup.limits.request_time;
+        let request_time = self.setup.limits.request_time;
+        let time = match self.handler.speaks_http() {
+            true => request_time.zip(self.info.http.connection_time).map(|(last, before)| before + last),
+            false => request_time,
+        };
         let kill_at = time.and_then(|time| Instant::now().checked_add(time.saturating_add(GRACE)));
         Some(Child { pidfd, status, kill_at, is_killed: false })
     }
@@ -185,32 +198,49 @@ impl ForkServer {
     /// Serves one request, in a child of its own.
     fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
         let status = Arc::new(status);
-        let served = self.prepare_child(&status).and_then(|request| {
+        let served = self.prepare_child(&status).and_then(|mut request| {
             let min_rate = self.setup.limits.min_rate;
-            request.into_request(connection, &status, self.datagram_socket.as_ref(), min_rate)
+            let received = std::mem::take(&mut request.received);
+            let request =
+                request.into_request(connection, &status, self.datagram_socket.as_ref(), min_rate)?;
+            Ok((Arc::new(request), received))
         });
-        let request = match served {
-            Ok(request) => Arc::new(request),
+        let (request, received) = match served {
+            Ok(served) => served,
             Err(error) => {
                 let error = RequestError::host(Phase::Instantiate, error.to_string());
                 return send(&status, &Report::Served(Err(error)), &[]);
             }
         };
-        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread));
         let host = status.clone();
         self.handler.sandbox().core_dumps().hand_over_by(Box::new(move |phase, dump| {
             send(&host, &Report::CoreDump(phase), &[dump.as_fd()])
         }));
+        if self.handler.speaks_http() {
+            return runtime::drive(self.serve_http(&status, &request, received))?;
+        }
+        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
-            let is_sending = request.discard_unread();
-            // The host half-closes the connection, so that what the request counts for is given back before.
-            send(&status, &Report::Served(served), &[])?;
-            if is_sending {
-                request.linger(Waits::Thread).await;
-            }
-            Ok(())
+            end(&status, served, &request, Waits::Thread).await
         })
+    }
+
+    /// Serves a connection that brings requests of HTTP.
+    async fn serve_http(
+        &self,
+        status: &Arc<OwnedFd>,
+        request: &Arc<Request>,
+        received: Vec<u8>,
+    ) -> io::Result<()> {
+        let watch = Arc::new(Watch::for_connection(&self.setup.limits));
+        let (handler, version, closing) = (&self.handler, &self.version, &self.closing);
+        let exchanges = Arc::new(Exchanged::new(handler, version, closing, status, received));
+        let served = handler.serve_http(&self.info, request, &watch, exchanges.clone()).await;
+        match exchanges.handed_back() {
+            Some(received) => send(status, &Report::HandedBack(received), &[]),
+            None => end(status, served, request, Waits::Task).await,
+        }
     }
 
     fn prepare_child(&self, status: &OwnedFd) -> io::Result<WireRequest> {
@@ -222,6 +252,22 @@ impl ForkServer {
         self.child_confinement.apply();
         Ok(request)
     }
+}
+
+/// Says how it went, and lingers while the client goes on sending.
+async fn end(
+    status: &OwnedFd,
+    served: Result<(), RequestError>,
+    request: &Request,
+    waits: Waits,
+) -> io::Result<()> {
+    let is_sending = request.discard_unread();
+    // The host half-closes the connection, so that what the request counts for is given back before.
+    send(status, &Report::Served(served), &[])?;
+    if is_sending {
+        request.linger(waits).await;
+    }
+    Ok(())
 }
 
 /// What a fork server has open beside what it holds for its children, with room for what comes with one request.

@@ -2,6 +2,7 @@
 //! goes wrong in it ends here, in the log and the hooks.
 
 mod hooks;
+mod http;
 mod open;
 mod table;
 
@@ -11,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 pub(crate) use hooks::isolated;
 pub use hooks::{NoHooks, ServerHooks};
@@ -23,6 +25,7 @@ use crate::block_on::block_on;
 use crate::clients::{Clients, Refusal, SourceCount};
 use crate::error::{Cause, Phase, RequestError, shown};
 use crate::request::{Request, Waits};
+use crate::runtime;
 use crate::sandbox::{Subject, Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
@@ -36,6 +39,12 @@ pub(crate) struct Service {
     pub(crate) hooks: Arc<dyn ServerHooks>,
     pub(crate) clients: Clients,
     pub(crate) open: Arc<OpenRequests>,
+    /// Those that came by connections of HTTP, which are among the open ones themselves.
+    pub(crate) exchanges: Arc<OpenRequests>,
+    /// Connections that it can serve at once; with more, none is kept for a further request of HTTP.
+    pub(crate) places: usize,
+    /// Becomes true when it closes.
+    pub(crate) closing: tokio::sync::watch::Sender<bool>,
     /// Where its requests wait.
     pub(crate) waits: Waits,
 }
@@ -47,15 +56,16 @@ pub struct Job {
     // From here on in the order in which they are let go of, none of it under a lock. First the connection is closed.
     request: Arc<Request>,
     watch: Arc<Watch>,
-    /// Perhaps the last that a replaced version was there for.
-    hold: VersionHold,
+    /// Perhaps the last that a replaced version was there for. With HTTP, where it is served in this process, a connection
+    /// has none: each of its requests does.
+    hold: Option<VersionHold>,
     /// Let go of before the client sees the end, if it has sent nothing more: it may come again at once.
     source: Option<SourceCount>,
     /// What another process has left of it.
     core_dump: Option<PathBuf>,
     /// Last but for the table: room is free, and a server drained, when all the rest is done.
     _permit: Permit,
-    _open: Entered<Open>,
+    open: Entered<Open>,
 }
 
 /// The request itself.
@@ -75,11 +85,18 @@ impl Job {
         permit: Permit,
     ) -> Self {
         let request = Arc::new(request);
-        let hold = service.slot.take().enter();
-        let watch = Arc::new(Watch::new(hold.version.handler.sandbox().limits(), service.waits));
-        let open = service.open.enter(&request, &watch, &hold.version);
+        let version = service.slot.take();
+        let limits = version.handler.sandbox().limits();
+        let (hold, watch) = match version.handler.speaks_http() {
+            true if service.is_served_here() => (None, Watch::for_connection(limits)),
+            true => (Some(version.enter()), Watch::for_connection(limits)),
+            false => (Some(version.enter()), Watch::new(limits, service.waits)),
+        };
+        let watch = Arc::new(watch);
+        let generation = hold.as_ref().map(|hold| hold.version.info.generation);
+        let open = service.open.enter(request.id(), Arc::downgrade(&request), &watch, generation);
         let service = service.clone();
-        Self { service, request, watch, hold, source, core_dump: None, _permit: permit, _open: open }
+        Self { service, request, watch, hold, source, core_dump: None, _permit: permit, open }
     }
 
     /// Makes ready a thread that jobs are to run on, while there is memory for it; what fails is tried again with
@@ -95,7 +112,8 @@ impl Job {
     }
 
     fn component_verifies(&self) -> bool {
-        let Version { handler, info, .. } = self.version();
+        let version = self.version();
+        let Version { handler, info, .. } = &*version;
         let verified = block_on(handler.verify_request(&self.service.info, info, &self.request));
         self.request.rewind();
         verified.unwrap_or_else(|error| {
@@ -113,6 +131,7 @@ impl Job {
     /// Serves it on this thread, which outlives whatever goes wrong.
     pub(crate) fn run(self) {
         isolated("serving a request", || match prepare_thread() {
+            Ok(()) if self.speaks_http() => self.drive(),
             Ok(()) => block_on(self.serve()),
             Err(reason) => self.refuse(reason),
         });
@@ -120,27 +139,76 @@ impl Job {
 
     /// Serves it where the future is polled: on a thread of its own, or as a task of tokio's.
     pub(crate) async fn serve(mut self) {
-        let Version { handler, info, .. } = &*self.hold.version;
-        let served = handler.serve(&self.service.info, info, &self.request, &self.watch).await;
-        self.report(&served, self.service.waits).await;
+        let Self { service, request, watch, .. } = &self;
+        match &self.hold {
+            Some(hold) => {
+                let Version { handler, info, .. } = &*hold.version;
+                let served = handler.serve(&service.info, info, request, watch).await;
+                self.report(&served, watch.waits()).await;
+            }
+            None => {
+                let exchanges = Arc::new(http::Exchanged::of(service, request));
+                let handler = &service.slot.stable().handler;
+                let served = handler.serve_http(&service.info, request, watch, exchanges).await;
+                http::say_end(request, &served);
+            }
+        }
         if self.shutdown() {
-            self.request.linger(self.service.waits).await;
+            self.request.linger(self.watch.waits()).await;
+        }
+    }
+
+    /// Whether it is a connection that brings requests of HTTP.
+    pub(crate) fn speaks_http(&self) -> bool {
+        self.hold.as_ref().is_none_or(|hold| hold.version.handler.speaks_http())
+    }
+
+    /// How many of them it may bring.
+    pub(crate) fn exchanges_max(&self) -> u64 {
+        self.service.info.http.requests
+    }
+
+    /// Says how one of them went that another process has served.
+    pub(crate) fn exchanged(&self, served: Result<(), RequestError>, latency: Duration) {
+        let Self { service, request, hold, core_dump, .. } = self;
+        let Some(hold) = hold else { return };
+        let served = with_core_dump(served, core_dump.clone());
+        block_on(service.report(request, request.id(), hold, &served, latency, Waits::Thread));
+    }
+
+    /// Gives a connection that another process has served the version that serves now; whether it can go on with that.
+    pub(crate) fn renew(&mut self) -> bool {
+        let version = self.service.slot.take();
+        if !version.handler.speaks_http() {
+            return false;
+        }
+        let generation = Some(version.info.generation);
+        self.open.change(|open| open.serve_by(generation));
+        self.hold = Some(version.enter());
+        true
+    }
+
+    /// Serves it on this thread as a task is served elsewhere.
+    fn drive(self) {
+        let service = self.service.clone();
+        if let Err(error) = runtime::drive(self.serve()) {
+            service.clients.refusals().count(&Refusal::NoThread);
+            tracing::warn!("a connection is closed: nothing to wait for it with: {error}");
         }
     }
 
     /// Keeps the core dump that another process has made of it.
     pub(crate) fn core_dumped(&mut self, phase: Phase, dump: OwnedFd) {
-        let handler = &self.version().handler;
+        let version = self.version();
+        let handler = &version.handler;
         let subject =
             Subject { handler: handler.name(), digest: handler.digest(), request: self.request.id(), phase };
         self.core_dump = handler.sandbox().core_dumps().keep_sealed(&subject, dump);
     }
 
     /// Ends for the client what another process has served.
-    pub(crate) fn served_elsewhere(&mut self, mut served: Result<(), RequestError>) {
-        if let Err(RequestError { cause: Cause::Trap { core_dump, .. }, .. }) = &mut served {
-            *core_dump = self.core_dump.take();
-        }
+    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>) {
+        let served = with_core_dump(served, self.core_dump.take());
         let served = match (served, self.watch.cut_off()) {
             // Its process was killed for it, or none was begun.
             (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
@@ -165,8 +233,12 @@ impl Job {
         &self.request
     }
 
-    pub(crate) fn version(&self) -> &Version {
-        &self.hold.version
+    /// The one that serves it; of a connection of HTTP, the one that would serve a request now.
+    pub(crate) fn version(&self) -> Arc<Version> {
+        match &self.hold {
+            Some(hold) => hold.version.clone(),
+            None => self.service.slot.stable(),
+        }
     }
 
     /// Has `waker` woken when it is cut off, as whoever serves it elsewhere needs to know; perhaps now.
@@ -191,23 +263,76 @@ impl Job {
     }
 
     async fn report(&self, served: &Result<(), RequestError>, waits: Waits) {
-        self.service.slot.count(&self.hold, served);
+        let Self { service, request, hold, .. } = self;
+        match hold {
+            // Of its requests the log has spoken.
+            Some(hold) if hold.version.handler.speaks_http() && http::is_a_plain_end(served) => {
+                http::say_end(request, served);
+            }
+            Some(hold) => {
+                let latency = hold.latency();
+                service.report(request, request.id(), hold, served, latency, waits).await;
+            }
+            None => {
+                if let Err(error) = served {
+                    self.handle_error(error, waits).await;
+                }
+            }
+        }
+    }
+
+    async fn handle_error(&self, error: &RequestError, waits: Waits) {
+        self.service.handle_error(&self.request, self.request.id(), &self.version(), error, waits).await;
+    }
+}
+
+/// `socketserver`'s `close_request`.
+impl Drop for Job {
+    fn drop(&mut self) {
+        isolated("close_request", || self.service.hooks.close_request(&self.request));
+    }
+}
+
+impl Service {
+    /// Whether requests are served in this process.
+    fn is_served_here(&self) -> bool {
+        self.open.are_served_here()
+    }
+
+    /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.
+    async fn report(
+        &self,
+        request: &Request,
+        id: u64,
+        hold: &VersionHold,
+        served: &Result<(), RequestError>,
+        latency: Duration,
+        waits: Waits,
+    ) {
+        self.slot.count(hold, served, latency);
         match served {
             Ok(()) => {
-                let (client, tls) = (self.request.client_address(), self.request.tls());
+                let (client, tls) = (request.client_address(), request.tls());
                 let tls = tls.map(tracing::field::display);
-                tracing::debug!(request = self.request.id(), %client, tls, "served");
+                tracing::debug!(request = id, %client, tls, "served");
             }
-            Err(error) => self.handle_error(error, waits).await,
+            Err(error) => self.handle_error(request, id, &hold.version, error, waits).await,
         }
     }
 
     /// `socketserver`'s `handle_error`: logs what went wrong, and tells the hooks.
-    async fn handle_error(&self, error: &RequestError, waits: Waits) {
-        let Version { handler, info, .. } = self.version();
-        let (id, client, generation) = (self.request.id(), self.request.client_address(), info.generation);
+    async fn handle_error(
+        &self,
+        request: &Request,
+        id: u64,
+        version: &Version,
+        error: &RequestError,
+        waits: Waits,
+    ) {
+        let Version { handler, info, .. } = version;
+        let (client, generation) = (request.client_address(), info.generation);
         let RequestError { phase, cause } = error;
-        let tls = self.request.tls().map(tracing::field::display);
+        let tls = request.tls().map(tracing::field::display);
         match cause {
             cause if cause.is_the_clients() => {
                 tracing::info!(request = id, %client, tls, %phase, generation, "{cause}")
@@ -222,28 +347,26 @@ impl Job {
             }
             _ => tracing::warn!(request = id, %client, tls, %phase, generation, "{cause}"),
         }
-        let Service { info: server, hooks, .. } = &*self.service;
-        isolated("handle_error", || hooks.handle_error(&self.request, error));
-        if let Err(error) = handler.handle_error(server, info, &self.request, error, waits).await {
+        isolated("handle_error", || self.hooks.handle_error(request, error));
+        if let Err(error) = handler.handle_error(&self.info, info, request, error, waits).await {
             tracing::warn!(request = id, "hook handle-error failed: {}", error.cause);
         }
     }
-}
 
-/// `socketserver`'s `close_request`.
-impl Drop for Job {
-    fn drop(&mut self) {
-        isolated("close_request", || self.service.hooks.close_request(&self.request));
-    }
-}
-
-impl Service {
     /// Runs a hook of the component that has no say in what happens.
     pub(crate) fn run_hook(&self, hook: impl Future<Output = Result<(), RequestError>>) {
         if let Err(error) = block_on(hook) {
             tracing::warn!("hook failed: {}", error.cause);
         }
     }
+}
+
+/// With the file that its core dump is kept in.
+fn with_core_dump(mut served: Result<(), RequestError>, kept: Option<PathBuf>) -> Result<(), RequestError> {
+    if let Err(RequestError { cause: Cause::Trap { core_dump, .. }, .. }) = &mut served {
+        *core_dump = kept;
+    }
+    served
 }
 
 impl std::fmt::Debug for Service {

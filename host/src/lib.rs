@@ -47,6 +47,7 @@ pub mod control;
 mod error;
 mod fork_server;
 mod helper_process;
+mod http_options;
 mod job;
 mod listener;
 mod log_limit;
@@ -70,6 +71,7 @@ pub use error::{
     one_line, shown,
 };
 pub use helper_process::become_helper_process_if_asked;
+pub use http_options::{AccessLog, Forwarded, HttpOptions};
 pub use job::{Job, NoHooks, ServerHooks};
 pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,13 +60,18 @@ pub(crate) enum Transport {
 /// Numbers the requests of this process.
 static LAST_ID: AtomicU64 = AtomicU64::new(0);
 
+/// A number that no request of this process has had.
+pub(crate) fn next_id() -> u64 {
+    LAST_ID.fetch_add(1, Relaxed) + 1
+}
+
 impl Request {
     pub(crate) fn new(
         client_address: SocketAddress,
         credentials: Option<UnixCredentials>,
         transport: Transport,
     ) -> Self {
-        Self::received(LAST_ID.fetch_add(1, Relaxed) + 1, client_address, credentials, transport)
+        Self::received(next_id(), client_address, credentials, transport)
     }
 
     /// A request that another process of this host accepted and numbered.
@@ -246,6 +252,14 @@ impl Request {
     pub(crate) fn shut_down(&self) {
         if let Transport::Stream(stream) = &self.transport {
             let _ = stream.shutdown(rustix::net::Shutdown::Both);
+        }
+    }
+
+    /// Notes that the client was waited for so long; how much longer it may be, if there is a least that it has to keep.
+    pub(crate) fn waited(&self, time: Duration) -> Option<Duration> {
+        match &self.transport {
+            Transport::Stream(stream) => stream.waited(time),
+            Transport::Datagram(_) => None,
         }
     }
 

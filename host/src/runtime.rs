@@ -1,13 +1,14 @@
 //! A tokio runtime for what a blocking strategy's guests leave to it: timers and polling several things.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::io;
 use std::process;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// And the process that it is of: a forked child has a copy of its parent's, and nobody who drives it.
 static RUNTIME: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
@@ -38,6 +39,24 @@ pub(crate) fn enter() -> io::Result<()> {
 /// had read files have ended then. There is no reactor, of which tokio would keep sockets that all children shared.
 pub(crate) fn block_on_alone<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(Builder::new_current_thread().enable_time().build()?.block_on(future))
+}
+
+thread_local! {
+    /// This thread's own, for connections that it serves as a task would.
+    static OWN: RefCell<Option<Rc<Runtime>>> = const { RefCell::new(None) };
+}
+
+/// Drives a future whose waits are all a task's, on this thread and by a reactor of this thread's own, so that nobody has
+/// to wake another for it. Fails while the system has no descriptors for that.
+pub(crate) fn drive<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = OWN.with_borrow_mut(|own| match own {
+        Some(runtime) => Ok(runtime.clone()),
+        None => {
+            let runtime = Rc::new(Builder::new_current_thread().enable_all().build()?);
+            Ok::<_, io::Error>(own.insert(runtime).clone())
+        }
+    })?;
+    Ok(runtime.block_on(future))
 }
 
 fn handle() -> io::Result<Handle> {

@@ -126,6 +126,7 @@ impl Server {
             server_address,
             is_tls,
             concurrency: options.concurrency.name().to_owned(),
+            http: options.http,
         };
         let handler = slot.current();
         let sandbox = handler.sandbox();
@@ -141,6 +142,9 @@ impl Server {
             hooks: options.hooks,
             clients,
             open: Arc::new(OpenRequests::new(!is_forking)),
+            exchanges: Arc::new(OpenRequests::new(true)),
+            places: options.concurrency.places().min(sandbox.limits().max_requests),
+            closing: tokio::sync::watch::Sender::new(false),
             waits: options.concurrency.waits(),
         };
         let server = Self {
@@ -363,14 +367,18 @@ impl Server {
 
     fn start_strategy(&self) -> Result<Started, ServeError> {
         let failed = |error| ServeError::Strategy(self.concurrency.name(), error);
-        let Service { info, slot, open, .. } = &*self.service;
+        let Service { info, slot, open, exchanges, .. } = &*self.service;
         let listener = self.listener()?;
         let is_datagram = info.server_type.is_datagram();
         let datagram_socket = || is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose();
         let strategy = Strategy::start(&self.concurrency, info, datagram_socket).map_err(failed)?;
         let forking = strategy.forking().cloned();
-        let follower: Arc<dyn Follower> =
-            Arc::new(SlotFollower { info: info.clone(), open: open.clone(), forking });
+        let follower: Arc<dyn Follower> = Arc::new(SlotFollower {
+            info: info.clone(),
+            open: open.clone(),
+            exchanges: exchanges.clone(),
+            forking,
+        });
         slot.attach(&follower).map_err(failed)?;
         Ok(Started { strategy, _follower: follower })
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::http_options::HttpOptions;
 
 /// What a server is, for handlers and logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct ServerInfo {
     pub is_tls: bool,
     /// The strategy's name.
     pub concurrency: String,
+    /// How it serves HTTP, to handlers that speak it.
+    pub http: HttpOptions,
 }
 
 impl ServerInfo {
@@ -29,6 +32,7 @@ impl ServerInfo {
             server_address,
             is_tls: false,
             concurrency: String::new(),
+            http: HttpOptions::default(),
         }
     }
 }

@@ -188,8 +188,21 @@ pub(crate) struct Wanted {
     pub(crate) identity: Option<String>,
     /// The application protocols that it offers; `None` where the listener does.
     pub(crate) alpn: Option<Vec<String>>,
+    /// Those that are offered where the listener has none either.
+    pub(crate) default_alpn: Vec<String>,
     /// The name that the client asks for.
     pub(crate) server_name: Option<String>,
+}
+
+impl Wanted {
+    /// The application protocols to offer, where the operator has these.
+    fn alpn<'a>(&'a self, listeners: &'a [String]) -> &'a [String] {
+        match &self.alpn {
+            Some(alpn) => alpn,
+            None if listeners.is_empty() => &self.default_alpn,
+            None => listeners,
+        }
+    }
 }
 
 /// What has an operator's certificates, or asks a process that has.
@@ -300,9 +313,10 @@ impl Tls {
         let loaded = self.0.current.load();
         let number = loaded.identities.choose(wanted)?;
         let config = &loaded.configs[number];
-        Ok(match &wanted.alpn {
-            None => config.clone(),
-            Some(alpn) => Arc::new(with_alpn((**config).clone(), alpn)),
+        let alpn = wanted.alpn(&self.0.options.alpn);
+        Ok(match alpn == self.0.options.alpn {
+            true => config.clone(),
+            false => Arc::new(with_alpn((**config).clone(), alpn)),
         })
     }
 }

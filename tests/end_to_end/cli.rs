@@ -154,7 +154,6 @@ fn a_file_that_is_no_handler_is_refused() {
         (written("unknown_import"), "acme:tools/hammer"),
         (written("wrong_types"), "type"),
         (written("imports_http"), "wasi:http/types@0.2.6"),
-        (written("imports_http"), "speaks HTTP over its own connection"),
         (written("imports_preview3"), "build for WASI 0.2"),
         (written("imports_more_of_sockets"), "wasi:sockets/tcp@0.2.6"),
         (written("imports_more_of_sockets"), "no sockets beyond"),

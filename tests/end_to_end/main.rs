@@ -20,6 +20,7 @@ mod grants;
 mod harness;
 mod hooks;
 mod hostile;
+mod http;
 mod inherited;
 mod languages;
 mod limits;

@@ -50,7 +50,7 @@ fn new_requests_get_the_new_version_and_open_ones_keep_theirs() {
 }
 
 fn probing(input: &[u8], expected: Option<&[u8]>) -> SlotOptions {
-    let probe = Probe { input: input.to_vec(), expected: expected.map(<[u8]>::to_vec) };
+    let probe = Probe { input: input.to_vec(), expected: expected.map(<[u8]>::to_vec), ..Probe::default() };
     SlotOptions { probe: Some(probe), ..SlotOptions::default() }
 }
 

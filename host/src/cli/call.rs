@@ -26,6 +26,7 @@ use super::tls_client::TlsClient;
   echo hello | plugsock call --datagram daytime.wasm
   echo hello | plugsock call --tls echo.wasm
   echo hello | plugsock call --profile out.json handler.wasm
+  printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' | plugsock call http.wasm
 
 Exit status: 0 if the handler served the request, 1 if it failed.")]
 pub struct Call {

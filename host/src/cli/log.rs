@@ -90,7 +90,8 @@ impl LogFilter {
 
 /// wasmtime's WASI makes a span of each call at the level of `info`, which nobody sees and each call would pay for.
 fn env_filter(filter: &str) -> EnvFilter {
-    EnvFilter::new(format!("wasmtime_wasi=warn,{filter}"))
+    // These would say of each frame what it is.
+    EnvFilter::new(format!("wasmtime_wasi=warn,h2=info,hyper=info,{filter}"))
 }
 
 pub fn parse_filter(filter: &str) -> Result<String, String> {

@@ -19,6 +19,7 @@ use super::clients::ClientArgs;
 use super::control::ControlArgs;
 use super::executable;
 use super::helper_process::HelperProcess;
+use super::http::HttpArgs;
 use super::inherited::{self, Inherited};
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
@@ -52,6 +53,8 @@ pub struct Serve {
     clients: ClientArgs,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     #[command(flatten)]
     socket: SocketArgs,
     #[command(flatten)]
@@ -226,6 +229,7 @@ impl Serve {
                 timeout: self.serving.timeout.0,
                 clients: self.clients.limits(),
                 tls: tls.clone(),
+                http: self.http.options(),
                 socket: self.socket.options(),
                 ..ServerOptions::default()
             };

@@ -20,6 +20,11 @@ pub struct SwapArgs {
     #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes, requires = "probe")]
     probe_expect: Option<Bytes>,
 
+    /// The status that an HTTP handler must answer the probe with; a probe is then sent as it stands, as in
+    /// 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..600), requires = "probe")]
+    probe_expect_status: Option<u16>,
+
     /// Roll a new version back by itself if too large a share of its requests fails soon after the swap; a
     /// third part says how many requests are judged at least (10)
     #[arg(long, value_name = "errors>SHARE/TIME")]
@@ -40,7 +45,11 @@ impl SwapArgs {
         let expected = self.probe_expect.as_ref().map(bytes);
         SlotOptions {
             name: None,
-            probe: self.probe.as_ref().map(|input| Probe { input: bytes(input), expected }),
+            probe: self.probe.as_ref().map(|input| Probe {
+                input: bytes(input),
+                expected,
+                expected_status: self.probe_expect_status,
+            }),
             rollback_on: self.rollback_on,
             max_drain: self.max_drain.0,
             drain_signal: self.drain_signal,

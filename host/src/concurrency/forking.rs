@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::fork_server::Setup;
 use crate::job::Job;
+use crate::sandbox::Drain;
 use crate::server_info::ServerInfo;
 use crate::slot::Version;
 use children::Children;
@@ -26,6 +27,8 @@ pub(crate) struct Forking {
     arguments: Vec<OsString>,
     datagram_socket: Option<Arc<OwnedFd>>,
     children: Arc<Children>,
+    /// Tells children that the server closes.
+    closing: Arc<Drain>,
     /// Their versions keep them alive.
     started: Mutex<Vec<Weak<SupervisedForkServer>>>,
 }
@@ -38,12 +41,14 @@ impl Forking {
         datagram_socket: Option<OwnedFd>,
     ) -> io::Result<Self> {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        let id = LAST_ID.fetch_add(1, Relaxed) + 1;
         Ok(Self {
-            id: LAST_ID.fetch_add(1, Relaxed) + 1,
+            id,
             info,
             arguments,
             datagram_socket: datagram_socket.map(Arc::new),
-            children: Children::start()?,
+            children: Children::start(id)?,
+            closing: Arc::new(Drain::new()?),
             started: Mutex::default(),
         })
     }
@@ -63,7 +68,8 @@ impl Forking {
         };
         let datagram_socket = self.datagram_socket.clone();
         let drain = version.info.drain.clone();
-        let fork_setup = ForkSetup { setup, code: handler.precompiled()?, datagram_socket, drain };
+        let (code, closing) = (handler.precompiled()?, self.closing.clone());
+        let fork_setup = ForkSetup { setup, code, datagram_socket, closing, drain };
         let fork_server = Arc::new(SupervisedForkServer::start(fork_setup, self.arguments.clone())?);
         let mut started = self.started();
         started.retain(|other| other.strong_count() > 0);
@@ -74,10 +80,12 @@ impl Forking {
     }
 
     pub(super) fn process_request(&self, job: Job) {
-        match job.version().kept_for::<SupervisedForkServer>(self.id) {
-            Some(fork_server) => self.children.serve(job, &fork_server),
-            None => job.refuse("its version has no fork server"),
-        }
+        self.children.serve(job);
+    }
+
+    /// Has no connection wait for a further request.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.begin();
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<Weak<SupervisedForkServer>>> {

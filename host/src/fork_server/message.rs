@@ -96,20 +96,26 @@ pub(crate) enum Report {
     Tls(Ask),
     /// The guest has trapped in this phase; beside it a sealed file with the core dump.
     CoreDump(Phase),
+    /// How a request of HTTP went, which was one of the connection's, and how long it took.
+    Exchanged(Result<(), RequestError>, Duration),
+    /// The connection is the host's again, to be served by the version that serves now; with what has come of the next
+    /// request.
+    HandedBack(Vec<u8>),
 }
 
 impl Report {
     /// Whether it says how it went.
     pub(crate) fn is_the_end(&self) -> bool {
-        matches!(self, Self::Served(_) | Self::Died { .. } | Self::Refused(_))
+        matches!(self, Self::Served(_) | Self::Died { .. } | Self::Refused(_) | Self::HandedBack(_))
     }
 }
 
 impl StatusSocket {
-    /// Both ends for a request: the host's, and the other with the request in it.
-    pub(crate) fn open(request: &Request) -> io::Result<(Self, OwnedFd)> {
+    /// Both ends for a request: the host's, and the other with the request in it. `received` is what has come by its
+    /// connection and was not looked at.
+    pub(crate) fn open(request: &Request, received: &[u8]) -> io::Result<(Self, OwnedFd)> {
         let (own, other) = message_pair()?;
-        send(&own, &WireRequest::of(request), &[])?;
+        send(&own, &WireRequest::of(request, received), &[])?;
         Ok((Self(own), other))
     }
 
@@ -173,6 +179,7 @@ pub(super) struct WireRequest {
     id: u64,
     client_address: SocketAddress,
     credentials: Option<UnixCredentials>,
+    pub(super) received: Vec<u8>,
     transport: WireTransport,
 }
 
@@ -190,7 +197,7 @@ struct WireTls {
 }
 
 impl WireRequest {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, received: &[u8]) -> Self {
         let transport = match &request.transport {
             Transport::Stream(stream) => WireTransport::Stream {
                 tls: stream.tls().map(|StreamTls { keeper, is_first }| WireTls {
@@ -204,7 +211,8 @@ impl WireRequest {
             }
         };
         let client_address = request.client_address().clone();
-        Self { id: request.id(), client_address, credentials: request.unix_credentials(), transport }
+        let (credentials, received) = (request.unix_credentials(), received.to_vec());
+        Self { id: request.id(), client_address, credentials, received, transport }
     }
 
     /// Takes the request out of its status socket.

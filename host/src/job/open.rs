@@ -7,7 +7,6 @@ use super::table::{Entered, Table};
 use crate::error::Limit;
 use crate::request::Request;
 use crate::sandbox::Watch;
-use crate::slot::Version;
 
 #[derive(Debug)]
 pub(crate) struct OpenRequests {
@@ -22,7 +21,15 @@ pub(crate) struct OpenRequests {
 pub(super) struct Open {
     request: Weak<Request>,
     watch: Arc<Watch>,
-    generation: u64,
+    /// `None` where it is a connection whose requests have their own.
+    generation: Option<u64>,
+}
+
+impl Open {
+    /// Another version goes on with it.
+    pub(super) fn serve_by(&mut self, generation: Option<u64>) {
+        self.generation = generation;
+    }
 }
 
 impl OpenRequests {
@@ -30,15 +37,20 @@ impl OpenRequests {
         Self { table: Table::new(), are_served_here }
     }
 
+    pub(super) fn are_served_here(&self) -> bool {
+        self.are_served_here
+    }
+
+    /// One more, under its number, until what this returns is dropped. `request` is its connection, if that is its alone, and
+    /// `generation` that of the version that serves it.
     pub(super) fn enter(
         &self,
-        request: &Arc<Request>,
+        id: u64,
+        request: Weak<Request>,
         watch: &Arc<Watch>,
-        version: &Version,
+        generation: Option<u64>,
     ) -> Entered<Open> {
-        let generation = version.info.generation;
-        let open = Open { request: Arc::downgrade(request), watch: watch.clone(), generation };
-        Table::enter(&self.table, request.id(), open)
+        Table::enter(&self.table, id, Open { request, watch: watch.clone(), generation })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -53,7 +65,7 @@ impl OpenRequests {
     /// Cuts off the open requests of one generation, or all; how many were not cut off yet.
     pub(crate) fn cut(&self, reason: Limit, generation: Option<u64>) -> usize {
         let mut count = 0;
-        let is_due = |open: &Open| generation.is_none_or(|generation| open.generation == generation);
+        let is_due = |open: &Open| generation.is_none_or(|generation| open.generation == Some(generation));
         for Open { request, watch, .. } in self.table.select(is_due) {
             count += usize::from(watch.cut(reason));
             if let Some(request) = request.upgrade().filter(|_| self.are_served_here) {

@@ -62,6 +62,15 @@ impl<E: Clone> Table<E> {
     }
 }
 
+impl<E> Entered<E> {
+    /// Changes what was entered.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut E)) {
+        if let Some(entry) = self.table.lock().get_mut(&self.id) {
+            change(entry);
+        }
+    }
+}
+
 impl<E> Table<E> {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, E>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)

@@ -95,6 +95,17 @@ impl Pace {
         Waiting { pace: self, since: Instant::now() }
     }
 
+    /// It was waited for so long.
+    pub(super) fn spend(&self, time: Duration) {
+        let mut left = self.left();
+        *left = left.saturating_sub(time);
+    }
+
+    /// How much longer it may be waited for.
+    pub(super) fn may_wait(&self) -> Duration {
+        *self.left()
+    }
+
     /// `TimedOut` if the client was too slow.
     pub(super) fn check(&self) -> io::Result<()> {
         if self.left().is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
@@ -120,8 +131,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut left = self.pace.left();
-        *left = left.saturating_sub(self.since.elapsed());
+        self.pace.spend(self.since.elapsed());
     }
 }
 

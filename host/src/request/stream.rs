@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -251,6 +252,52 @@ impl Stream {
         };
         self.note_bytes(data.len());
         Ok(data)
+    }
+
+    /// [`try_recv`](Self::try_recv) for a task, which is woken when there is something.
+    pub(crate) fn poll_recv(&self, max: usize, context: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+        let received = ready!(self.poll_until_done(Interest::READABLE, context, || self.try_recv(max)));
+        if max > 0 && received.as_ref().is_ok_and(Vec::is_empty) {
+            self.is_at_end.store(true, Relaxed);
+        }
+        Poll::Ready(received)
+    }
+
+    /// How much of `data` the kernel has taken; a task is woken when it takes some.
+    pub(crate) fn poll_send(&self, data: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_until_done(Interest::WRITABLE, context, || self.try_send(data))
+    }
+
+    /// Whether the kernel has taken all that was sent; a task is woken when it has taken more.
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_until_done(Interest::WRITABLE, context, || match self.send_unsent()? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        })
+    }
+
+    /// Notes that the client was waited for so long; how much longer it may be, if there is a least that it has to keep.
+    pub(crate) fn waited(&self, time: Duration) -> Option<Duration> {
+        let pace = self.pace.as_deref()?;
+        pace.spend(time);
+        Some(pace.may_wait())
+    }
+
+    fn poll_until_done<T>(
+        &self,
+        interest: Interest,
+        context: &mut Context<'_>,
+        operation: impl Fn() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_ready(interest, context))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 
     /// To want to wait for a client that was waited for too long is an error.

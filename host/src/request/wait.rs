@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -215,6 +215,17 @@ impl<S: AsFd> Waitable<S> {
             Ok(())
         };
         within(deadline, ready).await
+    }
+
+    /// Whether an operation that would have had to wait may be tried again; the task is woken when it may.
+    pub(super) fn poll_ready(&self, interest: Interest, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let registered = self.registered()?;
+        let mut guard = ready!(match interest.is_readable() {
+            true => registered.poll_read_ready(context),
+            false => registered.poll_write_ready(context),
+        })?;
+        guard.clear_ready();
+        Poll::Ready(Ok(()))
     }
 
     fn registered(&self) -> io::Result<&AsyncFd<RawFd>> {

@@ -20,6 +20,8 @@ pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.1";
 pub enum HandlerKind {
     /// A component with the contract's `setup`, `handle` and `finish`.
     Contract,
+    /// A component that answers requests of HTTP, with `wasi:http/incoming-handler`.
+    Http,
     /// A component that is an ordinary program, with `wasi:cli/run`.
     Command,
     /// An ordinary program for WASI preview 1: a core module with `_start`.
@@ -30,6 +32,7 @@ impl fmt::Display for HandlerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Contract => "contract handler",
+            Self::Http => "HTTP handler",
             Self::Command => "command",
             Self::Preview1Command => "preview 1 command",
         })
@@ -218,7 +221,7 @@ fn load_hint(error: &wasmtime::Error) -> &'static str {
 }
 
 /// The packages of WASI 0.2 that there are.
-const WASI: [&str; 7] = ["cli", "clocks", "filesystem", "io", "random", "sockets", "tls"];
+const WASI: [&str; 8] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets", "tls"];
 
 /// What to do about a component that cannot be linked, by what it imports.
 pub(super) fn import_hint(component: &Component) -> &'static str {
@@ -230,18 +233,16 @@ pub(super) fn import_hint(component: &Component) -> &'static str {
         .filter_map(|name| name.strip_prefix("wasi:").map(|name| name.split_once('/').unwrap_or((name, ""))))
         .collect();
     let is_offered = |(package, rest): &(&str, &str)| WASI.contains(package) && rest.contains("@0.2");
-    if wasi.iter().any(|(package, _)| *package == "http") {
-        "; wasi:http is not offered: a handler speaks HTTP over its own connection"
-    } else if wasi.iter().any(|(_, rest)| rest.contains("@0.3")) {
+    if wasi.iter().any(|(_, rest)| rest.contains("@0.3")) {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
     } else if !wasi.iter().all(is_offered) {
-        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
+        "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
     } else if imports.iter().filter(|name| !is_contract(name)).count() > wasi.len() || wasi.is_empty() {
         // It is something else that is missing.
         ""
     } else if wasi.iter().any(|(package, _)| *package == "sockets") {
         "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
     } else {
-        "; of WASI there are cli, clocks, filesystem, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
+        "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
     }
 }

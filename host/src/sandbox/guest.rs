@@ -4,6 +4,7 @@
 use wasmtime::component::{self, Component, Instance};
 use wasmtime::{Engine, InstancePre, Store, TypedFunc};
 use wasmtime_wasi::p2::bindings::exports::wasi::cli::run;
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::code::Code;
 use super::component::{CONTRACT, HandlerKind, check_version, import_hint, names};
@@ -25,12 +26,14 @@ pub(super) enum Linked {
 /// The export that a component is served by, and so how it is served.
 pub(super) enum Export {
     Contract(request_handler::GuestIndices),
+    Http(incoming_handler::GuestIndices),
     Command(run::GuestIndices),
 }
 
 /// What one instance is served by.
 pub(super) enum Guest {
     Contract(request_handler::Guest),
+    Http(incoming_handler::Guest),
     Command(run::Guest),
     Start(TypedFunc<(), ()>),
 }
@@ -81,6 +84,7 @@ impl Linked {
     pub(super) fn kind(&self) -> HandlerKind {
         match self {
             Self::Component { export: Export::Contract(_), .. } => HandlerKind::Contract,
+            Self::Component { export: Export::Http(_), .. } => HandlerKind::Http,
             Self::Component { export: Export::Command(_), .. } => HandlerKind::Command,
             Self::Module(_) => HandlerKind::Preview1Command,
         }
@@ -115,10 +119,13 @@ impl Linked {
 }
 
 impl Export {
-    /// The contract's export goes before a program's, where a component has both.
+    /// The contract's export goes before that of HTTP, and this before a program's, where a component has several.
     fn of(instance: &component::InstancePre<State>) -> Result<Self, String> {
         if let Ok(contract) = request_handler::GuestIndices::new(instance) {
             return Ok(Self::Contract(contract));
+        }
+        if let Ok(http) = incoming_handler::GuestIndices::new(instance) {
+            return Ok(Self::Http(http));
         }
         if let Ok(command) = run::GuestIndices::new(instance) {
             return Ok(Self::Command(command));
@@ -127,14 +134,15 @@ impl Export {
         let exports = names(component.component_type().exports(component.engine()));
         let exports = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
         Err(format!(
-            "it exports neither {CONTRACT}, as a handler does, nor wasi:cli/run, as a program does; it exports \
-             {exports}"
+            "it exports neither {CONTRACT}, as a handler does, nor wasi:http/incoming-handler, as an HTTP handler does, \
+             nor wasi:cli/run, as a program does; it exports {exports}"
         ))
     }
 
     fn load(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<Guest> {
         Ok(match self {
             Self::Contract(contract) => Guest::Contract(contract.load(store, instance)?),
+            Self::Http(http) => Guest::Http(http.load(store, instance)?),
             Self::Command(command) => Guest::Command(command.load(store, instance)?),
         })
     }

@@ -14,11 +14,12 @@ use wasmtime_wasi::I32Exit;
 use super::code::Code;
 use super::contract::request_handler;
 use super::guest::{Guest, Linked};
+use super::http::{self, Exchanges, Fixed, HttpRequest};
 use super::limits::{Deadlines, Watch};
 use super::profile::Sampling;
 use super::request::RequestResource;
 use super::source_lines::SourceLines;
-use super::state::State;
+use super::state::{Serves, State};
 use super::version_info::VersionInfo;
 use super::warm::Warm;
 use super::{Digest, HandlerKind, Sandbox, Subject, command, component};
@@ -64,6 +65,10 @@ pub(super) struct Live {
 
 /// A resource is counted once for whoever owns it and once more while it is lent.
 const HANDLES_A_RESOURCE: usize = 2;
+
+/// Why an HTTP handler and a datagram do not come together.
+pub(crate) const NO_HTTP_IN_DATAGRAMS: &str =
+    "it is an HTTP handler, and HTTP needs connections: serve it on tcp://, tls:// or unix://";
 
 /// No reply is larger.
 const PACKET_MAX: usize = 64 * 1024;
@@ -151,7 +156,8 @@ impl Handler {
         let forks = self.0.sandbox.0.forks;
         let waits = if forks { Waits::Task } else { Waits::Thread };
         let watch = Arc::new(Watch::for_start(self.0.sandbox.limits(), waits));
-        let mut store = self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), None, &watch);
+        let mut store =
+            self.store(&Arc::new(ServerInfo::none()), &VersionInfo::default(), Serves::None, &watch);
         let made = watch.over(instantiate(&mut store));
         let made = match forks {
             true => runtime::block_on_alone(made).map_err(|error| error.to_string())?,
@@ -211,7 +217,12 @@ impl Handler {
 
     /// Whether it is an ordinary program.
     pub(super) fn is_command(&self) -> bool {
-        self.kind() != HandlerKind::Contract
+        matches!(self.kind(), HandlerKind::Command | HandlerKind::Preview1Command)
+    }
+
+    /// Whether it speaks HTTP, so that a connection brings it many requests.
+    pub(crate) fn speaks_http(&self) -> bool {
+        self.kind() == HandlerKind::Http
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
@@ -222,11 +233,11 @@ impl Handler {
         &self,
         server: &Arc<ServerInfo>,
         version: &VersionInfo,
-        request: Option<&Arc<Request>>,
+        serves: Serves<'_>,
         watch: &Arc<Watch>,
     ) -> Store<State> {
         let sandbox = &self.0.sandbox;
-        let mut state = State::new(sandbox, server, &self.0.digest, version, request, watch);
+        let mut state = State::new(sandbox, server, &self.0.digest, version, serves, watch);
         state.program = self.is_command().then(|| self.0.name.clone());
         let mut store = Store::new(self.0.linked.engine(), state);
         store.limiter(|state| &mut state.meter);
@@ -251,11 +262,35 @@ impl Handler {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
+        let wanted = Wanted::default();
+        self.protecting(request, watch, wanted, self.serve_protected(server, version, request, watch)).await
+    }
+
+    /// Serves one connection that brings requests of HTTP, likewise; `exchanges` says by which handlers.
+    pub(crate) async fn serve_http(
+        &self,
+        server: &Arc<ServerInfo>,
+        request: &Arc<Request>,
+        watch: &Arc<Watch>,
+        exchanges: Arc<dyn Exchanges>,
+    ) -> Result<(), RequestError> {
+        let wanted = Wanted { default_alpn: http::ALPN.map(str::to_owned).into(), ..Wanted::default() };
+        let served = http::serve(server, self.0.sandbox.limits(), request, watch, exchanges);
+        self.protecting(request, watch, wanted, served).await
+    }
+
+    async fn protecting(
+        &self,
+        request: &Arc<Request>,
+        watch: &Arc<Watch>,
+        wanted: Wanted,
+        serving: impl Future<Output = Result<(), RequestError>>,
+    ) -> Result<(), RequestError> {
         if request.is_to_be_protected() {
             // On the heap, so that what is not protected has not the room of it in its task.
-            Box::pin(self.protect(request, watch)).await?;
+            Box::pin(self.protect(request, watch, wanted)).await?;
         }
-        self.serve_protected(server, version, request, watch).await?;
+        serving.await?;
         if request.tls().is_some() {
             Box::pin(self.say_end(request, watch)).await;
         }
@@ -270,11 +305,11 @@ impl Handler {
     }
 
     /// The handshake; no instance is there yet, so that one that does not end costs what an idle connection does.
-    async fn protect(&self, request: &Request, watch: &Watch) -> Result<(), RequestError> {
+    async fn protect(&self, request: &Request, watch: &Watch, wanted: Wanted) -> Result<(), RequestError> {
         watch.enter(Phase::Handshake);
         let deadline = Deadlines::new(self.0.sandbox.limits(), watch).of_request();
         let patience = Patience { waits: watch.waits(), deadline };
-        let shaken = watch.over(request.start_tls(Wanted::default(), patience)).await;
+        let shaken = watch.over(request.start_tls(wanted, patience)).await;
         let cause = match (watch.reached(), shaken) {
             (Some(limit), _) => Cause::Limit(limit),
             (None, Ok(Ok(_))) => {
@@ -303,20 +338,59 @@ impl Handler {
         request: &Arc<Request>,
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
+        let run = async |live: &mut Live| match self.guest(live).await? {
+            (Guest::Contract(handler), store) => run_phases(handler, store).await,
+            (Guest::Command(program), store) => {
+                command::run(async |store| program.call_run(store).await, store).await
+            }
+            (Guest::Start(program), store) => {
+                command::run(async |store| Ok(Ok(program.call_async(store, ()).await?)), store).await
+            }
+            (Guest::Http(_), _) => unreachable!("`http::serve` serves it"),
+        };
+        self.with_instance(server, version, Serves::Request(request), watch, run).await
+    }
+
+    /// Has a fresh instance answer one request of HTTP.
+    pub(super) async fn exchange(
+        &self,
+        server: &Arc<ServerInfo>,
+        version: &VersionInfo,
+        watch: &Arc<Watch>,
+        http: HttpRequest,
+    ) -> Result<(), RequestError> {
+        let serves = Serves::Http(http.id);
+        let run = async |live: &mut Live| match self.guest(live).await? {
+            (Guest::Http(handler), store) => http::run(handler, store, http).await,
+            _ => Err(Cause::Host("it is no HTTP handler".to_owned())),
+        };
+        self.with_instance(server, version, serves, watch, run).await
+    }
+
+    /// Serves with an instance that is there, or a new one, and keeps it if it may serve again.
+    async fn with_instance(
+        &self,
+        server: &Arc<ServerInfo>,
+        version: &VersionInfo,
+        serves: Serves<'_>,
+        watch: &Arc<Watch>,
+        run: impl AsyncFnOnce(&mut Live) -> Result<(), Cause>,
+    ) -> Result<(), RequestError> {
         let mut live = match self.idle().as_mut().and_then(Vec::pop).or_else(|| self.0.warm.take()) {
             Some(mut live) => {
-                live.store.data_mut().renew(server, version, request, watch);
+                live.store.data_mut().renew(server, version, serves, watch);
                 live
             }
             None => {
-                let store = self.store(server, version, Some(request), watch);
+                let store = self.store(server, version, serves, watch);
                 Live { store, guest: None, served: 0 }
             }
         };
-        if let Err(cause) = watch.over(self.run(&mut live)).await.flatten() {
+        if let Err(cause) = watch.over(run(&mut live)).await.flatten() {
             // After a trap or a cut its store must not be entered again; after an error nobody knows its state.
             let phase = watch.phase();
-            let cause = self.with_core_dump(cause, request.id(), phase, live.store, watch.waits()).await;
+            let number = serves.number().unwrap_or_default();
+            let cause = self.with_core_dump(cause, number, phase, live.store, watch.waits()).await;
             return Err(RequestError { phase, cause });
         }
         live.served += 1;
@@ -432,31 +506,42 @@ impl Handler {
         time: Duration,
     ) -> Result<(), RequestError> {
         let request = Arc::new(Request::new(client.into(), None, transport));
-        let watch = Arc::new(Watch::at_most(time, self.0.sandbox.limits(), Waits::Thread));
-        block_on(async {
-            let served = self.serve(server, &VersionInfo::default(), &request, &watch).await;
-            request.shutdown_request(Waits::Thread).await;
+        let limits = self.0.sandbox.limits();
+        let (version, waits) = (VersionInfo::default(), Waits::Thread);
+        if !self.speaks_http() {
+            let watch = Arc::new(Watch::at_most(time, limits, waits));
+            return block_on(async {
+                let served = self.serve(server, &version, &request, &watch).await;
+                request.shutdown_request(waits).await;
+                served
+            });
+        }
+        if request.packet().is_some() {
+            return Err(RequestError::host(Phase::Instantiate, NO_HTTP_IN_DATAGRAMS.to_owned()));
+        }
+        let watch = Arc::new(Watch::at_most(time, limits, Waits::Task));
+        let exchanges = Arc::new(Fixed::new(self, &version, time));
+        let served = runtime::drive(async {
+            let served = self.serve_http(server, &request, &watch, exchanges.clone()).await;
+            request.shutdown_request(Waits::Task).await;
             served
-        })
+        });
+        let served = served.map_err(|error| RequestError::host(Phase::Instantiate, error.to_string()));
+        // What failed of the one request says more than that the connection did.
+        served.flatten().and(exchanges.first_failure().map_or(Ok(()), Err))
     }
 
-    /// Leaves the watch in the phase that failed.
-    async fn run(&self, live: &mut Live) -> Result<(), Cause> {
-        let store = &mut live.store;
-        let guest = match &live.guest {
+    /// The guest, which is instantiated if it was not yet.
+    async fn guest<'a>(&self, live: &'a mut Live) -> Result<(&'a Guest, &'a mut Store<State>), Cause> {
+        let Live { store, guest, .. } = live;
+        let guest = match guest {
             Some(guest) => guest,
             None => {
-                let guest = self.0.linked.instantiate(store).await;
-                live.guest.insert(guest.map_err(|error| failed(store, error))?)
+                let made = self.0.linked.instantiate(store).await;
+                guest.insert(made.map_err(|error| failed(store, error))?)
             }
         };
-        match guest {
-            Guest::Contract(handler) => run_phases(handler, store).await,
-            Guest::Command(program) => command::run(async |store| program.call_run(store).await, store).await,
-            Guest::Start(program) => {
-                command::run(async |store| Ok(Ok(program.call_async(store, ()).await?)), store).await
-            }
-        }
+        Ok((guest, store))
     }
 }
 

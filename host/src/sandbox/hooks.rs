@@ -8,7 +8,7 @@ use super::contract::{server_hooks, types};
 use super::handler::{Handler, failed};
 use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
-use super::state::State;
+use super::state::{Serves, State};
 use super::version_info::VersionInfo;
 use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
@@ -114,7 +114,8 @@ impl Handler {
             return Ok(None);
         }
         let watch = Arc::new(Watch::for_hook(self.0.sandbox.limits(), waits));
-        let mut store = self.store(server, version, request, &watch);
+        let serves = request.map_or(Serves::None, Serves::Request);
+        let mut store = self.store(server, version, serves, &watch);
         let called = watch
             .over(async {
                 let Some(hooks) = self.0.linked.instantiate_hooks(&mut store).await? else { return Ok(None) };

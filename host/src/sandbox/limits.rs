@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -234,6 +234,12 @@ impl Watch {
         }
     }
 
+    /// Keeps a connection that brings many requests, each with a clock of its own, until it is cut off.
+    pub(crate) fn for_connection(limits: &Limits) -> Self {
+        let limits = Limits { request_time: None, cpu_time: None, ..limits.clone() };
+        Self::new(&limits, Waits::Task)
+    }
+
     /// Starts the clock of one call of a hook, which holds up the accept loop.
     pub(super) fn for_hook(limits: &Limits, waits: Waits) -> Self {
         Self::at_most(HOOK_TIME, limits, waits)
@@ -334,6 +340,18 @@ impl Watch {
     /// Counts CPU time that a task of the host has spent for it, in nanoseconds.
     pub(super) fn spend(&self, time: u64) {
         self.cpu_spent_for_it.fetch_add(time, Relaxed);
+    }
+
+    /// A task's work on the account of what is watched over.
+    pub(super) async fn metered<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| {
+            let before = thread_cpu_time();
+            let polled = work.as_mut().poll(context);
+            self.spend(thread_cpu_time().saturating_sub(before));
+            polled
+        })
+        .await
     }
 
     /// Counts the CPU time up to this tick. Between ticks no clock is read: most requests never see one.

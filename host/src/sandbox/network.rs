@@ -2,9 +2,11 @@
 //! never listens; it resolves granted names and no others, and a name leads to public addresses alone.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::net::lookup_host;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
@@ -13,6 +15,7 @@ use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, HostNetwork, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, SocketError};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi_http::Error;
 
 use super::net_grant::{NetGrant, NetHost, canonical_name, is_public};
 use super::state::State;
@@ -64,6 +67,26 @@ impl Reachable {
                 Box::pin(async move { is_granted })
             },
         );
+    }
+}
+
+impl Reachable {
+    /// The addresses that a host's name, or address, stands for and that may be reached.
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        let inner = self.0.as_ref().ok_or(Error::HttpRequestDenied)?;
+        let name = canonical_name(host);
+        let found = match name.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) if !inner.is_name_granted(&name) => return Err(Error::HttpRequestDenied),
+            Err(_) => {
+                let unknown =
+                    |error: io::Error| Error::DnsError { rcode: Some(error.to_string()), info_code: None };
+                let found = lookup_host((&*name, port)).await.map_err(unknown)?;
+                found.filter(|address| inner.find(&name, address.ip())).collect()
+            }
+        };
+        let reachable: Vec<_> = found.into_iter().filter(|address| inner.has(*address)).collect();
+        if reachable.is_empty() { Err(Error::DestinationIpProhibited) } else { Ok(reachable) }
     }
 }
 

@@ -17,6 +17,7 @@ impl Platform {
     pub(super) fn new(engine: Engine) -> wasmtime::Result<Self> {
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         network::add_to_linker(&mut components)?;
         tls_client::add_to_linker(&mut components)?;
         drops::add_to_linker(&mut components)?;

@@ -219,7 +219,7 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(types::TlsError::Connection(error)));
         }
-        let wanted = Wanted { identity, alpn: Some(alpn), server_name: None };
+        let wanted = Wanted { identity, alpn: Some(alpn), ..Wanted::default() };
         let shaken = self.request().start_tls(wanted, self.handshake_patience()).await;
         if let Some(limit) = self.watch.reached() {
             return Err(limit.into());

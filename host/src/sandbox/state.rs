@@ -9,6 +9,7 @@ use wasmtime_wasi_tls::WasiTlsCtx;
 use super::command::Stdio;
 use super::drops::Orphans;
 use super::guest_log::GuestLog;
+use super::http::Http;
 use super::limits::{Deadlines, Meter, Watch};
 use super::network::Reachable;
 use super::preview1::Preview1;
@@ -20,13 +21,42 @@ use crate::error::{Cause, Limit, excerpt};
 use crate::request::{ClientFault, Patience, Request};
 use crate::server_info::ServerInfo;
 
+/// What an instance is made for.
+#[derive(Clone, Copy)]
+pub(super) enum Serves<'a> {
+    Request(&'a Arc<Request>),
+    /// A request of HTTP, by its number.
+    Http(u64),
+    /// It has no request yet, or never will.
+    None,
+}
+
+impl<'a> Serves<'a> {
+    fn request(self) -> Option<&'a Arc<Request>> {
+        match self {
+            Self::Request(request) => Some(request),
+            Self::Http(_) | Self::None => None,
+        }
+    }
+
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Self::Request(request) => Some(request.id()),
+            Self::Http(number) => Some(number),
+            Self::None => None,
+        }
+    }
+}
+
 pub(super) struct State {
     pub(super) sandbox: Sandbox,
     pub(super) server: Arc<ServerInfo>,
     pub(super) digest: Arc<str>,
     pub(super) version: VersionInfo,
-    /// `None` in a hook that is not about a request.
+    /// `None` in a hook that is not about a request, and with HTTP, where a guest sees no connection.
     pub(super) request: Option<Arc<Request>>,
+    /// What its lines in the log are numbered by.
+    number: Option<u64>,
     /// The name of the ordinary program that the guest is; the request is its standard input and output.
     pub(super) program: Option<Arc<str>>,
     /// A hook looks at the request before it is served: its connection must not be read or written yet.
@@ -45,6 +75,8 @@ pub(super) struct State {
     preview1: Option<Box<Preview1>>,
     /// Made when the guest first uses TLS.
     tls: Option<Tls>,
+    /// Made when the guest first uses HTTP.
+    http: Option<Http>,
 }
 
 struct Wasi {
@@ -59,7 +91,7 @@ impl State {
         server: &Arc<ServerInfo>,
         digest: &Arc<str>,
         version: &VersionInfo,
-        request: Option<&Arc<Request>>,
+        serves: Serves<'_>,
         watch: &Arc<Watch>,
     ) -> Self {
         let limits = sandbox.limits();
@@ -70,7 +102,8 @@ impl State {
             server: server.clone(),
             digest: digest.clone(),
             version: version.clone(),
-            request: request.cloned(),
+            request: serves.request().cloned(),
+            number: serves.number(),
             program: None,
             is_verifying: false,
             deadlines: Deadlines::new(limits, watch),
@@ -83,6 +116,7 @@ impl State {
             wasi: None,
             preview1: None,
             tls: None,
+            http: None,
         }
     }
 }
@@ -93,21 +127,25 @@ impl State {
         &mut self,
         server: &Arc<ServerInfo>,
         version: &VersionInfo,
-        request: &Arc<Request>,
+        serves: Serves<'_>,
         watch: &Arc<Watch>,
     ) {
+        self.number = serves.number();
         let log = self.wasi.as_ref().map(|wasi| &wasi.log);
         if let Some(log) = log.or_else(|| self.preview1.as_ref().map(|preview1| &preview1.log)) {
             enter_runtime();
-            log.set_request(request.id());
+            log.set_request(self.number.unwrap_or_default());
         }
         if let Some(tls) = &self.tls {
             enter_runtime();
             tls.renew(watch);
         }
+        if let Some(http) = &mut self.http {
+            http.renew(watch);
+        }
         self.server = server.clone();
         self.version = version.clone();
-        self.request = Some(request.clone());
+        self.request = serves.request().cloned();
         self.watch = watch.clone();
         self.meter.renew(watch);
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
@@ -150,6 +188,16 @@ impl State {
         (tls.ctx(), table)
     }
 
+    /// The HTTP of the guest, and what its requests and answers are kept in.
+    pub(super) fn http_and_table(&mut self) -> (&mut Http, &mut ResourceTable) {
+        let Self { sandbox, watch, reachable, http, table, .. } = self;
+        let http = http.get_or_insert_with(|| {
+            enter_runtime();
+            Http::new(reachable, sandbox.tls_config(), watch)
+        });
+        (http, table)
+    }
+
     /// What a core module has of WASI.
     pub(super) fn preview1(&mut self) -> &mut Preview1 {
         if self.preview1.is_none() {
@@ -165,7 +213,7 @@ impl State {
     /// A WASI of what is granted, and where it prints to.
     fn build_wasi(&self) -> (WasiCtxBuilder, GuestLog) {
         let (grants, limits) = (self.sandbox.grants(), self.sandbox.limits());
-        let log = GuestLog::new(self.request.as_ref().map(|request| request.id()), limits.log_rate);
+        let log = GuestLog::new(self.number, limits.log_rate);
         let wasi = match (&self.program, &self.request) {
             (Some(program), Some(request)) if !self.is_verifying => {
                 let stdio = Stdio::new(Connection::of(self));

@@ -62,7 +62,9 @@ impl Grants {
         match interface.split_once(['/', '#'])? {
             // Only says what an address is.
             ("wasi:sockets", "network") => None,
-            ("wasi:sockets" | "wasi:tls", _) if self.net.is_empty() => Some("no --allow-net"),
+            ("wasi:sockets" | "wasi:tls", _) | ("wasi:http", "outgoing-handler") if self.net.is_empty() => {
+                Some("no --allow-net")
+            }
             ("wasi:sockets", "ip-name-lookup") if !self.net.iter().any(NetGrant::is_name) => {
                 Some("no name in --allow-net")
             }

@@ -65,6 +65,7 @@ impl Server {
             let end = Instant::now() + CUT_TIME;
             let mut cut = 0;
             loop {
+                cut += self.service.exchanges.cut(Limit::Closing, None);
                 cut += self.service.open.cut(Limit::Closing, None);
                 // A request that was cut ends within a tick, or when its system call returns.
                 if self.service.open.wait_until_none(Some(Instant::now() + CUT_AGAIN))
@@ -79,6 +80,11 @@ impl Server {
     /// Stops who accepts, too.
     fn close_listener(&self) {
         self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Connections that wait for a further request wait no longer.
+        self.service.closing.send_replace(true);
+        if let Some(forking) = self.started.get().and_then(|started| started.strategy.forking()) {
+            forking.begin_closing();
+        }
         if let Held::By(_) = *self.held() {
             self.control.stop();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::concurrency::Forking;
 use crate::error::Limit;
 use crate::job::OpenRequests;
+use crate::sandbox::NO_HTTP_IN_DATAGRAMS;
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Version};
 
@@ -13,6 +14,7 @@ use crate::slot::{Follower, Version};
 pub(super) struct SlotFollower {
     pub(super) info: Arc<ServerInfo>,
     pub(super) open: Arc<OpenRequests>,
+    pub(super) exchanges: Arc<OpenRequests>,
     pub(super) forking: Option<Arc<Forking>>,
 }
 
@@ -22,6 +24,9 @@ impl Follower for SlotFollower {
     }
 
     fn prepare(&self, version: &Arc<Version>) -> io::Result<()> {
+        if version.handler.speaks_http() && self.info.server_type.is_datagram() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, NO_HTTP_IN_DATAGRAMS));
+        }
         match &self.forking {
             Some(forking) => forking.prepare(version),
             None => {
@@ -32,6 +37,7 @@ impl Follower for SlotFollower {
     }
 
     fn cut(&self, version: &Version) -> usize {
-        self.open.cut(Limit::Draining, Some(version.info.generation))
+        let generation = Some(version.info.generation);
+        self.exchanges.cut(Limit::Draining, generation) + self.open.cut(Limit::Draining, generation)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clients::ClientLimits;
 use crate::concurrency::Concurrency;
+use crate::http_options::HttpOptions;
 use crate::job::{NoHooks, ServerHooks};
 use crate::listener::SocketOptions;
 use crate::tls::Tls;
@@ -19,6 +20,8 @@ pub struct ServerOptions {
     pub clients: ClientLimits,
     /// What its connections can be protected with.
     pub tls: Option<Tls>,
+    /// How it serves HTTP, to handlers that speak it.
+    pub http: HttpOptions,
     /// How its socket is made.
     pub socket: SocketOptions,
     /// How long `handle_request` waits, and after how long without a request `handle_timeout` runs; for ever
@@ -37,6 +40,7 @@ impl Default for ServerOptions {
             concurrency: Concurrency::default(),
             clients: ClientLimits::default(),
             tls: None,
+            http: HttpOptions::default(),
             socket: SocketOptions::default(),
             timeout: None,
             bind_and_activate: true,

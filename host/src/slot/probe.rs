@@ -12,12 +12,14 @@ use crate::sandbox::Handler;
 use crate::server_info::ServerInfo;
 
 /// A request that a handler must serve before clients get it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Probe {
     /// What the client of the probe sends.
     pub input: Vec<u8>,
     /// What the handler must answer; `None` if it need only not fail.
     pub expected: Option<Vec<u8>>,
+    /// The status that an HTTP handler must answer with.
+    pub expected_status: Option<u16>,
 }
 
 /// How long a probe may take, if a request may take longer.
@@ -35,7 +37,21 @@ impl Probe {
         } else {
             self.call_stream(handler, server).map_err(|error| format!("cannot be made: {error}"))?
         };
-        served.map_err(|error| format!("failed: {error}"))?;
+        let status = self.expected_status.map(|expected| (expected, status_of(&answer)));
+        match status {
+            // A handler that answers so has not failed where that is what it must do.
+            Some((expected, Some(status))) if status == expected => {}
+            Some((expected, Some(status))) => {
+                return Err(format!("was answered with status {status}, not {expected} as expected"));
+            }
+            Some((expected, None)) => {
+                return Err(format!(
+                    "was answered with {}, which has no status, not {expected}",
+                    excerpt(&answer)
+                ));
+            }
+            None => served.map_err(|error| format!("failed: {error}"))?,
+        }
         match &self.expected {
             Some(expected) if *expected != answer => Err(format!(
                 "was answered with {}, not with {} as expected",
@@ -67,6 +83,14 @@ impl Probe {
         });
         Ok((answer, served))
     }
+}
+
+/// The status of an answer of HTTP/1.
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let mut headers = [httparse::EMPTY_HEADER; 100];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(answer).ok()?;
+    response.code
 }
 
 /// The beginning of some bytes, on one line.

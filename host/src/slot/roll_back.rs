@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Slot, Version, VersionHold, VersionState};
 use crate::error::{RequestError, SwapError};
@@ -55,8 +56,8 @@ impl Slot {
     }
 
     /// Counts how a request went, and rolls its version back if too many fail.
-    pub(crate) fn count(&self, held: &VersionHold, served: &Result<(), RequestError>) {
-        held.count(served);
+    pub(crate) fn count(&self, held: &VersionHold, served: &Result<(), RequestError>, latency: Duration) {
+        held.count(served, latency);
         let (Err(_), Some(policy)) = (served, &self.0.options.rollback_on) else { return };
         let record = &held.version.record;
         if record.published.elapsed() > policy.window {

@@ -169,7 +169,8 @@ fn take_and_fail(
                 true => Err(RequestError::host(Phase::Handle, "for a test".to_owned())),
                 false => Ok(()),
             };
-            slot.count(&open.pop_front().expect("there are some"), &served);
+            let hold = open.pop_front().expect("there are some");
+            slot.count(&hold, &served, hold.latency());
         }
     }
 }

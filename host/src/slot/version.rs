@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::record::Record;
 use crate::error::RequestError;
@@ -26,7 +26,8 @@ type Kept = Arc<dyn Any + Send + Sync>;
 impl Version {
     /// `tell` is whether its handlers learn that it is replaced, which takes a descriptor.
     pub(super) fn new(handler: Handler, generation: u64, tell: bool) -> io::Result<Self> {
-        let drain = tell.then(Drain::new).transpose()?.map(Arc::new);
+        // A process that serves a connection of HTTP learns by it that another version is to serve the next request.
+        let drain = (tell || handler.speaks_http()).then(Drain::new).transpose()?.map(Arc::new);
         let record = Arc::new(Record::new(&handler, generation));
         Ok(Self { handler, info: VersionInfo { generation, drain }, record, kept: Mutex::default() })
     }
@@ -72,9 +73,13 @@ pub(crate) struct VersionHold {
 }
 
 impl VersionHold {
-    /// Counts how the request went.
-    pub(super) fn count(&self, served: &Result<(), RequestError>) {
-        let latency = self.since.elapsed();
+    /// How long there has been a hold.
+    pub(crate) fn latency(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Counts how a request went, and how long it took.
+    pub(super) fn count(&self, served: &Result<(), RequestError>, latency: Duration) {
         self.version.record.counts().count(served, latency);
     }
 }

@@ -277,7 +277,7 @@ impl Answering {
             algorithm: key.algorithm().into(),
             schemes: schemes.map(u16::from).collect(),
             clients: loaded.clients.clone(),
-            alpn: wanted.alpn.clone().unwrap_or_else(|| inner.options.alpn.clone()),
+            alpn: wanted.alpn(&inner.options.alpn).to_vec(),
         };
         (self.has_terms, self.certified_key) = (true, Some(certified_key));
         Ok(terms)

@@ -94,6 +94,11 @@ impl Client {
         }
     }
 
+    /// Sends what may come too late.
+    pub fn try_send(&self, data: &[u8]) {
+        let _ = (&self.socket).write_all(data);
+    }
+
     /// The client has said all it will; nothing to do for datagrams.
     pub fn half_close(&self) {
         if !self.is_datagram {
@@ -143,6 +148,16 @@ impl Client {
             Ok(length) => length == 0,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
         }
+    }
+
+    /// Whether it has been by now; what has come is lost.
+    pub fn has_ended(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let is_open = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let ended =
+            (&self.socket).read(&mut [0; 4096]).map_or_else(|error| !is_open(error), |length| length == 0);
+        self.socket.set_nonblocking(false).unwrap();
+        ended
     }
 
     /// Nothing has come that was not received.

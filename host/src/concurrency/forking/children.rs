@@ -33,6 +33,8 @@ const WAKE: u64 = 0;
 /// Follows the requests that were given to fork servers until their processes have ended.
 #[derive(Debug)]
 pub(super) struct Children {
+    /// What versions keep their fork servers for this server under.
+    server: u64,
     /// Holds the wake and the status sockets.
     epoll: OwnedFd,
     wake: Wake,
@@ -47,6 +49,8 @@ pub(super) struct Children {
 #[derive(Debug)]
 struct Child {
     job: Job,
+    /// What has come by its connection before.
+    received: Vec<u8>,
     status: Arc<StatusSocket>,
     fork_server: Weak<SupervisedForkServer>,
     /// The number of the fork server that has it.
@@ -59,17 +63,19 @@ struct Child {
     tls: Option<Answering>,
     /// Its process has asked, so that it has begun; what is unread may be an answer.
     has_asked: bool,
-    /// It has handed a core dump over, as it may once.
+    /// It has handed a core dump over, as it may once for each request.
     has_dumped_core: bool,
+    /// How many requests of HTTP it has reported.
+    exchanged: u64,
 }
 
 impl Children {
-    pub(super) fn start() -> io::Result<Arc<Self>> {
+    pub(super) fn start(server: u64) -> io::Result<Arc<Self>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = Wake::new()?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let (is_closed, table, ended) = Default::default();
-        let children = Arc::new(Self { epoll, wake, is_closed, table, ended });
+        let children = Arc::new(Self { server, epoll, wake, is_closed, table, ended });
         let follower = children.clone();
         thread::Builder::new().name("forking".to_owned()).spawn(move || follower.follow())?;
         Ok(children)
@@ -82,20 +88,37 @@ impl Children {
     }
 
     /// Has a request served in a process. Where there are no descriptors for it, waits until others have ended.
-    pub(super) fn serve(&self, job: Job, fork_server: &Arc<SupervisedForkServer>) {
+    pub(super) fn serve(&self, job: Job) {
+        let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
         loop {
-            match StatusSocket::open(job.request()) {
+            match StatusSocket::open(job.request(), &[]) {
                 Err(error) if is_exhausted(&error) && !job.is_cut_off() => {
                     drop(self.ended.wait_timeout(self.table(), PAUSE));
                 }
-                opened => return self.give(job, opened, fork_server, 1),
+                opened => return self.give(job, Vec::new(), opened, &fork_server, 1),
             }
         }
+    }
+
+    /// The one of the version that serves it.
+    fn fork_server(&self, job: &Job) -> Option<Arc<SupervisedForkServer>> {
+        job.version().kept_for(self.server)
+    }
+
+    /// Has a connection served on by the version that serves now.
+    fn serve_on(&self, mut job: Job, received: Vec<u8>) {
+        if !job.renew() {
+            return job.refuse("what serves now does not speak HTTP");
+        }
+        let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
+        let opened = StatusSocket::open(job.request(), &received);
+        self.give(job, received, opened, &fork_server, 1);
     }
 
     fn give(
         &self,
         job: Job,
+        received: Vec<u8>,
         opened: io::Result<(StatusSocket, OwnedFd)>,
         fork_server: &Arc<SupervisedForkServer>,
         tries: u8,
@@ -114,6 +137,7 @@ impl Children {
         let tls = job.request().tls_keeper().and_then(Keeper::answering);
         let child = Child {
             job,
+            received,
             status: status.clone(),
             fork_server: fork_server_of,
             given_to,
@@ -122,6 +146,7 @@ impl Children {
             tls,
             has_asked: false,
             has_dumped_core: false,
+            exchanged: 0,
         };
         // Known before it is given: the answer may come before that returns.
         self.table().insert(id, child);
@@ -178,6 +203,14 @@ impl Children {
                     child.has_dumped_core = true;
                     child.job.core_dumped(phase, dump);
                 }
+                Status::Said(Report::Exchanged(served, latency), _) if child.may_exchange() => {
+                    child.exchanged += 1;
+                    (child.has_asked, child.has_dumped_core) = (true, false);
+                    child.job.exchanged(served, latency);
+                }
+                Status::Said(Report::HandedBack(received), _) if child.may_exchange() => {
+                    return self.serve_on(child.job, received);
+                }
                 Status::Said(report, _) if !child.is_reported && report.is_the_end() => {
                     child.reported(report)
                 }
@@ -215,8 +248,8 @@ impl Children {
         }
         match fork_server.filter(|_| child.tries < TRIES) {
             Some(fork_server) => {
-                let opened = StatusSocket::open(child.job.request());
-                self.give(child.job, opened, &fork_server, child.tries + 1);
+                let opened = StatusSocket::open(child.job.request(), &child.received);
+                self.give(child.job, child.received, opened, &fork_server, child.tries + 1);
             }
             None => child.job.refuse("no fork server lives to take it"),
         }
@@ -239,6 +272,11 @@ impl Child {
         Ok(())
     }
 
+    /// Whether it may go on to say how requests of HTTP went.
+    fn may_exchange(&self) -> bool {
+        !self.is_reported && self.job.speaks_http() && self.exchanged < self.job.exchanges_max()
+    }
+
     fn may_dump_core(&self) -> bool {
         !self.is_reported && !self.has_dumped_core
     }
@@ -255,7 +293,8 @@ impl Child {
                 failed(format!("its process exited with status {}", status.unwrap_or_default()))
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
-            Report::Tls(_) | Report::CoreDump(_) => unreachable!("it is no end"),
+            Report::HandedBack(_) => failed("its process has handed back what it had not to".to_owned()),
+            Report::Tls(_) | Report::CoreDump(_) | Report::Exchanged(..) => unreachable!("it is no end"),
         };
         self.job.served_elsewhere(served);
     }
@@ -267,6 +306,10 @@ impl Child {
             self.job.served_elsewhere(Err(RequestError::host(Phase::Handle, reason)));
         }
     }
+}
+
+fn refuse_unforked(job: Job) {
+    job.refuse("its version has no fork server");
 }
 
 /// Has whoever serves a request, or will, give it up.

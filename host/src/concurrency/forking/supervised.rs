@@ -39,6 +39,8 @@ pub(super) struct ForkSetup {
     pub(super) code: OwnedFd,
     /// A datagram server's socket, which children reply through.
     pub(super) datagram_socket: Option<Arc<OwnedFd>>,
+    /// What tells children that their server closes.
+    pub(super) closing: Arc<Drain>,
     /// What tells children that their version drains.
     pub(super) drain: Option<Arc<Drain>>,
 }
@@ -185,12 +187,13 @@ impl Shared {
 
     /// Tells a new fork server what to serve, and waits until it can.
     fn set_up(&self, channel: &Channel) -> io::Result<()> {
-        let ForkSetup { setup, code, datagram_socket, drain } = &self.fork_setup;
+        let ForkSetup { setup, code, datagram_socket, closing, drain } = &self.fork_setup;
         let setup = setup.to_file()?;
         let fds = [
             Some(setup.as_fd()),
             Some(code.as_fd()),
             datagram_socket.as_ref().map(AsFd::as_fd),
+            Some(closing.as_fd()),
             drain.as_ref().map(|drain| drain.as_fd()),
         ];
         let fds: Vec<_> = fds.into_iter().flatten().collect();

@@ -1,0 +1,144 @@
+//! One request and its answer.
+
+use std::io;
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
+
+use super::Begun;
+use super::access::AccessLine;
+use super::answer::{AnswerBody, Answering, Sent, plain, status_of};
+use super::connection::Connection;
+use super::head::{self, Framing, Refusal};
+use super::incoming::{BodyFault, Fault, IncomingBody};
+use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::request::next_id;
+
+/// A request as its guest gets it.
+pub(in crate::sandbox) struct HttpRequest {
+    /// Unique among all requests of this process, as those of other handlers are.
+    pub(in crate::sandbox) id: u64,
+    pub(in crate::sandbox) scheme: Scheme,
+    pub(in crate::sandbox) request: Request<HyperIncomingBody>,
+    pub(in crate::sandbox) answering: Answering,
+}
+
+/// Answers one request: by a guest, or in its place.
+pub(super) async fn answer(
+    connection: &Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let framing = head::check_framing(&request, &connection.traffic.head());
+    let is_unsure = framing != Ok(Framing::Sound);
+    let place = connection.traffic.enter();
+    let options = &connection.server.http;
+    let line = options.access_log.map(|format| AccessLine::of(format, &request, &connection.origin));
+    let is_head = request.method() == Method::HEAD;
+    let (tell, told) = oneshot::channel();
+    let prepared = framing.and_then(|_| head::prepare(&mut request, &connection.origin, options));
+    // Nothing that follows is believed, either.
+    if is_unsure
+        || (request.version() < Version::HTTP_2 && prepared.as_ref().is_err_and(Refusal::is_malformed))
+    {
+        connection.traffic.end();
+    }
+    let (answering, head) = Answering::new();
+    let refused = match prepared {
+        Ok(()) => begin(connection, request, answering.clone(), told).await.err(),
+        Err(refusal) => Some(plain(refusal.status, &refusal.reason)),
+    };
+    let response = match refused {
+        Some(response) => response,
+        None => match head.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => plain(status, ""),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
+        },
+    };
+    AnswerBody::new(response, is_head, tell, answering, line, place)
+}
+
+/// Has a guest begin with it, or says in its place why there is none.
+async fn begin(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+    answering: Answering,
+    told: oneshot::Receiver<Sent>,
+) -> Result<(), Response<HyperOutgoingBody>> {
+    let room = connection.room().await;
+    let id = next_id();
+    let Some(begun) = connection.exchanges.begin(id) else {
+        connection.traffic.end();
+        return Err(plain(StatusCode::SERVICE_UNAVAILABLE, "what serves here now does not speak HTTP"));
+    };
+    let fault = Fault::default();
+    let request = request.map(|body| {
+        let (size_max, patience) = (connection.server.http.body_size, connection.limits.idle_time);
+        IncomingBody::new(body, size_max, patience, fault.clone(), Some(connection.traffic.clone()))
+            .boxed_unsync()
+    });
+    let scheme = if connection.origin.is_tls { Scheme::Https } else { Scheme::Http };
+    let request = HttpRequest { id, scheme, request, answering };
+    let connection = connection.clone();
+    let tasks = connection.tasks.clone();
+    tasks.spawn(async move {
+        connection.serve(begun, request, fault, told).await;
+        drop(room);
+    });
+    Ok(())
+}
+
+impl Connection {
+    /// Serves one request, until its guest has ended and the client has the answer.
+    async fn serve(
+        &self,
+        begun: Begun,
+        request: HttpRequest,
+        fault: Fault,
+        mut told: oneshot::Receiver<Sent>,
+    ) {
+        let (id, answering) = (request.id, request.answering.clone());
+        let Begun { handler, version, watch, .. } = &begun;
+        let served = handler.exchange(&self.server, version, watch, request).await;
+        // What fails after the client has gone most likely fails of that.
+        let sent_by_now = told.try_recv().ok();
+        let has_gone = sent_by_now.is_some_and(|sent| !sent.is_whole);
+        let failed = |cause| Err(RequestError { phase: Phase::Handle, cause });
+        let mut served = served.and_then(|()| match answering.failure() {
+            Some(failure) => failed(Cause::Error(failure)),
+            None => Ok(()),
+        });
+        if let Err(error) = &mut served
+            && matches!(error.cause, Cause::Error(_) | Cause::Trap { .. })
+        {
+            let client = || Cause::Client("it went before it had its answer".to_owned());
+            let cause = fault.get().map(|fault| self.body_cause(fault)).or_else(|| has_gone.then(client));
+            cause.into_iter().for_each(|cause| error.cause = cause);
+        }
+        if let Err(error) = &served {
+            let status = fault.get().map_or_else(|| status_of(error), BodyFault::status);
+            answering.give(Err(status));
+        }
+        let sent = match sent_by_now {
+            Some(sent) => Some(sent),
+            None => told.await.ok(),
+        };
+        if served.is_ok() && !sent.is_some_and(|sent| sent.is_whole) {
+            served = failed(Cause::Client("it went before it had the whole answer".to_owned()));
+        }
+        self.exchanges.end(id, begun, served).await;
+    }
+
+    fn body_cause(&self, fault: BodyFault) -> Cause {
+        match (fault, self.limits.idle_time) {
+            (BodyFault::TooLarge, _) => Cause::Client("it sent a larger body than it may".to_owned()),
+            (BodyFault::Slow, Some(time)) => Cause::Limit(Limit::IdleTime(time)),
+            _ => self.client_cause(&io::Error::other("it broke its request off")),
+        }
+    }
+}

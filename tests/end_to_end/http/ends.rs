@@ -1,0 +1,90 @@
+//! How connections end: when nothing comes, when they have had enough, when the server goes.
+
+use rustix::process::Signal;
+
+use super::{Answer, get, serve};
+use crate::harness::{for_each_strategy, wait_until};
+
+#[test]
+fn a_connection_that_waits_does_not_hold_up_the_end() {
+    for_each_strategy(|strategy| {
+        let mut host = serve(strategy, &[]);
+        let idle = host.connect();
+        assert_eq!(get(&idle, "/").text(), "hello\n");
+        let busy = (strategy != "sync").then(|| {
+            let busy = host.connect();
+            busy.send(b"GET /ticks/20 HTTP/1.1\r\nHost: x\r\n\r\n");
+            busy.recv_exact(100);
+            busy
+        });
+        host.signal(Signal::TERM);
+        // What was begun is answered whole.
+        if let Some(busy) = busy {
+            let rest = String::from_utf8(busy.recv_all()).unwrap();
+            assert!(rest.ends_with("0\r\n\r\n") && rest.contains("tick 19"), "{strategy}: {rest}");
+        }
+        assert!(idle.recv_all().is_empty(), "{strategy}");
+        assert!(host.wait().success(), "{strategy}");
+    });
+}
+
+#[test]
+fn a_request_on_its_way_when_the_server_closes_is_answered() {
+    for strategy in ["threading", "forking", "async"] {
+        let mut host = serve(strategy, &[]);
+        let client = host.connect();
+        assert_eq!(get(&client, "/").text(), "hello\n");
+        host.signal(Signal::TERM);
+        host.log.wait_for("shutting down");
+        // It need not know at once.
+        wait_until(|| {
+            let answer = get(&client, "/version");
+            assert_eq!(answer.text(), "1", "{strategy}");
+            answer.header("connection") == Some("close")
+        });
+        assert!(client.recv_all().is_empty());
+        assert!(host.wait().success());
+    }
+}
+
+#[test]
+fn a_connection_ends_after_so_many_requests() {
+    for strategy in ["threading", "forking", "async"] {
+        let host = serve(strategy, &["--http-requests", "3"]);
+        let client = host.connect();
+        for last in [None, None, Some("close")] {
+            assert_eq!(get(&client, "/").header("connection"), last, "{strategy}");
+        }
+        assert!(client.recv_all().is_empty());
+    }
+}
+
+#[test]
+fn a_connection_ends_when_nothing_comes_or_it_is_old() {
+    for strategy in ["threading", "forking", "async"] {
+        for option in ["--http-keep-alive", "--http-connection-time"] {
+            let host = serve(strategy, &[option, "300ms"]);
+            let client = host.connect();
+            assert_eq!(get(&client, "/").status, 200);
+            assert!(client.recv_all().is_empty(), "{strategy} {option}");
+        }
+    }
+}
+
+/// Where a worker serves one connection at a time, one that waits for a further request gives way to those that have one.
+#[test]
+fn connections_that_are_kept_do_not_starve_others() {
+    let host = serve("pool", &["--workers", "1"]);
+    let first = host.connect();
+    assert_eq!(get(&first, "/").text(), "hello\n");
+    let others = [(); 1].map(|()| {
+        let other = host.connect();
+        other.send(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+        other
+    });
+    // The next answer by the first makes room.
+    wait_until(|| get(&first, "/").header("connection") == Some("close"));
+    for other in others {
+        assert_eq!(Answer::read(&other).text(), "1");
+    }
+}

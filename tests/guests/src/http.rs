@@ -1,0 +1,20 @@
+//! Answers HTTP as the request's path says, and calls itself version 1.
+
+// Native linkers take no names like `wasi:http/incoming-handler`.
+#![cfg(target_family = "wasm")]
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+
+#[path = "http/paths.rs"]
+mod paths;
+
+struct Handler;
+
+impl Guest for Handler {
+    fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+        paths::handle("1", &request, answer);
+    }
+}
+
+wasip2::http::proxy::export!(Handler);
