@@ -8,7 +8,7 @@ use std::thread;
 
 use plugsock::{Cause, Handler, ServerOptions, ServerType};
 
-use crate::harness::{Case, Project, Recorder, Running, pattern, sandbox};
+use crate::harness::{Case, Project, Recorder, Running, STRATEGIES, pattern, sandbox};
 
 /// The handlers that fail in the phase that the first line names, and the file of a project that each takes the place of.
 const PHASES_OF: [(&str, (&str, &str)); 8] = [
@@ -98,6 +98,17 @@ fn commands() {
     }
 }
 
+/// HTTP, in the languages that have a template for it.
+#[test]
+fn http() {
+    for language in ["rust", "go", "python", "js", "ts"] {
+        let Some(handler) = load(Project { language, kind: "http", source: None }) else { continue };
+        for strategy in STRATEGIES {
+            answers_http(&start(&handler, ServerType::Tcp, strategy, ServerOptions::default()));
+        }
+    }
+}
+
 fn conforms(language: &'static str) {
     let project = |kind| Project { language, kind, source: None };
     if let Some(echo) = load(project("stream")) {
@@ -158,6 +169,29 @@ fn echoes(server: &Running) {
     client.send(b"all I have to say");
     client.half_close();
     assert_eq!(client.recv_all(), b"all I have to say");
+}
+
+fn answers_http(server: &Running) {
+    let get = || server.ask(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(answered(&get()), b"hello\n");
+    for length in LENGTHS {
+        let data = pattern(length);
+        let head = format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+        let answer = server.ask(&[head.as_bytes(), &data].concat());
+        assert!(answered(&answer) == data, "{length} bytes came back otherwise");
+    }
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(answered(&get()), b"hello\n"));
+        }
+    });
+}
+
+/// The body of an answer that ends with its connection.
+fn answered(answer: &[u8]) -> &[u8] {
+    assert!(answer.starts_with(b"HTTP/1.0 200 "), "{}", answer.escape_ascii());
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("it has a head");
+    &answer[end + 4..]
 }
 
 fn fails_where_asked(handler: &Handler, strategy: &'static str) {

@@ -15,6 +15,19 @@ use crate::harness::{
 
 const LANGUAGES: [&str; 8] = ["rust", "c", "zig", "assemblyscript", "go", "python", "js", "ts"];
 
+/// Those that have a template of kind `http`.
+const HTTP_LANGUAGES: [&str; 5] = ["rust", "go", "python", "js", "ts"];
+
+fn kinds(language: &str) -> impl Iterator<Item = &'static str> {
+    let http = HTTP_LANGUAGES.contains(&language).then_some("http");
+    ["stream", "datagram", "command"].into_iter().chain(http)
+}
+
+/// Whether a project has Plugsock's own layer below its code.
+fn has_sdk(language: &str, kind: &str) -> bool {
+    kind == "stream" || kind == "datagram" || (language, kind) == ("go", "http")
+}
+
 fn plugsock_in(folder: &Path, args: &[&str]) -> Ended {
     run(plugsock().current_dir(folder).args(args))
 }
@@ -36,6 +49,8 @@ fn a_project_is_refused_that_cannot_be() {
     is_refused(here, &["new", "../a"], 1, &["lower-case"]);
     is_refused(here, &["new", "a", "--lang", "cobol"], 2, &["cobol", "assemblyscript"]);
     is_refused(here, &["new", "a", "--kind", "x"], 2, &["datagram"]);
+    let has_none = ["no template of kind http in zig", "rust, go, python, js, ts"];
+    is_refused(here, &["new", "a", "--lang", "zig", "--kind", "http"], 1, &has_none);
     assert_eq!(fs::read_dir(here).unwrap().count(), 0);
     assert_eq!(plugsock_in(here, &["new", "a", "--lang", "c"]).code, Some(0));
     is_refused(here, &["new", "a", "--lang", "c"], 1, &["a exists already"]);
@@ -45,7 +60,8 @@ fn a_project_is_refused_that_cannot_be() {
 fn every_template_says_how_to_go_on() {
     let directory = TempDir::new().unwrap();
     for (number, language) in LANGUAGES.iter().enumerate() {
-        for (kind, scheme) in [("stream", "tcp"), ("datagram", "udp"), ("command", "tcp")] {
+        for kind in kinds(language) {
+            let scheme = if kind == "datagram" { "udp" } else { "tcp" };
             let name = format!("{kind}-{number}");
             let ended = plugsock_in(directory.path(), &["new", &name, "--lang", language, "--kind", kind]);
             assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -184,8 +200,7 @@ impl Copied {
 
     /// A new project for each language and kind.
     fn projects(&self) -> impl Iterator<Item = (&'static str, &'static str, PathBuf)> {
-        let kinds =
-            |language| ["stream", "datagram", "command"].into_iter().map(move |kind| (language, kind));
+        let kinds = |language| kinds(language).map(move |kind| (language, kind));
         LANGUAGES.into_iter().flat_map(kinds).map(|(language, kind)| {
             let name = format!("{language}-{kind}");
             let mut new = self.command(self.program(), self.directory.path());
@@ -216,8 +231,8 @@ fn source_tree() -> &'static str {
 fn a_new_project_names_no_source_tree() {
     let copied = Copied::new();
     for (language, kind, folder) in copied.projects() {
-        let has_sdk = folder.join("build/sdk/wit/handler.wit").exists();
-        assert_eq!(has_sdk, kind != "command", "{language} {kind}");
+        let sdk = folder.join("build/sdk/wit/handler.wit");
+        assert_eq!(sdk.exists(), has_sdk(language, kind), "{language} {kind}");
         for file in files(&folder) {
             let text = fs::read(&file).unwrap();
             let names_it = text.windows(source_tree().len()).any(|part| part == source_tree().as_bytes());
@@ -291,7 +306,7 @@ fn builds_call_this_program_and_no_other_of_its_name() {
         fs::create_dir_all(&own).unwrap();
         copy_executable(copied.tools().join("plugsock"), &own.join("plugsock"));
         succeeded(&copied.command(copied.program(), &folder).arg("build").output().unwrap());
-        assert_eq!(folder.join("build/sdk").exists(), kind != "command", "{language} {kind}");
+        assert_eq!(folder.join("build/sdk").exists(), has_sdk(language, kind), "{language} {kind}");
         assert!(!copied.called().exists(), "{language} {kind}");
         // Without a word about which it is, it is the one of that name.
         let tested = copied.command("sh", &folder).arg("test.sh").output().unwrap();

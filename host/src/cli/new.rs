@@ -11,7 +11,8 @@ use plugsock_project::{Kind, Language};
 #[command(after_help = "Examples:
   plugsock new hello
   plugsock new hello --lang python
-  plugsock new hello --lang go --kind command")]
+  plugsock new hello --lang go --kind command
+  plugsock new hello --kind http")]
 pub struct New {
     /// The project's name
     name: String,
@@ -20,7 +21,7 @@ pub struct New {
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     lang: Language,
 
-    /// stream, datagram, or command: an ordinary program (rust, c, go)
+    /// stream, datagram, command: an ordinary program, or http: it answers HTTP (rust, go, python, js, ts)
     #[arg(long, value_name = "KIND", default_value = "stream")]
     kind: Kind,
 }

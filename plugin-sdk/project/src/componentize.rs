@@ -8,17 +8,23 @@ use crate::contract;
 /// Makes a core module a component.
 ///
 /// Where the module does not say what world it is for, its exports tell: the contract's with or without
-/// hooks, or none of it and a `_start`, which is a command's. A module that uses WASI preview 1 gets the
+/// hooks, that of HTTP, or none of them and a `_start`, which is a command's. A module that uses WASI preview 1 gets the
 /// adapter that translates it.
 pub fn componentize(core: &[u8]) -> anyhow::Result<Vec<u8>> {
     let exports = exports(core)?;
     let has = |wanted: &str| exports.iter().any(|name| name.starts_with(wanted));
-    let is_command = has("_start") && !has("plugsock:handler/");
+    let is_http = has("wasi:http/incoming-handler@");
+    let is_command = has("_start") && !has("plugsock:handler/") && !is_http;
     let mut module = core.to_vec();
     let (unmarked, _) = wit_component::metadata::decode(core)?;
     if unmarked.is_none() && !is_command {
-        let world = if has("plugsock:handler/server-hooks@") { "handler-with-hooks" } else { "handler" };
-        let (resolve, world) = contract::resolve(world)?;
+        let (resolve, world) = if is_http {
+            contract::resolve_http()?
+        } else if has("plugsock:handler/server-hooks@") {
+            contract::resolve("handler-with-hooks")?
+        } else {
+            contract::resolve("handler")?
+        };
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     let adapter = match is_command {

@@ -23,6 +23,17 @@ pub fn write_wit(folder: &Path) -> Result<(), Error> {
     write_files(folder, FILES)
 }
 
+/// What answers HTTP exports, and what it may use; templates have it, too.
+const PROXY: &str = include_str!("../../templates/proxy.wit");
+
+/// The world of what answers HTTP.
+pub(crate) fn resolve_http() -> anyhow::Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_source("proxy.wit", PROXY)?;
+    let world = resolve.select_world(&[package], Some("proxy"))?;
+    Ok((resolve, world))
+}
+
 /// The contract as `wit-parser` sees it, with one of its worlds.
 pub(crate) fn resolve(world: &str) -> anyhow::Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();

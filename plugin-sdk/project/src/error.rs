@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::{Kind, Language};
+
 /// Why a project could not be made or built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +38,16 @@ pub enum Error {
     Name {
         /// The name.
         name: String,
+    },
+    /// A language that has no template of this kind.
+    #[error("there is no template of kind {kind} in {language}; choose one of {others}")]
+    NoTemplate {
+        /// The language.
+        language: Language,
+        /// The kind.
+        kind: Kind,
+        /// The languages that have it.
+        others: String,
     },
     /// A folder that is no project.
     #[error(

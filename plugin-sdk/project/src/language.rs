@@ -78,11 +78,13 @@ pub enum Kind {
     Datagram,
     /// It is an ordinary program, whose standard input and output are the connection.
     Command,
+    /// It answers HTTP.
+    Http,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Stream, Kind::Datagram, Kind::Command];
+    pub const ALL: [Kind; 4] = [Kind::Stream, Kind::Datagram, Kind::Command, Kind::Http];
 }
 
 impl fmt::Display for Kind {
@@ -91,6 +93,7 @@ impl fmt::Display for Kind {
             Kind::Stream => "stream",
             Kind::Datagram => "datagram",
             Kind::Command => "command",
+            Kind::Http => "http",
         })
     }
 }
@@ -100,6 +103,8 @@ impl FromStr for Kind {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.to_string() == text);
-        found.ok_or_else(|| format!("there is no kind {text:?}; choose one of stream, datagram, command"))
+        found.ok_or_else(|| {
+            format!("there is no kind {text:?}; choose one of stream, datagram, command, http")
+        })
     }
 }

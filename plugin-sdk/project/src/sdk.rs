@@ -50,7 +50,7 @@ const ASSEMBLYSCRIPT: [(&str, &str); 10] = [
     ("tls.ts", include_str!("../../assemblyscript/tls.ts")),
 ];
 
-const GO: [(&str, &str); 8] = [
+const GO: [(&str, &str); 10] = [
     ("contract.go", include_str!("../../go/contract.go")),
     ("go.mod", include_str!("../../go/go.mod")),
     ("hooks/hooks.go", include_str!("../../go/hooks/hooks.go")),
@@ -59,6 +59,8 @@ const GO: [(&str, &str); 8] = [
     ("plugsock.go", include_str!("../../go/plugsock.go")),
     ("streams.go", include_str!("../../go/streams.go")),
     ("tls.go", include_str!("../../go/tls.go")),
+    ("wasihttp/contract.go", include_str!("../../go/wasihttp/contract.go")),
+    ("wasihttp/wasihttp.go", include_str!("../../go/wasihttp/wasihttp.go")),
 ];
 
 const PYTHON: [(&str, &str); 1] = [("plugsock.py", include_str!("../../python/plugsock.py"))];

@@ -36,14 +36,33 @@ pub fn new(name: &str, language: Language, kind: Kind, parent: &Path) -> Result<
     if folder.exists() {
         return Err(Error::Exists { path: folder });
     }
+    let own = files(language, kind);
+    if own.is_empty() {
+        return Err(Error::NoTemplate { language, kind, others: languages(kind) });
+    }
     let shared = [template!(".gitignore" from "gitignore"), test(kind)];
-    let files = files(language, kind).iter().chain(&shared);
+    let files = own.iter().chain(&shared);
     write_files(&folder, files.map(|(path, text)| (path, named(text, name))))?;
-    if kind != Kind::Command {
+    if has_sdk(language, kind) {
         // A build renews it; editors and the language's own tools need it from the beginning.
         write_sdk(language, &folder.join(SDK))?;
     }
     Ok(folder)
+}
+
+/// The others are built with what their language has.
+fn has_sdk(language: Language, kind: Kind) -> bool {
+    match kind {
+        Kind::Stream | Kind::Datagram => true,
+        Kind::Command => false,
+        Kind::Http => language == Language::Go,
+    }
+}
+
+/// The names of the languages that have this kind.
+fn languages(kind: Kind) -> String {
+    let have = Language::ALL.into_iter().filter(|language| !files(*language, kind).is_empty());
+    have.map(Language::name).collect::<Vec<_>>().join(", ")
 }
 
 fn named(text: &str, name: &str) -> String {
@@ -59,11 +78,13 @@ fn test(kind: Kind) -> File {
     match kind {
         Kind::Stream | Kind::Command => template!("test.sh" from "test.sh"),
         Kind::Datagram => template!("test.sh" from "test-datagram.sh"),
+        Kind::Http => template!("test.sh" from "test-http.sh"),
     }
 }
 
+/// A project's own files; none where a language does not have the kind.
 fn files(language: Language, kind: Kind) -> &'static [File] {
-    use Kind::{Command, Datagram, Stream};
+    use Kind::{Command, Datagram, Http, Stream};
     match (language, kind) {
         (Language::Rust, Stream) => &[
             template!("Cargo.toml" from "rust/Cargo.toml"),
@@ -81,6 +102,12 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("Cargo.toml" from "rust/command.toml"),
             RUST_BUILD,
             template!("src/main.rs" from "rust/command.rs"),
+            template!("tests/answers.rs" from "rust/test.rs"),
+        ],
+        (Language::Rust, Http) => &[
+            template!("Cargo.toml" from "rust/http.toml"),
+            RUST_BUILD,
+            template!("src/main.rs" from "rust/http.rs"),
             template!("tests/answers.rs" from "rust/test.rs"),
         ],
         (Language::C, Stream) => &[plugin!("echo-c", "Makefile"), plugin!("echo-c", "handler.c")],
@@ -110,6 +137,11 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("go.mod" from "go/command.mod"),
             template!("handler.go" from "go/command.go"),
         ],
+        (Language::Go, Http) => &[
+            plugin!("echo-go", "Makefile"),
+            plugin!("echo-go", "go.mod"),
+            template!("handler.go" from "go/http.go"),
+        ],
         (Language::Python, Stream) => {
             &[plugin!("echo-python", "Makefile"), plugin!("echo-python", "handler.py")]
         }
@@ -121,6 +153,11 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("program.wit" from "python/program.wit"),
             template!("handler.py" from "python/command.py"),
         ],
+        (Language::Python, Http) => &[
+            template!("Makefile" from "python/http.mk"),
+            template!("proxy.wit" from "proxy.wit"),
+            template!("handler.py" from "python/http.py"),
+        ],
         (Language::JavaScript, Stream) => {
             &[plugin!("echo-js", "package.json"), plugin!("echo-js", "handler.js")]
         }
@@ -131,6 +168,11 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("package.json" from "js/command.json"),
             template!("program.wit" from "js/program.wit"),
             template!("handler.js" from "js/command.js"),
+        ],
+        (Language::JavaScript, Http) => &[
+            template!("package.json" from "js/http.json"),
+            template!("proxy.wit" from "proxy.wit"),
+            template!("handler.js" from "js/http.js"),
         ],
         (Language::TypeScript, Stream) => &[
             plugin!("echo-ts", "package.json"),
@@ -149,6 +191,12 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("program.d.ts" from "ts/program.d.ts"),
             template!("handler.ts" from "ts/command.ts"),
         ],
+        (Language::TypeScript, Http) => &[
+            template!("package.json" from "ts/http.json"),
+            template!("tsconfig.json" from "ts/http-tsconfig.json"),
+            template!("proxy.wit" from "proxy.wit"),
+            template!("handler.ts" from "ts/http.ts"),
+        ],
         (Language::AssemblyScript, Stream) => {
             &[plugin!("echo-assemblyscript", "package.json"), plugin!("echo-assemblyscript", "handler.ts")]
         }
@@ -160,5 +208,6 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
             template!("package.json" from "assemblyscript/command.json"),
             template!("handler.ts" from "assemblyscript/command.ts"),
         ],
+        (Language::C | Language::Zig | Language::AssemblyScript, Http) => &[],
     }
 }
