@@ -82,13 +82,12 @@ impl Concurrency {
         }
     }
 
-    /// Connections that it can serve at once while others may come.
+    /// Connections that may be kept for further requests: with more of them somebody else may have to wait.
     pub(crate) fn places(&self) -> usize {
         match self {
-            // Nobody else is looked at meanwhile.
-            Self::Sync => 0,
             Self::Pool { workers, .. } => *workers,
-            Self::Forking { .. } | Self::Threading { .. } | Self::Async { .. } => self.capacity(),
+            // Who comes when it is full is not even looked at.
+            _ => self.capacity().saturating_sub(1),
         }
     }
 

@@ -41,9 +41,9 @@ pub(crate) struct Service {
     pub(crate) open: Arc<OpenRequests>,
     /// Those that came by connections of HTTP, which are among the open ones themselves.
     pub(crate) exchanges: Arc<OpenRequests>,
-    /// Connections that it can serve at once; with more, none is kept for a further request of HTTP.
+    /// Connections that may be kept for further requests of HTTP.
     pub(crate) places: usize,
-    /// Becomes true when it closes.
+    /// Whether connections are to bring no further requests of HTTP, since it closes or is paused.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
     /// Where its requests wait.
     pub(crate) waits: Waits,

@@ -143,7 +143,7 @@ impl Server {
             clients,
             open: Arc::new(OpenRequests::new(!is_forking)),
             exchanges: Arc::new(OpenRequests::new(true)),
-            places: options.concurrency.places().min(sandbox.limits().max_requests),
+            places: options.concurrency.places().min(sandbox.limits().max_requests.saturating_sub(1)),
             closing: tokio::sync::watch::Sender::new(false),
             waits: options.concurrency.waits(),
         };
@@ -231,14 +231,25 @@ impl Server {
         self.tls.as_ref().map(|tls| tls.handshakes()).unwrap_or_default()
     }
 
-    /// Stops accepting; open requests go on, and new clients wait in the listen queue.
+    /// Stops accepting; open requests go on, and new clients wait in the listen queue. Connections of HTTP end with the
+    /// requests that they have open.
     pub fn pause(&self) {
         self.control.pause();
+        self.set_closing(true);
     }
 
     /// Accepts again.
     pub fn resume(&self) {
+        self.set_closing(false);
         self.control.resume();
+    }
+
+    /// Whether connections are to bring no further requests of HTTP.
+    fn set_closing(&self, is_closing: bool) {
+        self.service.closing.send_replace(is_closing);
+        if let Some(forking) = self.started.get().and_then(|started| started.strategy.forking()) {
+            forking.set_closing(is_closing);
+        }
     }
 
     /// Whether it is paused.

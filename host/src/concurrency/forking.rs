@@ -27,7 +27,7 @@ pub(crate) struct Forking {
     arguments: Vec<OsString>,
     datagram_socket: Option<Arc<OwnedFd>>,
     children: Arc<Children>,
-    /// Tells children that the server closes.
+    /// Tells children that the server takes no further requests.
     closing: Arc<Drain>,
     /// Their versions keep them alive.
     started: Mutex<Vec<Weak<SupervisedForkServer>>>,
@@ -83,9 +83,12 @@ impl Forking {
         self.children.serve(job);
     }
 
-    /// Has no connection wait for a further request.
-    pub(crate) fn begin_closing(&self) {
-        self.closing.begin();
+    /// Says whether connections are to bring no further requests of HTTP.
+    pub(crate) fn set_closing(&self, is_closing: bool) {
+        match is_closing {
+            true => self.closing.begin(),
+            false => self.closing.take_back(),
+        }
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<Weak<SupervisedForkServer>>> {

@@ -32,6 +32,11 @@ impl Drain {
         let _ = rustix::io::write(self.0.socket(), &1u64.to_ne_bytes());
     }
 
+    /// It has not begun after all, for whoever has not seen it yet.
+    pub(crate) fn take_back(&self) {
+        let _ = rustix::io::read(self.0.socket(), &mut [0; 8]);
+    }
+
     pub(crate) fn is_begun(&self) -> bool {
         self.0.is_ready(Interest::READABLE)
     }

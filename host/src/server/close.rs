@@ -81,10 +81,7 @@ impl Server {
     fn close_listener(&self) {
         self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
         // Connections that wait for a further request wait no longer.
-        self.service.closing.send_replace(true);
-        if let Some(forking) = self.started.get().and_then(|started| started.strategy.forking()) {
-            forking.begin_closing();
-        }
+        self.set_closing(true);
         if let Held::By(_) = *self.held() {
             self.control.stop();
         }

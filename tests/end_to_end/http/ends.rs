@@ -1,5 +1,7 @@
 //! How connections end: when nothing comes, when they have had enough, when the server goes.
 
+use std::thread;
+
 use rustix::process::Signal;
 
 use super::{Answer, get, serve};
@@ -44,6 +46,25 @@ fn a_request_on_its_way_when_the_server_closes_is_answered() {
         });
         assert!(client.recv_all().is_empty());
         assert!(host.wait().success());
+    }
+}
+
+/// Connections that are kept do not hold a drain up, however busy.
+#[test]
+fn a_server_drains_although_its_clients_go_on() {
+    for strategy in ["threading", "forking", "async"] {
+        let host = serve(strategy, &[]);
+        let client = host.connect();
+        assert_eq!(get(&client, "/").header("connection"), None);
+        thread::scope(|scope| {
+            let asking =
+                scope.spawn(|| wait_until(|| get(&client, "/").header("connection") == Some("close")));
+            let drained = host.ctl(&["drain"]);
+            assert!(drained.stdout.ends_with("\ndrained\n"), "{strategy}: {drained:?}");
+            asking.join().unwrap();
+        });
+        assert_eq!(host.ctl(&["resume"]).code, Some(0));
+        assert_eq!(get(&host.connect(), "/").header("connection"), None, "{strategy}");
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct ForkSetup {
     pub(super) code: OwnedFd,
     /// A datagram server's socket, which children reply through.
     pub(super) datagram_socket: Option<Arc<OwnedFd>>,
-    /// What tells children that their server closes.
+    /// What tells children that their server takes no further requests.
     pub(super) closing: Arc<Drain>,
     /// What tells children that their version drains.
     pub(super) drain: Option<Arc<Drain>>,

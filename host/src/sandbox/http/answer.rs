@@ -64,11 +64,12 @@ impl Answering {
         )
     }
 
-    /// Whether it is the first; others are dropped.
-    pub(super) fn give(&self, head: Head) -> bool {
-        let sender = self.answer().sender.take();
-        // Nobody waits for it any more where the client has gone.
-        sender.map(|sender| drop(sender.send(head))).is_some()
+    /// Gives it, unless it was given.
+    pub(super) fn give(&self, head: Head) {
+        if let Some(sender) = self.answer().sender.take() {
+            // Nobody waits for it any more where the client has gone.
+            let _ = sender.send(head);
+        }
     }
 
     /// The guest's own, which it gives once.

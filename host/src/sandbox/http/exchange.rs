@@ -33,7 +33,7 @@ pub(super) async fn answer(
     connection: &Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Response<AnswerBody> {
-    let framing = head::check_framing(&request, &connection.traffic.head());
+    let framing = head::check_framing(&request, || connection.traffic.head());
     let is_unsure = framing != Ok(Framing::Sound);
     let place = connection.traffic.enter();
     let options = &connection.server.http;

@@ -61,13 +61,17 @@ const HEADERS_MAX: usize = 100;
 /// Whether a request with a `Transfer-Encoding` can be trusted to end where it says so. One that gives a length besides is to be
 /// refused, since whoever is between may have believed the other (RFC 9112, 6.1). hyper does not let on, so `head`, what has come
 /// since the request before, is read once more.
-pub(super) fn check_framing<B>(request: &Request<B>, head: &[u8]) -> Result<Framing, Refusal> {
+pub(super) fn check_framing<B>(
+    request: &Request<B>,
+    head: impl FnOnce() -> Vec<u8>,
+) -> Result<Framing, Refusal> {
     if !request.headers().contains_key(TRANSFER_ENCODING) {
         return Ok(Framing::Sound);
     }
+    let head = head();
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
-    let is_whole = parsed.parse(head).is_ok_and(|status| status.is_complete());
+    let is_whole = parsed.parse(&head).is_ok_and(|status| status.is_complete());
     if !is_whole || parsed.headers.len() < request.headers().len() {
         return Ok(Framing::Unknown);
     }

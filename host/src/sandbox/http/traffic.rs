@@ -1,11 +1,12 @@
 //! What goes on on a connection, and by when something has to.
 
-use crate::http_options::HttpOptions;
-use crate::request::Request;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use crate::http_options::HttpOptions;
+use crate::request::Request;
 
 /// How long a connection that is to end and has nothing under way waits for a request that may be on its way: HTTP/1 has
 /// no means to say that none is awaited.
