@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 /// How a guest that is busy ends. On a machine that is busy too, any other may end so before it does its harm.
-const BUSY: [&str; 2] = ["CPU time limit of 100ms reached", " time limit of 1s reached"];
+const BUSY: [&str; 2] = ["CPU time limit of 300ms reached", " time limit of 2s reached"];
 
 /// How much longer those who mean well wait, half of them at least, than for a server that does nothing else.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
@@ -47,8 +47,8 @@ const HARMS: [(&str, &[&str]); 18] = [
 
 /// The limits that they reach: their counters, and what the log says of each.
 const LIMITS: [(&str, &str); 5] = [
-    ("cpu-time", "handler stopped: CPU time limit of 100ms reached"),
-    ("request-time", "handler stopped: time limit of 1s reached"),
+    ("cpu-time", "handler stopped: CPU time limit of 300ms reached"),
+    ("request-time", "handler stopped: time limit of 2s reached"),
     ("memory", "handler stopped: memory limit of 33554432 bytes reached"),
     ("resources", "handler stopped: limit of 200 resources reached"),
     ("idle-time", "client dropped: idle time limit of 500ms reached"),
@@ -62,7 +62,7 @@ fn serve(strategy: &str) -> (Host, TempDir) {
     }
     let grant = format!("{}::/data", directory.path().display());
     let limits =
-        ["--cpu-time", "100ms", "--request-time", "1s", "--idle-timeout", "500ms", "--memory", "32MiB"];
+        ["--cpu-time", "300ms", "--request-time", "2s", "--idle-timeout", "500ms", "--memory", "32MiB"];
     let rest = ["--resources", "200", "--dir", &grant, "--concurrency", strategy, "--workers", "32"];
     // The second address is for those who mean well.
     let addresses = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", &guest("hostile")];

@@ -1,6 +1,7 @@
 //! The `plugsock` command as a process.
 
 use std::io::{BufRead, BufReader, Read};
+use std::mem;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -120,7 +121,7 @@ impl Drop for Running {
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("log of the host:\n{}", self.log.text());
+            eprintln!("log of the host:\n{}", self.log.excerpt());
         }
     }
 }
@@ -182,7 +183,7 @@ impl Log {
     }
 
     /// Waits until the log is as wanted.
-    fn wait_until<T>(&self, what: &str, wanted: impl Fn(&Written) -> Option<T>) -> T {
+    fn wait_until<T>(&self, what: &str, mut wanted: impl FnMut(&Written) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut written = self.0.0.lock().unwrap();
         loop {
@@ -191,9 +192,8 @@ impl Log {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let log = written.lines.join("\n");
                 drop(written);
-                panic!("waited in vain for {what} in the log:\n{log}");
+                panic!("waited in vain for {what} in the log:\n{}", self.excerpt());
             }
             written = self.0.1.wait_timeout(written, left).unwrap().0;
         }
@@ -206,10 +206,12 @@ impl Log {
 
     /// All lines that contain `text`, when there are as many as `count`.
     pub fn wait_for_count(&self, text: &str, count: usize) -> Vec<String> {
+        let (mut seen, mut found) = (0, Vec::new());
         self.wait_until(text, |written| {
-            let lines: Vec<String> =
-                written.lines.iter().filter(|line| line.contains(text)).cloned().collect();
-            (lines.len() >= count).then_some(lines)
+            // Each line is looked at once: many may wait for one among many thousands.
+            found.extend(written.lines[seen..].iter().filter(|line| line.contains(text)).cloned());
+            seen = written.lines.len();
+            (found.len() >= count).then(|| mem::take(&mut found))
         })
     }
 
@@ -220,6 +222,11 @@ impl Log {
     /// The lines that contain `text` by now.
     pub fn lines_with(&self, text: &str) -> Vec<String> {
         self.wait_for_count(text, 0)
+    }
+
+    /// The lines of a log that people are to read.
+    fn excerpt(&self) -> String {
+        self.text().lines().map(|line| format!("{line:.500}\n")).collect()
     }
 
     pub fn text(&self) -> String {
