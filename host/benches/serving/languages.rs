@@ -48,7 +48,7 @@ impl Languages {
 }
 
 fn row(language: &'static str, scale: &Scale) -> Result<String, Failure> {
-    let file = made::component(language)?;
+    let file = made::component("stream", language)?;
     let kilobytes = fs::metadata(&file)?.len() as f64 / 1e3;
     let compile = cost::load(None, slice::from_ref(&file))?.microseconds / 1e6;
 

@@ -5,6 +5,7 @@
 mod client;
 mod connection;
 mod hold;
+mod http;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

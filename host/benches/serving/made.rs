@@ -1,4 +1,5 @@
-//! Handlers as their authors make them: each the echo of `plugsock new`, built by `plugsock build`.
+//! Handlers as their authors make them: each the echo of `plugsock new`, built by `plugsock build`. The one of HTTP echoes
+//! what is posted.
 
 use std::env;
 use std::fs;
@@ -17,10 +18,10 @@ const PLUGSOCK: &str = env!("CARGO_BIN_EXE_plugsock");
 /// Where `plugin-sdk/toolchains/install` puts the compilers.
 const TOOLCHAINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/bin");
 
-/// The component of a project in a language, which is compiled into the benchmark's cache, too. It is made anew when
+/// The component of a project of a kind in a language, which is compiled into the benchmark's cache, too. It is made anew when
 /// the program is newer, and with it the templates and the SDK may be.
-pub fn component(language: &str) -> Result<PathBuf, Failure> {
-    let parent = report::directory()?.join("made").join(language);
+pub fn component(kind: &str, language: &str) -> Result<PathBuf, Failure> {
+    let parent = report::directory()?.join("made").join(kind).join(language);
     let component = parent.join("hello/build/handler.wasm");
     let modified = |path: &Path| fs::metadata(path)?.modified();
     if modified(&component).is_ok_and(|made| modified(PLUGSOCK.as_ref()).is_ok_and(|program| program < made))
@@ -31,7 +32,7 @@ pub fn component(language: &str) -> Result<PathBuf, Failure> {
         fs::remove_dir_all(&parent)?;
     }
     fs::create_dir_all(&parent)?;
-    run(plugsock()?.args(["new", "hello", "--lang", language]).current_dir(&parent))?;
+    run(plugsock()?.args(["new", "hello", "--kind", kind, "--lang", language]).current_dir(&parent))?;
     run(plugsock()?.arg("build").arg(parent.join("hello")))?;
     cost::load(Some(CACHE), slice::from_ref(&component))?;
     Ok(component)

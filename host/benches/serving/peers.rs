@@ -49,6 +49,10 @@ pub enum Contender {
     PythonForking,
     /// Python's `ThreadingUDPServer`.
     PythonDatagram,
+    /// hyper, with a tokio task for each connection.
+    NativeHyper,
+    /// `wasmtime serve` with the handler of HTTP that ours is, a fresh instance for each request.
+    WasmtimeServe,
     /// The `wasmtime` command with a WASI command, started for each connection.
     InetdWasmtime,
     /// `cat`, started for each connection: the least that a process for each connection costs.
@@ -108,7 +112,7 @@ impl Contender {
     fn command(self, transport: Transport, connections: usize) -> Result<Command, Failure> {
         let identity = match transport {
             Transport::Tls | Transport::TlsResumed => Some(tls::Identity::make()?),
-            Transport::Tcp | Transport::Udp => None,
+            Transport::Tcp | Transport::Udp | Transport::Http => None,
         };
         Ok(match self {
             PlugsockReuse(strategy) => {
@@ -118,7 +122,7 @@ impl Contender {
             }
             Made(strategy, language) => {
                 let mut command = Plugsock(strategy).command(transport, connections)?;
-                command.arg(made::component(language)?);
+                command.arg(made::component("stream", language)?);
                 command
             }
             Plugsock(strategy) => {
@@ -127,12 +131,16 @@ impl Contender {
                     command.arg("--tls");
                     command.arg(format!("localhost={},{}", certificate.display(), key.display()));
                 }
+                if transport == Transport::Http {
+                    command.arg(made::component("http", "rust")?);
+                }
                 if connections > 1000 {
                     command.args(["--max-requests", &connections.to_string()]);
                 }
                 command
             }
-            NativeSync | NativeThread | NativeAccept | NativeFork | NativeTokio | NativeDatagram => {
+            NativeSync | NativeThread | NativeAccept | NativeFork | NativeTokio | NativeDatagram
+            | NativeHyper => {
                 let mut command = Process::role("native")?;
                 command.arg(self.to_string().trim_start_matches("native-"));
                 if let Some(tls::Identity { certificate, key }) = identity {
@@ -143,6 +151,7 @@ impl Contender {
             PythonThreading => python("ThreadingTCPServer")?,
             PythonForking => python("ForkingTCPServer")?,
             PythonDatagram => python("ThreadingUDPServer")?,
+            WasmtimeServe => wasmtime_serve()?,
             InetdWasmtime => inetd(&["wasmtime", "run", CAT_WAT])?,
             InetdCat => inetd(&["cat"])?,
         })
@@ -181,22 +190,38 @@ fn python(class: &str) -> Result<Command, Failure> {
     Ok(command)
 }
 
-fn inetd(program: &[&str]) -> Result<Command, Failure> {
+/// `wasmtime serve` as it is without an option, except that it says on its standard output that it is ready.
+fn wasmtime_serve() -> Result<Command, Failure> {
+    installed("wasmtime")?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>&1", "sh", "wasmtime", "serve", "--addr", "127.0.0.1:0"]);
+    command.arg(made::component("http", "rust")?);
+    Ok(command)
+}
+
+fn installed(program: &str) -> Result<(), Failure> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|directory| Path::new(&directory).join(program[0]).is_file()) {
-        return Err(Failure::Unavailable(format!("no {} is installed", program[0])));
+    if std::env::split_paths(&path).any(|directory| Path::new(&directory).join(program).is_file()) {
+        return Ok(());
     }
+    Err(Failure::Unavailable(format!("no {program} is installed")))
+}
+
+fn inetd(program: &[&str]) -> Result<Command, Failure> {
+    installed(program[0])?;
     let mut command = Process::role("inetd")?;
     command.arg("--").args(program);
     Ok(command)
 }
 
-/// The address in a line of the kind `ready tcp://127.0.0.1:8000`, which may go on.
+/// The address in a line of the kind `ready tcp://127.0.0.1:8000`, which may go on, or, as wasmtime has it,
+/// `Serving HTTP on http://127.0.0.1:8000/`.
 fn address(line: &str) -> anyhow::Result<SocketAddr> {
-    let address = line.strip_prefix("ready ").and_then(|words| words.split_whitespace().next());
+    let words = line.strip_prefix("ready ").or_else(|| line.strip_prefix("Serving HTTP on "));
+    let address = words.and_then(|words| words.split_whitespace().next());
     let (_, address) =
         address.and_then(|address| address.split_once("://")).ok_or_else(|| anyhow!("it said {line:?}"))?;
-    Ok(address.parse()?)
+    Ok(address.trim_end_matches('/').parse()?)
 }
 
 impl fmt::Display for Contender {
@@ -214,6 +239,8 @@ impl fmt::Display for Contender {
             PythonThreading => "python-threading",
             PythonForking => "python-forking",
             PythonDatagram => "python-datagram",
+            NativeHyper => "native-hyper",
+            WasmtimeServe => "wasmtime-serve",
             InetdWasmtime => "inetd-wasmtime",
             InetdCat => "inetd-cat",
         })

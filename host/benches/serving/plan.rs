@@ -124,6 +124,11 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
     ] {
         groups.push(Group { figures, rounds: scale.rounds });
     }
+    for figures in
+        [http("http-ping", Work::Ping), http("http-connect", Work::Connect), http_idle(1000), http_swap()]
+    {
+        groups.push(Group { figures, rounds: scale.rounds });
+    }
     groups
 }
 
@@ -245,7 +250,7 @@ fn swap() -> Vec<Figure> {
     let time =
         |strategy| Figure::alone(format!("swap-time/{strategy}"), Trial::SwapTime(strategy)).at_most(20.0);
     let throughput = |strategy| {
-        let trial = |is_swapped| Trial::Swap { strategy, clients: CLIENTS, is_swapped };
+        let trial = |is_swapped| Trial::Swap { over: Tcp, strategy, clients: CLIENTS, is_swapped };
         Figure::new(format!("swap-connect/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
     };
     let strategies = ["threading", "pool", "async", "sync", "forking"];
@@ -317,4 +322,37 @@ fn tls_wait() -> Vec<Figure> {
         Figure::new(format!("{name}/{ours}/{peer}"), trial(ours), trial(peer))
     };
     [("tls-wait-p50", Quantile::Median), ("tls-wait-p99", Quantile::P99)].map(figure).into()
+}
+
+/// Requests of HTTP, on connections that are kept or with one for each.
+fn http(name: &str, work: Work) -> Vec<Figure> {
+    // One after the other is no match for those who serve several at once, nor is a process each.
+    let targets = [("threading", true), ("pool", true), ("async", true), ("sync", false), ("forking", false)];
+    // `sync` keeps no connection.
+    let targets = targets.into_iter().filter(|(strategy, _)| work == Work::Connect || *strategy != "sync");
+    let figure = |(strategy, has_target): (&'static str, bool)| {
+        let against = |peer, least| {
+            let figure = loaded(name, work, Http, CLIENTS, Plugsock(strategy), peer);
+            figure.target(has_target.then_some(least))
+        };
+        [against(NativeHyper, 0.5), against(WasmtimeServe, 1.3)]
+    };
+    targets.flat_map(figure).collect()
+}
+
+/// What a connection holds between two requests.
+fn http_idle(connections: usize) -> Vec<Figure> {
+    let trial = |contender| Trial::Idle { over: Http, connections, contender };
+    let ours = ["threading", "async"].map(Plugsock);
+    let figure =
+        |ours, peer| Figure::new(format!("http-idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer));
+    ours.into_iter().flat_map(|ours| [NativeHyper, WasmtimeServe].map(|peer| figure(ours, peer))).collect()
+}
+
+fn http_swap() -> Vec<Figure> {
+    let figure = |strategy| {
+        let trial = |is_swapped| Trial::Swap { over: Http, strategy, clients: CLIENTS, is_swapped };
+        Figure::new(format!("http-swap/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
+    };
+    ["threading", "pool", "async", "forking"].map(figure).into()
 }

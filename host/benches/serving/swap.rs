@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::PATIENCE;
 use crate::load::{LoadReport, Work};
 use crate::peers::{Running, serve};
 use crate::plan::Scale;
 use crate::report::{self, CACHE};
 use crate::transport::Transport;
 use crate::trial::Failure;
+use crate::{PATIENCE, made};
 
 /// A handler's file, as its server was told to serve it.
 pub struct Deployed(PathBuf);
@@ -91,17 +91,22 @@ fn answer(address: SocketAddr) -> anyhow::Result<u8> {
 
 /// Puts load on a host; if asked to, swaps its handler in the middle of the window.
 pub fn load(
+    over: Transport,
     strategy: &'static str,
     clients: usize,
     is_swapped: bool,
     scale: &Scale,
 ) -> Result<LoadReport, Failure> {
+    let echo = match over {
+        Transport::Http => std::fs::read(made::component("http", "rust")?)?,
+        _ => ECHO.to_vec(),
+    };
     // Does the same and has another digest: it has a section with a name and nothing else.
-    let other = [ECHO, &[0, 2, 1, b'b']].concat();
+    let other = [&echo[..], &[0, 2, 1, b'b']].concat();
     let deployed = Deployed::new(strategy, &other)?;
     // Now both are compiled.
     drop(deployed.serve(strategy, CACHE)?);
-    deployed.replace(ECHO)?;
+    deployed.replace(&echo)?;
     let mut running = deployed.serve(strategy, CACHE)?;
     let host = running.pid();
     let swap = || {
@@ -111,7 +116,8 @@ pub fn load(
     };
     let (load, swapped) = thread::scope(|scope| {
         let swapped = is_swapped.then(|| scope.spawn(swap));
-        let load = Work::Connect.put_on(&running, Transport::Tcp, clients, scale);
+        let work = if over == Transport::Http { Work::Ping } else { Work::Connect };
+        let load = work.put_on(&running, over, clients, scale);
         (load, swapped.map(|thread| thread.join().expect("it does not panic")))
     });
     if let Some(swapped) = swapped {

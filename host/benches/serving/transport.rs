@@ -10,13 +10,15 @@ pub enum Transport {
     Tls,
     /// The same, but each connection after a client's first resumes a session.
     TlsResumed,
+    /// HTTP/1.1, with a request for each message.
+    Http,
 }
 
 impl Transport {
     /// What stands before a contender's address.
     pub fn scheme(self) -> &'static str {
         match self {
-            Self::Tcp => "tcp",
+            Self::Tcp | Self::Http => "tcp",
             Self::Udp => "udp",
             Self::Tls | Self::TlsResumed => "tls",
         }
@@ -26,6 +28,7 @@ impl Transport {
     pub fn name(self) -> &'static str {
         match self {
             Self::TlsResumed => "tls-resumed",
+            Self::Http => "http",
             other => other.scheme(),
         }
     }

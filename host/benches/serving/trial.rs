@@ -32,8 +32,8 @@ pub enum Trial {
     Wait { handshakes: usize, quantile: Quantile, contender: Contender },
     /// From the start of the process to its first answer.
     Start(Contender),
-    /// Like `Load` of `Work::Connect`; whether the handler is swapped meanwhile.
-    Swap { strategy: &'static str, clients: usize, is_swapped: bool },
+    /// Like `Load` of `Work::Connect`, or with HTTP `Work::Ping`; whether the handler is swapped meanwhile.
+    Swap { over: Transport, strategy: &'static str, clients: usize, is_swapped: bool },
     /// From the command to swap to the first answer of the new version.
     SwapTime(&'static str),
     /// From a connection's begin to the first bytes that come back, one connection after the other.
@@ -134,8 +134,8 @@ impl Trial {
                 Ok(load.sample(load.latency(quantile)))
             }
             Self::Start(contender) => start(|| contender.launch(Transport::Tcp, 1), scale.starts),
-            Self::Swap { strategy, clients, is_swapped } => {
-                let load = swap::load(strategy, clients, is_swapped, scale)?;
+            Self::Swap { over, strategy, clients, is_swapped } => {
+                let load = swap::load(over, strategy, clients, is_swapped, scale)?;
                 Ok(load.sample(load.operations / load.seconds))
             }
             Self::SwapTime(strategy) => {
@@ -144,7 +144,9 @@ impl Trial {
             }
             Self::Answer(contender) => first_answer(contender, scale.window),
             Self::Instantiate(None) => instantiate(None, scale),
-            Self::Instantiate(Some(language)) => instantiate(Some(&made::component(language)?), scale),
+            Self::Instantiate(Some(language)) => {
+                instantiate(Some(&made::component("stream", language)?), scale)
+            }
             Self::SpawnThread => cost(Process::role("spawn-thread")?, scale),
         }
     }

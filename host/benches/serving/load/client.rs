@@ -53,6 +53,7 @@ impl Conversation {
         let socket = self.socket(client, operation)?;
         Ok(match self.transport {
             Transport::Tcp | Transport::Udp => Connection::Plain(socket),
+            Transport::Http => Connection::Http(socket, Vec::new()),
             Transport::Tls | Transport::TlsResumed => Connection::tls(socket, tls::client(&self.tls)?),
         })
     }

@@ -8,10 +8,13 @@ use anyhow::ensure;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustls::{ClientConnection, HandshakeKind};
 
+use super::http;
 use crate::BLOCK;
 
 pub enum Connection {
     Plain(OwnedFd),
+    /// With what has come of an answer.
+    Http(OwnedFd, Vec<u8>),
     Tls(Box<Tls>),
 }
 
@@ -35,7 +38,7 @@ impl Connection {
 
     pub fn socket(&self) -> &OwnedFd {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(socket) | Self::Http(socket, _) => socket,
             Self::Tls(tls) => &tls.socket,
         }
     }
@@ -44,6 +47,13 @@ impl Connection {
     pub fn send(&mut self, data: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => Ok(send(socket, data, SendFlags::NOSIGNAL)?),
+            Self::Http(socket, _) => {
+                let request = http::request(data);
+                match send(socket, &request, SendFlags::NOSIGNAL)? {
+                    sent if sent == request.len() => Ok(data.len()),
+                    _ => Err(io::Error::other("a request was sent in parts")),
+                }
+            }
             Self::Tls(tls) => {
                 let taken = tls.session.writer().write(data)?;
                 tls.flush().map(|()| taken)
@@ -55,6 +65,7 @@ impl Connection {
     pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => Ok(recv(socket, buffer, RecvFlags::empty())?.0),
+            Self::Http(socket, answer) => recv_answer(socket, answer, buffer),
             Self::Tls(tls) => INCOMING.with_borrow_mut(|incoming| tls.recv(buffer, incoming)),
         }
     }
@@ -62,7 +73,7 @@ impl Connection {
     /// Says that nothing more comes.
     pub fn end(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => Ok(shutdown(socket, Shutdown::Write)?),
+            Self::Plain(socket) | Self::Http(socket, _) => Ok(shutdown(socket, Shutdown::Write)?),
             Self::Tls(tls) => {
                 tls.session.send_close_notify();
                 tls.flush()
@@ -119,6 +130,27 @@ impl Tls {
             if count < incoming.len() {
                 return if length > 0 { Ok(length) } else { Err(io::ErrorKind::WouldBlock.into()) };
             }
+        }
+    }
+}
+
+/// The body of an answer, when all of it is there.
+fn recv_answer(socket: &OwnedFd, answer: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let (received, _) = INCOMING.with_borrow_mut(|incoming| {
+            let (count, whole) = recv(socket, &mut **incoming, RecvFlags::empty())?;
+            answer.extend(&incoming[..count]);
+            io::Result::Ok((count, whole))
+        })?;
+        if received == 0 && answer.is_empty() {
+            return Ok(0);
+        }
+        if let Some(body) = http::body(answer).map_err(io::Error::other)? {
+            answer.clear();
+            return body.as_slice().read(buffer);
+        }
+        if received == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

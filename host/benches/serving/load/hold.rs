@@ -12,6 +12,7 @@ use rustls::{ClientConfig, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use super::client::source_address;
+use super::http;
 use crate::transport::Transport;
 use crate::{MESSAGE, PATIENCE, tls};
 
@@ -46,14 +47,22 @@ impl Hold {
         let stream = self.connect(number)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut stream: Box<dyn Connection> = match self.over {
-            Transport::Tcp | Transport::Udp => Box::new(stream),
+            Transport::Tcp | Transport::Udp | Transport::Http => Box::new(stream),
             Transport::Tls | Transport::TlsResumed => Box::new(StreamOwned::new(tls::client(tls)?, stream)),
         };
         let mut message = [0; MESSAGE];
         message[..8].copy_from_slice(&number.to_le_bytes());
-        stream.write_all(&message)?;
-        let mut answer = [0; MESSAGE];
-        stream.read_exact(&mut answer)?;
+        let mut answer = vec![0; MESSAGE];
+        match self.over {
+            Transport::Http => {
+                stream.write_all(&http::request(&message))?;
+                answer = read_answer(&mut stream)?;
+            }
+            _ => {
+                stream.write_all(&message)?;
+                stream.read_exact(&mut answer)?;
+            }
+        }
         ensure!(answer == message, "other bytes came back");
         Ok(stream)
     }
@@ -65,5 +74,19 @@ impl Hold {
         socket.bind(&SocketAddr::from((source_address(number), 0)).into())?;
         socket.connect_timeout(&self.address.into(), PATIENCE)?;
         Ok(socket.into())
+    }
+}
+
+/// The body of an answer of HTTP.
+fn read_answer(stream: &mut impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut received = Vec::new();
+    loop {
+        let mut piece = [0; 1024];
+        let count = stream.read(&mut piece)?;
+        ensure!(count > 0, "the server closed the connection early");
+        received.extend(&piece[..count]);
+        if let Some(body) = http::body(&received)? {
+            return Ok(body);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The same protocol in plain Rust, as fast as it goes without effort.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -7,6 +9,10 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::{Args, ValueEnum};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use nix::unistd::{ForkResult, fork};
 use rustix::buffer::spare_capacity;
 use rustix::process::{WaitOptions, wait};
@@ -14,6 +20,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
+use wasmtime_wasi_http::io::TokioIo;
 
 use super::REQUEST_QUEUE_SIZE;
 use crate::BLOCK;
@@ -36,6 +43,7 @@ enum Server {
     Fork,
     Tokio,
     Datagram,
+    Hyper,
 }
 
 /// What `pool` has by default.
@@ -61,6 +69,7 @@ impl Native {
             Server::Fork => Ok(listen()?.incoming().try_for_each(|stream| fork_and_echo(stream?, tls))?),
             Server::Tokio => Ok(tokio::runtime::Runtime::new()?.block_on(serve_tasks(tls))?),
             Server::Datagram => Ok(echo_datagrams()?),
+            Server::Hyper => Ok(tokio::runtime::Runtime::new()?.block_on(serve_http())?),
         }
     }
 }
@@ -142,6 +151,19 @@ async fn serve_tasks(tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
             None => drop(tokio::spawn(echo_task(stream))),
             Some(tls) => drop(tokio::spawn(echo_task_over_tls(stream, TlsAcceptor::from(tls.clone())))),
         }
+    }
+}
+
+async fn serve_http() -> io::Result<()> {
+    let listener = listen()?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let echo = |request: Request<Incoming>| ready(Ok::<_, Infallible>(Response::new(request.into_body())));
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let connection =
+            http1::Builder::new().half_close(true).serve_connection(TokioIo::new(stream), service_fn(echo));
+        tokio::spawn(connection);
     }
 }
 
