@@ -19,6 +19,7 @@ pub(crate) use forking::Forking;
 
 use crate::job::Job;
 use crate::request::Waits;
+use crate::sandbox::Drain;
 use crate::server_info::ServerInfo;
 
 /// Where requests are served; the strategies of `socketserver` and two of our own.
@@ -163,17 +164,19 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// Starts the threads that it keeps. `info` and a datagram server's socket are for processes that serve.
+    /// Starts the threads that it keeps. `info`, `closing` and a datagram server's socket are for processes that serve.
     pub(crate) fn start(
         concurrency: &Concurrency,
         info: &Arc<ServerInfo>,
+        closing: &Arc<Drain>,
         datagram_socket: impl FnOnce() -> io::Result<Option<OwnedFd>>,
     ) -> io::Result<Self> {
         Ok(match *concurrency {
             Concurrency::Sync => Self::Sync,
             Concurrency::Threading { .. } => Self::Threading(threading::Threading::default()),
             Concurrency::Forking { ref arguments, .. } => {
-                Self::Forking(Arc::new(Forking::start(info.clone(), arguments.clone(), datagram_socket()?)?))
+                let (info, arguments, closing) = (info.clone(), arguments.clone(), closing.clone());
+                Self::Forking(Arc::new(Forking::start(info, arguments, closing, datagram_socket()?)?))
             }
             Concurrency::Pool { workers, queue } => Self::Pool(pool::Pool::start(workers, queue)?),
             Concurrency::Async { workers } => Self::Tasks(tasks::Tasks::start(workers)?),

@@ -17,7 +17,6 @@
 
 #![allow(unsafe_code, reason = "it forks, and its children are reached by signals")]
 
-mod http;
 mod message;
 mod ticker;
 
@@ -44,10 +43,9 @@ use crate::helper_process::confine::{self, ChildConfinement};
 use crate::helper_process::{Channel, message_buffer, send};
 use crate::request::{DatagramSocket, Request, Waits};
 use crate::runtime;
-use crate::sandbox::{Drain, Handler, Limits, Sandbox, VersionInfo, Watch};
+use crate::sandbox::{Drain, Fixed, Handler, Handover, Limits, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
 use crate::wake::poll_until;
-use http::Exchanged;
 use message::WireRequest;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
@@ -226,7 +224,8 @@ impl ForkServer {
         })
     }
 
-    /// Serves a connection that brings requests of HTTP.
+    /// Serves a connection that brings requests of HTTP, all of them by the version that it has. When that is replaced, the
+    /// connection goes back to the host, for a child of the next.
     async fn serve_http(
         &self,
         status: &Arc<OwnedFd>,
@@ -234,12 +233,23 @@ impl ForkServer {
         received: Vec<u8>,
     ) -> io::Result<()> {
         let watch = Arc::new(Watch::for_connection(&self.setup.limits));
-        let (handler, version, closing) = (&self.handler, &self.version, &self.closing);
-        let exchanges = Arc::new(Exchanged::new(handler, version, closing, status, received));
-        let served = handler.serve_http(&self.info, request, &watch, exchanges.clone()).await;
-        match exchanges.handed_back() {
-            Some(received) => send(status, &Report::HandedBack(received), &[]),
-            None => end(status, served, request, Waits::Task).await,
+        let handover = Arc::new(Handover::new(&self.version, received));
+        let host = status.clone();
+        let exchanges = Arc::new(Fixed {
+            handler: self.handler.clone(),
+            version: self.version.clone(),
+            time: None,
+            closing: Some(self.closing.clone()),
+            handover: Some(handover.clone()),
+            ended: move |served, latency| {
+                // A host that has gone need not know.
+                let _ = send(&host, &Report::Exchanged(served, latency), &[]);
+            },
+        });
+        let served = self.handler.serve_http(&self.info, request, &watch, exchanges).await;
+        match handover.take() {
+            Some(received) if served.is_ok() => send(status, &Report::HandedBack(received), &[]),
+            _ => end(status, served, request, Waits::Task).await,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One request on its way, whole: what it is, which version serves it, who watches over it, and what it counts for. What
 //! goes wrong in it ends here, in the log and the hooks.
 
+mod closing;
 mod hooks;
 mod http;
 mod open;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+pub(crate) use closing::Closing;
 pub(crate) use hooks::isolated;
 pub use hooks::{NoHooks, ServerHooks};
 pub(crate) use open::OpenRequests;
@@ -43,8 +45,8 @@ pub(crate) struct Service {
     pub(crate) exchanges: Arc<OpenRequests>,
     /// Connections that may be kept for further requests of HTTP.
     pub(crate) places: usize,
-    /// Whether connections are to bring no further requests of HTTP, since it closes or is paused.
-    pub(crate) closing: tokio::sync::watch::Sender<bool>,
+    /// Whether connections are to bring no further requests of HTTP.
+    pub(crate) closing: Closing,
     /// Where its requests wait.
     pub(crate) waits: Waits,
 }
@@ -87,7 +89,8 @@ impl Job {
         let request = Arc::new(request);
         let version = service.slot.take();
         let limits = version.handler.sandbox().limits();
-        let (hold, watch) = match version.handler.speaks_http() {
+        let speaks_http = version.handler.speaks_http();
+        let (hold, watch) = match speaks_http {
             true if service.is_served_here() => (None, Watch::for_connection(limits)),
             true => (Some(version.enter()), Watch::for_connection(limits)),
             false => (Some(version.enter()), Watch::new(limits, service.waits)),
@@ -95,6 +98,9 @@ impl Job {
         let watch = Arc::new(watch);
         let generation = hold.as_ref().map(|hold| hold.version.info.generation);
         let open = service.open.enter(request.id(), Arc::downgrade(&request), &watch, generation);
+        if speaks_http {
+            service.note_crowd();
+        }
         let service = service.clone();
         Self { service, request, watch, hold, source, core_dump: None, _permit: permit, open }
     }
@@ -297,6 +303,18 @@ impl Service {
     /// Whether requests are served in this process.
     fn is_served_here(&self) -> bool {
         self.open.are_served_here()
+    }
+
+    /// Whether others wait for the places of connections, or may when one more comes.
+    fn is_crowded(&self) -> bool {
+        self.open.count() > self.places
+    }
+
+    /// Has connections make room, if they are to. Where there is one place, none is kept from the beginning.
+    fn note_crowd(&self) {
+        if self.places > 0 {
+            self.closing.set_crowded(self.is_crowded());
+        }
     }
 
     /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.

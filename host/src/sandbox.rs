@@ -58,7 +58,7 @@ pub use digest::{Digest, DigestError};
 pub(crate) use engine::{RESERVATION, prepare_thread};
 pub use handler::Handler;
 pub(crate) use handler::NO_HTTP_IN_DATAGRAMS;
-pub(crate) use http::{Begun, Exchanges, Pending, Room};
+pub(crate) use http::{Begun, Exchanges, Fixed, Handover, Pending, Room};
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};

@@ -25,7 +25,7 @@ use crate::admission::Admission;
 use crate::clients::{Clients, Refused};
 use crate::concurrency::{Concurrency, Strategy};
 use crate::error::{BindError, ServeError};
-use crate::job::{Job, OpenRequests, Service, isolated};
+use crate::job::{Closing, Job, OpenRequests, Service, isolated};
 use crate::listener::{HandedSocket, Listener};
 use crate::sandbox::Limits;
 use crate::server_info::ServerInfo;
@@ -144,7 +144,7 @@ impl Server {
             open: Arc::new(OpenRequests::new(!is_forking)),
             exchanges: Arc::new(OpenRequests::new(true)),
             places: options.concurrency.places().min(sandbox.limits().max_requests.saturating_sub(1)),
-            closing: tokio::sync::watch::Sender::new(false),
+            closing: Closing::new()?,
             waits: options.concurrency.waits(),
         };
         let server = Self {
@@ -235,21 +235,13 @@ impl Server {
     /// requests that they have open.
     pub fn pause(&self) {
         self.control.pause();
-        self.set_closing(true);
+        self.service.closing.set_paused(true);
     }
 
     /// Accepts again.
     pub fn resume(&self) {
-        self.set_closing(false);
+        self.service.closing.set_paused(false);
         self.control.resume();
-    }
-
-    /// Whether connections are to bring no further requests of HTTP.
-    fn set_closing(&self, is_closing: bool) {
-        self.service.closing.send_replace(is_closing);
-        if let Some(forking) = self.started.get().and_then(|started| started.strategy.forking()) {
-            forking.set_closing(is_closing);
-        }
     }
 
     /// Whether it is paused.
@@ -378,11 +370,12 @@ impl Server {
 
     fn start_strategy(&self) -> Result<Started, ServeError> {
         let failed = |error| ServeError::Strategy(self.concurrency.name(), error);
-        let Service { info, slot, open, exchanges, .. } = &*self.service;
+        let Service { info, slot, open, exchanges, closing, .. } = &*self.service;
         let listener = self.listener()?;
         let is_datagram = info.server_type.is_datagram();
         let datagram_socket = || is_datagram.then(|| listener.as_fd().try_clone_to_owned()).transpose();
-        let strategy = Strategy::start(&self.concurrency, info, datagram_socket).map_err(failed)?;
+        let strategy =
+            Strategy::start(&self.concurrency, info, closing.drain(), datagram_socket).map_err(failed)?;
         let forking = strategy.forking().cloned();
         let follower: Arc<dyn Follower> = Arc::new(SlotFollower {
             info: info.clone(),

@@ -34,10 +34,12 @@ pub(crate) struct Forking {
 }
 
 impl Forking {
-    /// `datagram_socket` is what children of a datagram server reply through.
+    /// `datagram_socket` is what children of a datagram server reply through; `closing` tells them when connections are to
+    /// bring no further requests of HTTP.
     pub(super) fn start(
         info: Arc<ServerInfo>,
         arguments: Vec<OsString>,
+        closing: Arc<Drain>,
         datagram_socket: Option<OwnedFd>,
     ) -> io::Result<Self> {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
@@ -48,7 +50,7 @@ impl Forking {
             arguments,
             datagram_socket: datagram_socket.map(Arc::new),
             children: Children::start(id)?,
-            closing: Arc::new(Drain::new()?),
+            closing,
             started: Mutex::default(),
         })
     }
@@ -81,14 +83,6 @@ impl Forking {
 
     pub(super) fn process_request(&self, job: Job) {
         self.children.serve(job);
-    }
-
-    /// Says whether connections are to bring no further requests of HTTP.
-    pub(crate) fn set_closing(&self, is_closing: bool) {
-        match is_closing {
-            true => self.closing.begin(),
-            false => self.closing.take_back(),
-        }
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<Weak<SupervisedForkServer>>> {

@@ -56,15 +56,11 @@ impl Exchanges for Exchanged {
     }
 
     fn closing(&self) -> Pending<'static> {
-        let mut closing = self.service.closing.subscribe();
-        Box::pin(async move {
-            // Without its server it closes, too.
-            let _ = closing.wait_for(|is_closing| *is_closing).await;
-        })
+        Box::pin(self.service.closing.begun())
     }
 
     fn is_crowded(&self) -> bool {
-        self.service.open.count() > self.service.places
+        self.service.is_crowded()
     }
 }
 

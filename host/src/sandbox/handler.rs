@@ -520,15 +520,28 @@ impl Handler {
             return Err(RequestError::host(Phase::Instantiate, NO_HTTP_IN_DATAGRAMS.to_owned()));
         }
         let watch = Arc::new(Watch::at_most(time, limits, Waits::Task));
-        let exchanges = Arc::new(Fixed::new(self, &version, time));
+        let first_failure = Arc::new(OnceLock::new());
+        let noted = first_failure.clone();
+        let exchanges = Arc::new(Fixed {
+            handler: self.clone(),
+            version,
+            time: Some(time),
+            closing: None,
+            handover: None,
+            ended: move |served: Result<(), RequestError>, _| {
+                if let Err(error) = served {
+                    let _ = noted.set(error);
+                }
+            },
+        });
         let served = runtime::drive(async {
-            let served = self.serve_http(server, &request, &watch, exchanges.clone()).await;
+            let served = self.serve_http(server, &request, &watch, exchanges).await;
             request.shutdown_request(Waits::Task).await;
             served
         });
         let served = served.map_err(|error| RequestError::host(Phase::Instantiate, error.to_string()));
         // What failed of the one request says more than that the connection did.
-        served.flatten().and(exchanges.first_failure().map_or(Ok(()), Err))
+        served.flatten().and(first_failure.get().cloned().map_or(Ok(()), Err))
     }
 
     /// The guest, which is instantiated if it was not yet.

@@ -7,20 +7,22 @@ mod answer;
 mod connection;
 mod exchange;
 mod fixed;
+mod handover;
 mod head;
 mod incoming;
 mod outgoing;
+mod serving;
 mod traffic;
 mod wire;
 
 use std::any::Any;
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub(crate) use connection::serve;
 pub(super) use exchange::HttpRequest;
-pub(super) use fixed::Fixed;
+pub(crate) use fixed::Fixed;
+pub(crate) use handover::Handover;
 pub(super) use outgoing::Http;
 
 use wasmtime::Store;
@@ -75,23 +77,10 @@ pub(crate) trait Exchanges: Send + Sync {
     /// Whether others wait for the place of this connection, so that it is not to be kept for further requests.
     fn is_crowded(&self) -> bool;
 
-    /// What has come by the connection before it was served here.
-    fn received(&self) -> Vec<u8> {
-        Vec::new()
+    /// How it goes to another version, where all of its requests get the same here.
+    fn handover(&self) -> Option<Arc<Handover>> {
+        None
     }
-
-    /// Whether another version serves elsewhere, to which [`hand_back`](Self::hand_back) brings the connection.
-    fn is_replaced(&self) -> bool {
-        false
-    }
-
-    /// Comes when another version does.
-    fn replaced(&self) -> Pending<'static> {
-        Box::pin(pending())
-    }
-
-    /// Gives the connection up, with what has come of its next request. Its client has all that it was sent.
-    fn hand_back(&self, _received: Vec<u8>) {}
 }
 
 /// Room for an instance, until it is dropped.

@@ -81,7 +81,7 @@ impl Server {
     fn close_listener(&self) {
         self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
         // Connections that wait for a further request wait no longer.
-        self.set_closing(true);
+        self.service.closing.set_paused(true);
         if let Held::By(_) = *self.held() {
             self.control.stop();
         }

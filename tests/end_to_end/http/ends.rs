@@ -4,8 +4,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{Answer, get, serve};
-use crate::harness::{for_each_strategy, wait_until};
+use super::{get, serve};
+use crate::harness::{Client, for_each_strategy, wait_until};
 
 #[test]
 fn a_connection_that_waits_does_not_hold_up_the_end() {
@@ -92,20 +92,33 @@ fn a_connection_ends_when_nothing_comes_or_it_is_old() {
     }
 }
 
-/// Where a worker serves one connection at a time, one that waits for a further request gives way to those that have one.
+/// With all places taken, connections that wait for a further request give way to those that have one.
 #[test]
 fn connections_that_are_kept_do_not_starve_others() {
-    let host = serve("pool", &["--workers", "1"]);
-    let first = host.connect();
-    assert_eq!(get(&first, "/").text(), "hello\n");
-    let others = [(); 1].map(|()| {
+    let full: [(&str, &[&str]); 4] = [
+        ("pool", &["--workers", "2"]),
+        ("forking", &["--max-children", "2"]),
+        ("threading", &["--max-requests", "2"]),
+        ("async", &["--max-requests", "2"]),
+    ];
+    for (strategy, places) in full {
+        let host = serve(strategy, &[&["--http-keep-alive", "none"], places].concat());
+        let kept = [(); 2].map(|()| host.connect());
+        for client in &kept {
+            assert_eq!(get(client, "/").text(), "hello\n");
+        }
         let other = host.connect();
-        other.send(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
-        other
-    });
-    // The next answer by the first makes room.
-    wait_until(|| get(&first, "/").header("connection") == Some("close"));
-    for other in others {
-        assert_eq!(Answer::read(&other).text(), "1");
+        assert_eq!(get(&other, "/version").text(), "1", "{strategy}");
+        // It has made room for both, or for one, and then the other has seen that there was enough.
+        assert!(kept.iter().any(Client::is_closed), "{strategy}");
     }
+}
+
+/// `sync` has one place, and who comes by now is not even looked at.
+#[test]
+fn sync_keeps_no_connection() {
+    let host = serve("sync", &[]);
+    let client = host.connect();
+    assert_eq!(get(&client, "/").header("connection"), Some("close"));
+    assert!(client.recv_all().is_empty());
 }

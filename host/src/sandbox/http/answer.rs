@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::access::AccessLine;
+use super::serving::Serving;
 use super::traffic::Place;
 use crate::error::{Cause, Limit, RequestError, excerpt};
 
@@ -32,6 +33,7 @@ struct Answer {
     failure: Option<String>,
     /// The guest has ended before its time, so that what it has not sent it never will.
     is_broken: bool,
+    has_guest_ended: bool,
 }
 
 /// Breaks off what a guest answers, unless it ends as it should.
@@ -59,6 +61,7 @@ impl Answering {
                 sender: Some(sender),
                 failure: Some("it gave no answer".to_owned()),
                 is_broken: false,
+                has_guest_ended: false,
             }))),
             receiver,
         )
@@ -86,6 +89,15 @@ impl Answering {
 
     pub(super) fn failure(&self) -> Option<String> {
         self.answer().failure.clone()
+    }
+
+    pub(super) fn note_guests_end(&self) {
+        self.answer().has_guest_ended = true;
+    }
+
+    /// Whether there is no more to come of its guest but what it has given.
+    pub(super) fn is_guests_end(&self) -> bool {
+        self.answer().has_guest_ended
     }
 
     /// To be dropped before the guest's store: with that goes all that tells a body that has ended from one that was let go of.
@@ -122,6 +134,8 @@ pub(super) struct AnswerBody {
     /// Where a guest gives it.
     answering: Answering,
     line: Option<AccessLine>,
+    /// What is left to do when there is no more to send.
+    _rest: Option<Serving>,
     place: Place,
 }
 
@@ -134,6 +148,7 @@ impl AnswerBody {
         told: oneshot::Sender<Sent>,
         answering: Answering,
         mut line: Option<AccessLine>,
+        rest: Option<Serving>,
         place: Place,
     ) -> Response<Self> {
         let length =
@@ -144,7 +159,8 @@ impl AnswerBody {
         line.iter_mut().for_each(|line| line.status = status.as_u16());
         response.map(|body| {
             let is_whole = length == Some(0) || body.is_end_stream();
-            Self { body, length, sent: Sent { bytes: 0, is_whole }, told: Some(told), answering, line, place }
+            let sent = Sent { bytes: 0, is_whole };
+            Self { body, length, sent, told: Some(told), answering, line, _rest: rest, place }
         })
     }
 }

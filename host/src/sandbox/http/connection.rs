@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,7 +22,7 @@ use super::exchange;
 use super::head::Origin;
 use super::traffic::{Due, Traffic};
 use super::wire::Wire;
-use super::{Exchanges, Room};
+use super::{Exchanges, Handover, Room};
 use crate::error::{Cause, Limit, Phase, RequestError, excerpt};
 use crate::http_options::HttpOptions;
 use crate::request::{self, ClientFault};
@@ -36,12 +36,12 @@ const HEAD_SIZE_MIN: usize = 8192;
 const HAND_BACK_MAX: usize = 32 << 10;
 
 /// How what drives a connection came to an end.
-enum Ended<T> {
+enum Ended<'a, T> {
     Itself(T),
     /// It was closed, since nothing came by it.
     Idle,
     /// Another version is to go on with it.
-    Replaced,
+    Replaced(&'a Handover),
 }
 
 /// One connection and what its requests have in common.
@@ -49,6 +49,7 @@ pub(super) struct Connection {
     pub(super) server: Arc<ServerInfo>,
     pub(super) request: Arc<request::Request>,
     pub(super) exchanges: Arc<dyn Exchanges>,
+    handover: Option<Arc<Handover>>,
     pub(super) origin: Origin,
     pub(super) traffic: Arc<Traffic>,
     /// Those of the sandbox.
@@ -80,9 +81,10 @@ pub(crate) async fn serve(
     let connection = Arc::new(Connection {
         server: server.clone(),
         request: request.clone(),
+        handover: exchanges.handover(),
         exchanges,
         origin,
-        traffic: Traffic::new(&server.http, limits.idle_time, request),
+        traffic: Traffic::new(server, limits.idle_time, request),
         limits: limits.clone(),
         own_room: Arc::new(Semaphore::new(1)),
         streams: Arc::new(Semaphore::new(server.http.streams as usize)),
@@ -96,16 +98,17 @@ pub(crate) async fn serve(
 
 impl Connection {
     async fn run(self: Arc<Self>) -> Result<(), Cause> {
-        let mut wire = self.wire(self.exchanges.received(), self.may_be_moved());
+        let received = self.handover.as_ref().and_then(|handover| handover.take());
+        let mut wire = self.wire(received.unwrap_or_default(), self.movable());
         let is_http2 = match self.request.tls().and_then(|tls| tls.alpn.as_deref()) {
             Some(protocol) => protocol == "h2",
             None => {
                 let beginning = pin!(poll_fn(|context| wire.poll_is_http2(context)));
-                match self.in_time(beginning, |_| (), self.may_be_moved()).await? {
+                match self.in_time(beginning, |_| (), self.movable()).await? {
                     Ended::Itself(begun) => begun.map_err(|error| self.client_cause(&error))?,
                     Ended::Idle => return Ok(()),
-                    Ended::Replaced => {
-                        self.exchanges.hand_back(wire.into_ahead());
+                    Ended::Replaced(handover) => {
+                        handover.give_up(wire.into_ahead());
                         return Ok(());
                     }
                 }
@@ -117,13 +120,12 @@ impl Connection {
         }
     }
 
-    fn wire(&self, ahead: Vec<u8>, may_be_moved: bool) -> Wire {
-        let gate = may_be_moved.then(|| self.exchanges.clone());
-        Wire::new(self.request.clone(), self.traffic.clone(), ahead, gate)
+    fn wire(&self, ahead: Vec<u8>, gate: Option<&Arc<Handover>>) -> Wire {
+        Wire::new(self.request.clone(), self.traffic.clone(), ahead, gate.cloned())
     }
 
     async fn http1(self: Arc<Self>, mut wire: Wire) -> Result<(), Cause> {
-        let mut may_be_moved = self.may_be_moved();
+        let mut movable = self.movable();
         loop {
             let this = self.clone();
             let mut connection = http1::Builder::new()
@@ -133,19 +135,19 @@ impl Connection {
                 .max_buf_size(self.server.http.head_size.max(HEAD_SIZE_MIN))
                 .serve_connection(wire, service_fn(move |request| this.clone().answer(request)));
             let driven = Pin::new(&mut connection);
-            match self.in_time(driven, http1::Connection::graceful_shutdown, may_be_moved).await? {
+            let handover = match self.in_time(driven, http1::Connection::graceful_shutdown, movable).await? {
                 Ended::Itself(served) => return served.or_else(|error| self.ended_by(&error)),
                 Ended::Idle => return Ok(()),
-                Ended::Replaced => {}
-            }
+                Ended::Replaced(handover) => handover,
+            };
             let parts = connection.into_parts();
             let mut received = parts.read_buf.to_vec();
             received.extend(parts.io.into_ahead());
             if received.len() <= HAND_BACK_MAX {
-                self.exchanges.hand_back(received);
+                handover.give_up(received);
                 return Ok(());
             }
-            (wire, may_be_moved) = (self.wire(received, false), false);
+            (wire, movable) = (self.wire(received, None), None);
         }
     }
 
@@ -158,44 +160,50 @@ impl Connection {
             .max_concurrent_streams(streams)
             .max_header_list_size(u32::try_from(head_size).unwrap_or(u32::MAX))
             .serve_connection(wire, service_fn(move |request| this.clone().answer(request)));
-        match self.in_time(pin!(connection), http2::Connection::graceful_shutdown, false).await? {
+        match self.in_time(pin!(connection), http2::Connection::graceful_shutdown, None).await? {
             Ended::Itself(served) => served.or_else(|error| self.ended_by(&error)),
-            Ended::Idle | Ended::Replaced => Ok(()),
+            Ended::Idle | Ended::Replaced(_) => Ok(()),
         }
     }
 
-    /// Whether somebody else could go on with it: what TLS knows of a connection stays where it is.
-    fn may_be_moved(&self) -> bool {
-        self.request.tls().is_none()
+    /// How somebody else could go on with it: what TLS knows of a connection stays where it is.
+    fn movable(&self) -> Option<&Arc<Handover>> {
+        self.handover.as_ref().filter(|_| self.request.tls().is_none())
     }
 
     /// Drives hyper, and ends what is due to end.
-    async fn in_time<F: Future>(
+    async fn in_time<'a, F: Future>(
         &self,
         mut connection: Pin<&mut F>,
         end: fn(Pin<&mut F>),
-        may_be_moved: bool,
-    ) -> Result<Ended<F::Output>, Cause> {
-        let (mut closing, mut replaced) = (self.exchanges.closing(), self.exchanges.replaced());
+        movable: Option<&'a Arc<Handover>>,
+    ) -> Result<Ended<'a, F::Output>, Cause> {
+        let mut closing = self.exchanges.closing();
+        let mut replaced = pin!(async {
+            match &self.handover {
+                Some(handover) => handover.due().await,
+                None => pending().await,
+            }
+        });
         let mut timer = pin!(sleep_until(Instant::now()));
         let (mut is_ended, mut is_replaced) = (false, false);
         poll_fn(|context| {
             if !self.traffic.is_ending() && closing.as_mut().poll(context).is_ready() {
                 self.traffic.end();
             }
-            is_replaced =
-                is_replaced || self.exchanges.is_replaced() || replaced.as_mut().poll(context).is_ready();
-            if is_replaced && !may_be_moved && !self.traffic.is_ending() {
+            is_replaced = is_replaced || replaced.as_mut().poll(context).is_ready();
+            if is_replaced && movable.is_none() && !self.traffic.is_ending() {
                 self.traffic.end();
             }
             loop {
-                if is_replaced && may_be_moved && self.traffic.is_quiet() {
-                    return Poll::Ready(Ok(Ended::Replaced));
+                let handover = movable.filter(|_| is_replaced);
+                if let Some(handover) = handover.filter(|_| self.traffic.is_quiet()) {
+                    return Poll::Ready(Ok(Ended::Replaced(handover)));
                 }
                 if let Poll::Ready(done) = connection.as_mut().poll(context) {
                     return Poll::Ready(Ok(Ended::Itself(done)));
                 }
-                if may_be_moved && self.traffic.is_quiet() && self.exchanges.is_replaced() {
+                if movable.is_some_and(|handover| self.traffic.is_quiet() && handover.is_due()) {
                     is_replaced = true;
                     continue;
                 }

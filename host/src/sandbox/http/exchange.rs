@@ -16,6 +16,7 @@ use super::answer::{AnswerBody, Answering, Sent, plain, status_of};
 use super::connection::Connection;
 use super::head::{self, Framing, Refusal};
 use super::incoming::{BodyFault, Fault, IncomingBody};
+use super::serving::Serving;
 use crate::error::{Cause, Limit, Phase, RequestError};
 use crate::request::next_id;
 
@@ -48,19 +49,19 @@ pub(super) async fn answer(
         connection.traffic.end();
     }
     let (answering, head) = Answering::new();
-    let refused = match prepared {
-        Ok(()) => begin(connection, request, answering.clone(), told).await.err(),
-        Err(refusal) => Some(plain(refusal.status, &refusal.reason)),
+    let begun = match prepared {
+        Ok(()) => begin(connection, request, answering.clone(), told).await,
+        Err(refusal) => Err(plain(refusal.status, &refusal.reason)),
     };
-    let response = match refused {
-        Some(response) => response,
-        None => match head.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(status)) => plain(status, ""),
-            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
+    let (response, rest) = match begun {
+        Ok(serving) => match serving.head(head).await {
+            (Ok(Ok(response)), rest) => (response, rest),
+            (Ok(Err(status)), rest) => (plain(status, ""), rest),
+            (Err(_), rest) => (plain(StatusCode::SERVICE_UNAVAILABLE, ""), rest),
         },
+        Err(response) => (response, None),
     };
-    AnswerBody::new(response, is_head, tell, answering, line, place)
+    AnswerBody::new(response, is_head, tell, answering, line, rest, place)
 }
 
 /// Has a guest begin with it, or says in its place why there is none.
@@ -69,7 +70,7 @@ async fn begin(
     request: Request<Incoming>,
     answering: Answering,
     told: oneshot::Receiver<Sent>,
-) -> Result<(), Response<HyperOutgoingBody>> {
+) -> Result<Serving, Response<HyperOutgoingBody>> {
     let room = connection.room().await;
     let id = next_id();
     let Some(begun) = connection.exchanges.begin(id) else {
@@ -85,12 +86,12 @@ async fn begin(
     let scheme = if connection.origin.is_tls { Scheme::Https } else { Scheme::Http };
     let request = HttpRequest { id, scheme, request, answering };
     let connection = connection.clone();
-    let tasks = connection.tasks.clone();
-    tasks.spawn(async move {
+    let (tasks, answering) = (connection.tasks.clone(), request.answering.clone());
+    let serving = async move {
         connection.serve(begun, request, fault, told).await;
         drop(room);
-    });
-    Ok(())
+    };
+    Ok(Serving::new(serving, &answering, &tasks))
 }
 
 impl Connection {
@@ -105,6 +106,7 @@ impl Connection {
         let (id, answering) = (request.id, request.answering.clone());
         let Begun { handler, version, watch, .. } = &begun;
         let served = handler.exchange(&self.server, version, watch, request).await;
+        answering.note_guests_end();
         // What fails after the client has gone most likely fails of that.
         let sent_by_now = told.try_recv().ok();
         let has_gone = sent_by_now.is_some_and(|sent| !sent.is_whole);

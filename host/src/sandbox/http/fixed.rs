@@ -1,58 +1,64 @@
 //! A connection that is served without a slot: all of its requests by the same version.
 
 use std::future::{pending, ready};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Begun, Exchanges, Pending, Room};
+use super::{Begun, Exchanges, Handover, Pending, Room};
 use crate::error::RequestError;
 use crate::request::Waits;
 use crate::sandbox::limits::Watch;
-use crate::sandbox::{Handler, VersionInfo};
+use crate::sandbox::{Drain, Handler, VersionInfo};
 
-pub(crate) struct Fixed {
-    handler: Handler,
-    version: VersionInfo,
-    time: Duration,
-    first_failure: Mutex<Option<RequestError>>,
+/// `E` is told how each request went, and how long it took.
+pub(crate) struct Fixed<E> {
+    pub(crate) handler: Handler,
+    pub(crate) version: VersionInfo,
+    /// No request gets more, if that is less than the limit.
+    pub(crate) time: Option<Duration>,
+    /// Begins when the connection is to end.
+    pub(crate) closing: Option<Arc<Drain>>,
+    pub(crate) handover: Option<Arc<Handover>>,
+    pub(crate) ended: E,
 }
 
-impl Fixed {
-    /// No request gets more than `time`.
-    pub(crate) fn new(handler: &Handler, version: &VersionInfo, time: Duration) -> Self {
-        let (handler, version) = (handler.clone(), version.clone());
-        Self { handler, version, time, first_failure: Mutex::default() }
-    }
-
-    /// How the first of its requests failed that did.
-    pub(crate) fn first_failure(&self) -> Option<RequestError> {
-        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Exchanges for Fixed {
+impl<E: Fn(Result<(), RequestError>, Duration) + Send + Sync> Exchanges for Fixed<E> {
     fn begin(&self, _: u64) -> Option<Begun> {
-        let watch = Arc::new(Watch::at_most(self.time, self.handler.sandbox().limits(), Waits::Task));
+        let limits = self.handler.sandbox().limits();
+        let watch = match self.time {
+            Some(time) => Watch::at_most(time, limits, Waits::Task),
+            None => Watch::new(limits, Waits::Task),
+        };
         let (handler, version) = (self.handler.clone(), self.version.clone());
-        Some(Begun { handler, version, watch, kept: Box::new(()) })
+        Some(Begun { handler, version, watch: Arc::new(watch), kept: Box::new(Instant::now()) })
     }
 
+    /// There is the memory of one.
     fn more_room(&self) -> Option<Room> {
         None
     }
 
-    fn end(&self, _: u64, _: Begun, served: Result<(), RequestError>) -> Pending<'_> {
-        if let Err(error) = served {
-            self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
+    fn end(&self, _: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {
+        let begun = begun.kept.downcast::<Instant>().expect("`begin` has made it");
+        (self.ended)(served, begun.elapsed());
         Box::pin(ready(()))
     }
 
     fn closing(&self) -> Pending<'static> {
-        Box::pin(pending())
+        let closing = self.closing.clone();
+        Box::pin(async move {
+            match closing {
+                Some(closing) if closing.begun().await.is_ok() => {}
+                _ => pending().await,
+            }
+        })
     }
 
     fn is_crowded(&self) -> bool {
         false
+    }
+
+    fn handover(&self) -> Option<Arc<Handover>> {
+        self.handover.clone()
     }
 }

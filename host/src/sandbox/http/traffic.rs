@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::http_options::HttpOptions;
 use crate::request::Request;
+use crate::server_info::ServerInfo;
 
 /// How long a connection that is to end and has nothing under way waits for a request that may be on its way: HTTP/1 has
 /// no means to say that none is awaited.
@@ -16,32 +16,13 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 const HEAD_KEPT: usize = 1024;
 
 pub(super) struct Traffic {
-    limits: Limits,
+    server: Arc<ServerInfo>,
+    /// How long the client may take nothing of what it is sent.
+    write: Option<Duration>,
     begun: Instant,
     /// If there is a least that the client has to keep.
     paced: Option<Arc<Request>>,
     now: Mutex<Now>,
-}
-
-/// The times of [`HttpOptions`] and of the sandbox that matter here.
-pub(super) struct Limits {
-    pub(super) keep_alive: Option<Duration>,
-    pub(super) connection: Option<Duration>,
-    pub(super) head: Option<Duration>,
-    pub(super) write: Option<Duration>,
-    pub(super) requests: u64,
-}
-
-impl Limits {
-    fn of(options: &HttpOptions, write: Option<Duration>) -> Self {
-        Self {
-            keep_alive: options.keep_alive,
-            connection: options.connection_time,
-            head: options.head_time,
-            write,
-            requests: options.requests,
-        }
-    }
 }
 
 struct Now {
@@ -92,8 +73,12 @@ pub(super) struct Place {
 
 impl Traffic {
     /// `write` is how long the client may take nothing.
-    pub(super) fn new(options: &HttpOptions, write: Option<Duration>, request: &Arc<Request>) -> Arc<Self> {
-        let limits = Limits::of(options, write);
+    pub(super) fn new(
+        server: &Arc<ServerInfo>,
+        write: Option<Duration>,
+        request: &Arc<Request>,
+    ) -> Arc<Self> {
+        let server = server.clone();
         let paced = request.waited(Duration::ZERO).map(|_| request.clone());
         let begun = Instant::now();
         let now = Mutex::new(Now {
@@ -110,7 +95,7 @@ impl Traffic {
             waker: None,
             ending_since: None,
         });
-        Arc::new(Self { limits, begun, paced, now })
+        Arc::new(Self { server, write, begun, paced, now })
     }
 
     pub(super) fn set_http2(&self) {
@@ -177,7 +162,7 @@ impl Traffic {
         now.head_since = None;
         now.head.clear();
         self.count_wait(&mut now);
-        if now.requests >= self.limits.requests {
+        if now.requests >= self.server.http.requests {
             now.ending_since.get_or_insert_with(Instant::now);
         }
         Place { traffic: self.clone(), number: now.requests }
@@ -209,16 +194,17 @@ impl Traffic {
         let mut now = self.now();
         let rate = self.count_wait(&mut now).zip(now.awaited_since);
         now.waker = self.paced.is_some().then(|| context.waker().clone());
+        let options = &self.server.http;
         let after = |since: Instant, time: Duration, due| Some((since.checked_add(time)?, due));
         let untaken = now.untaken.values().min().copied();
-        let write = [now.unsent_since, untaken].into_iter().flatten().min().zip(self.limits.write);
-        let head = now.head_since.zip(self.limits.head);
+        let write = [now.unsent_since, untaken].into_iter().flatten().min().zip(self.write);
+        let head = now.head_since.zip(options.head_time);
         let keep_alive = match now.ending_since {
             Some(since) => Some((since.max(now.idle_since), LAST_CALL)),
-            None => self.limits.keep_alive.map(|time| (now.idle_since, time)),
+            None => options.keep_alive.map(|time| (now.idle_since, time)),
         };
         let close = keep_alive.filter(|_| now.open == 0 && now.head_since.is_none());
-        let end = self.limits.connection.filter(|_| now.ending_since.is_none());
+        let end = options.connection_time.filter(|_| now.ending_since.is_none());
         [
             rate.and_then(|(time, since)| after(since, time, Due::Rate)),
             write.and_then(|(since, time)| after(since, time, Due::Write(time))),

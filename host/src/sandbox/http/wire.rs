@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use super::Exchanges;
+use super::Handover;
 use super::traffic::Traffic;
 use crate::request::{Request, Stream, Transport};
 
@@ -22,8 +22,8 @@ pub(super) struct Wire {
     traffic: Arc<Traffic>,
     /// What was read and not yet handed on.
     ahead: Vec<u8>,
-    /// Who may want the connection for another version before its next request is read.
-    gate: Option<Arc<dyn Exchanges>>,
+    /// By which the connection may go to another version before its next request is read.
+    gate: Option<Arc<Handover>>,
 }
 
 impl Wire {
@@ -32,7 +32,7 @@ impl Wire {
         request: Arc<Request>,
         traffic: Arc<Traffic>,
         ahead: Vec<u8>,
-        gate: Option<Arc<dyn Exchanges>>,
+        gate: Option<Arc<Handover>>,
     ) -> Self {
         Self { request, traffic, ahead, gate }
     }
@@ -74,7 +74,7 @@ impl Read for Wire {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         // Whoever polls hyper finds out by itself.
-        if self.gate.as_ref().is_some_and(|gate| self.traffic.is_quiet() && gate.is_replaced()) {
+        if self.gate.as_ref().is_some_and(|gate| self.traffic.is_quiet() && gate.is_due()) {
             return Poll::Pending;
         }
         let room = buffer.remaining();
