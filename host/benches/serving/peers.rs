@@ -190,11 +190,12 @@ fn python(class: &str) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// `wasmtime serve` as it is without an option, except that it says on its standard output that it is ready.
+/// `wasmtime serve` with what the component imports, and as it is otherwise, except that it says on its standard output that
+/// it is ready.
 fn wasmtime_serve() -> Result<Command, Failure> {
     installed("wasmtime")?;
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 2>&1", "sh", "wasmtime", "serve", "--addr", "127.0.0.1:0"]);
+    command.args(["-c", "exec \"$@\" 2>&1", "sh", "wasmtime", "serve", "-Scli", "--addr", "127.0.0.1:0"]);
     command.arg(made::component("http", "rust")?);
     Ok(command)
 }
