@@ -21,7 +21,7 @@ use super::log::parse_filter;
   plugsock ctl status
   plugsock ctl swap echo-2.wasm
   plugsock ctl swap echo echo-2.wasm --canary 10% && plugsock ctl promote echo
-  plugsock ctl --control 4711 drain --timeout 30s && plugsock ctl --control 4711 shutdown
+  plugsock ctl drain --timeout 30s --control 4711 && plugsock ctl shutdown --control 4711
 
 Exit status: 0 if it was done, 1 if the server refused or the time passed, 2 for wrong usage, 3 if there is no
 server to ask, or several and none is named.")]
@@ -36,7 +36,7 @@ pub struct Ctl {
 #[derive(Args, Debug)]
 pub struct WhichServer {
     /// Which server, by its control socket or its process; by default the only one that this user runs
-    #[arg(long, value_name = "PATH|PID")]
+    #[arg(long, value_name = "PATH|PID", global = true)]
     control: Option<Whom>,
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{TCP, done, is_error, wait_until};
-use crate::harness::{Ended, Host, RUNTIME_DIR, is_installed, plugsock, run};
+use crate::harness::{Ended, Host, RUNTIME_DIR, is_installed, plugin, plugsock, run};
 
 /// Runs `plugsock ctl` with its runtime directory here.
 fn ctl_in(runtime: &TempDir, args: &[&str]) -> Ended {
@@ -97,7 +97,13 @@ fn the_socket_may_be_elsewhere_or_not_be_at_all() {
     let mut host = Host::serve(&[TCP, "--control", path]);
     assert!(!host.control_socket().exists());
     assert_eq!(mode(path.as_ref()), 0o600);
-    done(host.ctl(&["--control", path, "status"]));
+    for args in [
+        &["--control", path, "status"][..],
+        &["status", "--control", path],
+        &["swap", &plugin("upper"), "--control", path],
+    ] {
+        done(host.ctl(args));
+    }
     is_error(&host.ctl(&["status"]), 3, &["no server to control"]);
     let second = run(plugsock().args(["serve", TCP, "--no-cache", "--control", path]));
     assert_eq!(second.code, Some(1), "{second:?}");
