@@ -37,8 +37,11 @@ impl Serving {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        if self.future.as_mut().is_some_and(|future| future.as_mut().poll(context).is_ready()) {
-            self.future = None;
+        // One that panics is not polled again.
+        if let Some(mut future) = self.future.take()
+            && future.as_mut().poll(context).is_pending()
+        {
+            self.future = Some(future);
         }
     }
 }
