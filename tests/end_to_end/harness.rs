@@ -34,7 +34,7 @@ pub use process::{address_space, children, is_running, state, status, stop, with
 pub use project::{Project, succeeded, with_toolchains};
 pub use recorder::{Event, Recorder};
 pub use server::{Running, handler, sandbox, sandbox_options};
-pub use versions::{Deployed, padded, relabelled, replace, version, versioned, who};
+pub use versions::{Deployed, http_versioned, padded, relabelled, replace, version, versioned, who};
 
 /// No wait in a test is longer: a hang fails, and does not stall the rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, time};
 
 use crate::count::{Count, Failure};
+use crate::http;
 
 pub enum Address {
     Tcp(SocketAddr),
     Udp(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
+    Http(SocketAddr),
 }
 
 /// How long a connection lasts.
@@ -35,7 +37,7 @@ const PATIENCE: time::Duration = time::Duration::from_secs(30);
 const THINKING: time::Duration = time::Duration::from_millis(1);
 
 const FEW: u64 = 3;
-const MANY: u64 = 50;
+pub const MANY: u64 = 50;
 
 impl Address {
     /// Reads what a host says that it serves.
@@ -46,6 +48,7 @@ impl Address {
             "udp" => Self::Udp(rest.parse().ok()?),
             "unix" => Self::Unix(rest.into()),
             "unixgram" => Self::Unixgram(rest.into()),
+            "http" => Self::Http(rest.parse().ok()?),
             _ => return None,
         })
     }
@@ -57,40 +60,43 @@ impl Address {
 
 /// Asks until it is over.
 pub fn run(address: &Address, duration: Duration, count: &Count) {
+    // The version that answered last.
+    let mut last = String::new();
     while !count.is_over.load(Ordering::SeqCst) {
         let served = match address {
-            Address::Tcp(address) => TcpStream::connect(address).map_err(Failure::from).and_then(|stream| {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_nodelay(true)?;
-                talk(&stream, || stream.shutdown(Shutdown::Write), duration, count)
-            }),
+            Address::Tcp(address) => connect(address)
+                .and_then(|stream| talk(&stream, || stream.shutdown(Shutdown::Write), duration, count)),
             Address::Unix(path) => UnixStream::connect(path).map_err(Failure::from).and_then(|stream| {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 talk(&stream, || stream.shutdown(Shutdown::Write), duration, count)
             }),
-            Address::Udp(_) | Address::Unixgram(_) => {
-                if let Err(failure) = exchange_datagrams(address, count) {
-                    count.request(Err(failure));
-                }
-                continue;
+            Address::Udp(_) | Address::Unixgram(_) => exchange_datagrams(address, count),
+            Address::Http(address) => {
+                connect(address).and_then(|stream| http::talk(&stream, duration, &mut last, count))
             }
         };
-        let has_failed = served.is_err();
-        count.request(served);
-        if has_failed {
+        if let Err(failure) = served {
+            count.request(Err(failure));
             // One that is refused again and again would fill the log.
             std::thread::sleep(THINKING);
         }
     }
 }
 
-/// One connection; the version that answered it.
+fn connect(address: &SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// One connection, which one version has to answer.
 fn talk<'a, S>(
     stream: &'a S,
     half_close: impl FnOnce() -> io::Result<()>,
     duration: Duration,
     count: &Count,
-) -> Result<String, Failure>
+) -> Result<(), Failure>
 where
     &'a S: Read + Write,
 {
@@ -126,10 +132,16 @@ where
         }
     }
     half_close()?;
+    nothing_is_left(reader)?;
+    count.request(Ok(version.expect("a line was answered")));
+    Ok(())
+}
+
+pub fn nothing_is_left(mut reader: impl Read) -> Result<(), Failure> {
     let mut rest = String::new();
     reader.read_to_string(&mut rest)?;
     match rest.is_empty() {
-        true => Ok(version.expect("a line was answered")),
+        true => Ok(()),
         false => Err(Failure::Failed(format!("{rest:?} was left over"))),
     }
 }
@@ -154,7 +166,7 @@ fn exchange_datagrams(address: &Address, count: &Count) -> Result<(), Failure> {
             socket.set_read_timeout(Some(PATIENCE))?;
             Socket::Unix(socket)
         }
-        Address::Tcp(_) | Address::Unix(_) => unreachable!("they are streams"),
+        Address::Tcp(_) | Address::Unix(_) | Address::Http(_) => unreachable!("they are streams"),
     };
     while !count.is_over.load(Ordering::SeqCst) {
         let line = unique_line();
@@ -171,7 +183,7 @@ fn exchange_datagrams(address: &Address, count: &Count) -> Result<(), Failure> {
 }
 
 /// The version that answered this line.
-fn check<'a>(answer: &'a str, line: &str) -> Result<&'a str, Failure> {
+pub fn check<'a>(answer: &'a str, line: &str) -> Result<&'a str, Failure> {
     match answer.split_once(' ') {
         Some((version, answered)) if answered == line => Ok(version),
         _ => Err(Failure::Failed(format!("{line:?} was answered with {answer:?}"))),
@@ -179,7 +191,7 @@ fn check<'a>(answer: &'a str, line: &str) -> Result<&'a str, Failure> {
 }
 
 /// So that no other answer passes for the one to it.
-fn unique_line() -> String {
+pub fn unique_line() -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     format!("{}\n", LAST.fetch_add(1, Ordering::Relaxed) + 1)
 }

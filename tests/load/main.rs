@@ -1,4 +1,4 @@
-//! Puts load on a host that serves the guest `versioned`, and counts what comes of it.
+//! Puts load on a host that serves the guest `versioned` or `http_versioned`, and counts what comes of it.
 //!
 //! ```text
 //! load SHORT LONG STAYING EVERY ADDRESS…
@@ -9,11 +9,15 @@
 //! datagram server there are `SHORT` clients with one datagram under way each. All the time the answers of a
 //! connection must come from one version.
 //!
-//! Says `progress` and the number of requests after every `EVERY` of them, which are connections and datagrams
-//! that ended well. Goes on until its standard input ends, and says what it counted.
+//! To an address `http://HOST:PORT` each client sends requests of HTTP, one after the other by connections of these kinds.
+//! The versions that answer a client must follow each other in the order of their names.
+//!
+//! Says `progress` and the number of requests after every `EVERY` of them, which are connections, datagrams and
+//! requests of HTTP that ended well. Goes on until its standard input ends, and says what it counted.
 
 mod client;
 mod count;
+mod http;
 
 use std::io::Read;
 use std::process::ExitCode;

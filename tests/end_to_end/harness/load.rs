@@ -5,8 +5,6 @@ use std::io::Read;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
-use plugsock::ServeAddress;
-
 use super::host::Lines;
 
 /// How many clients talk at once on each address.
@@ -31,13 +29,13 @@ pub struct Load {
 /// What a load has counted.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// Connections and datagrams that were served as they should be.
+    /// Connections, datagrams and requests of HTTP that were served as they should be.
     pub requests: u64,
-    /// Lines that were answered on them.
+    /// Lines that were answered on connections.
     pub lines: u64,
     /// Refused, cut, unanswered, or answered wrongly.
     pub failed: u64,
-    /// Answered by more than one version.
+    /// Answered by more than one version; or, by HTTP, by an earlier one than the request before.
     pub mixed: u64,
     /// Requests by the version that answered them.
     pub versions: BTreeMap<String, u64>,
@@ -49,7 +47,8 @@ pub struct Counted {
 const EVERY: u64 = 10;
 
 impl Load {
-    pub fn start(addresses: &[ServeAddress], clients: &Clients) -> Self {
+    /// On each address of a server, or at each URL of one that speaks HTTP.
+    pub fn start(addresses: &[impl ToString], clients: &Clients) -> Self {
         let Clients { short, long, staying } = clients;
         let mut child = Command::new(env!("CARGO_BIN_EXE_load"))
             .args([short, long, staying].map(ToString::to_string))

@@ -14,8 +14,17 @@ const LENGTH: usize = 3;
 
 /// The component of the guest `versioned` under another name of three letters.
 pub fn versioned(name: &str) -> Vec<u8> {
+    named("versioned", name)
+}
+
+/// The same of the guest `http_versioned`.
+pub fn http_versioned(name: &str) -> Vec<u8> {
+    named("http_versioned", name)
+}
+
+fn named(of: &str, name: &str) -> Vec<u8> {
     assert_eq!(name.len(), LENGTH);
-    let mut component = std::fs::read(guest("versioned")).unwrap();
+    let mut component = std::fs::read(guest(of)).unwrap();
     let at = component.windows(MARK.len()).position(|bytes| bytes == MARK).expect("the guest has a name");
     component[at + MARK.len()..][..LENGTH].copy_from_slice(name.as_bytes());
     component

@@ -1,10 +1,11 @@
 //! A swap changes the answer between two requests of one connection, and never within one; it loses none.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::thread;
+use std::time::Instant;
 
 use super::{Answer, get, serve, url};
-use crate::harness::{Client, Host, guest};
+use crate::harness::{
+    Clients, Counted, Deployed, Host, Load, for_each_strategy, guest, http_versioned, is_long_run,
+};
 
 fn swap(host: &Host, to: &str) {
     let swapped = host.ctl(&["swap", &guest(to)]);
@@ -37,53 +38,34 @@ fn the_next_request_of_a_connection_gets_the_new_version() {
     }
 }
 
-/// Asks until told to stop, by connections that are kept or not; what it was answered must not go back.
-fn ask_on(host: &Host, is_kept: bool, is_over: &AtomicBool, swaps: &AtomicU64) -> u64 {
-    let mut count = 0;
-    let mut client: Option<Client> = None;
-    while !is_over.load(SeqCst) {
-        let connected = client.take().unwrap_or_else(|| host.connect());
-        let before = swaps.load(SeqCst);
-        let header = if is_kept { "" } else { "Connection: close\r\n" };
-        connected.send(format!("GET /version HTTP/1.1\r\nHost: x\r\n{header}\r\n").as_bytes());
-        let answer = Answer::read(&connected);
-        let after = swaps.load(SeqCst);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        // Each swap goes from one to the other: where none came between, it is known who must have answered.
-        if before == after && before.is_multiple_of(2) {
-            let expected = if (before / 2).is_multiple_of(2) { "1" } else { "2" };
-            assert_eq!(answer.text(), expected, "after {} swaps", before / 2);
-        }
-        if is_kept && answer.header("connection") != Some("close") {
-            client = Some(connected);
-        }
-        count += 1;
-    }
-    count
-}
-
+/// Each version is named for its generation, and no client may be answered by an earlier one than before.
 #[test]
 fn no_request_is_lost_or_answered_by_the_wrong_version() {
-    for strategy in ["sync", "threading", "forking", "pool", "async"] {
-        let host = serve(strategy, &[]);
-        let (is_over, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
-        let asked: u64 = thread::scope(|scope| {
-            let ask = |is_kept| {
-                let (host, is_over, swaps) = (&host, &is_over, &swaps);
-                scope.spawn(move || ask_on(host, is_kept, is_over, swaps))
-            };
-            let clients = [true, true, true, false].map(ask);
-            for number in 0..20 {
-                // Odd while one is under way.
-                swaps.fetch_add(1, SeqCst);
-                swap(&host, if number % 2 == 0 { "http_v2" } else { "http" });
-                swaps.fetch_add(1, SeqCst);
-            }
-            is_over.store(true, SeqCst);
-            clients.into_iter().map(|client| client.join().unwrap()).sum()
-        });
-        assert!(asked > 40, "{strategy}: {asked}");
-    }
+    let (swaps, requests) = if is_long_run() { (100, 100_000) } else { (20, 5_000) };
+    let name = |generation: u64| format!("{generation:03}");
+    for_each_strategy(|strategy| {
+        let deployed = Deployed::new(&http_versioned(&name(1)));
+        let path = deployed.path();
+        let host = Host::serve(&["tcp://127.0.0.1:0", &path, "--concurrency", strategy]);
+        let mut load = Load::start(&[url(&host, "")], &Clients { short: 2, long: 2, staying: 1 });
+        let started = Instant::now();
+        for number in 1..=swaps {
+            load.wait_for(number * requests / swaps);
+            let name = name(number + 1);
+            deployed.replace(&http_versioned(&name));
+            let swapped = host.ctl(&["swap", &path]);
+            assert!(swapped.code == Some(0), "{}", swapped.stderr);
+            assert_eq!(get(&host.connect(), "/").text(), format!("{name} /\n"));
+        }
+        let Counted { requests: served, failed, mixed, versions, failures, .. } = load.finish();
+        let (time, versions) = (started.elapsed(), versions.len());
+        eprintln!(
+            "{strategy}: {swaps} swaps in {time:.1?}; {served} requests by {versions} versions: {failed} failed, {mixed} \
+             out of order"
+        );
+        assert_eq!((failed, mixed), (0, 0), "{failures}");
+        assert!(served >= requests);
+    });
 }
 
 #[test]
