@@ -10,7 +10,7 @@ use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
 use super::code::Code;
 use super::{Anatomy, Digest, Handler, Sandbox, compiler, preview1};
-use crate::error::HandlerError;
+use crate::error::{HandlerError, excerpt};
 
 /// The interface that every handler exports.
 pub(super) const CONTRACT: &str = "plugsock:handler/request-handler@0.1.1";
@@ -223,26 +223,47 @@ fn load_hint(error: &wasmtime::Error) -> &'static str {
 /// The packages of WASI 0.2 that there are.
 const WASI: [&str; 8] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets", "tls"];
 
-/// What to do about a component that cannot be linked, by what it imports.
-pub(super) fn import_hint(component: &Component) -> &'static str {
+const WASI_HINT: &str = "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft";
+
+/// Whose interfaces are known and not offered, by how their names begin.
+const OTHERS: [(&str, &str); 3] =
+    [("fermyon:spin/", " (of Spin)"), ("spin:", " (of Spin)"), ("wasmcloud:", " (of wasmCloud)")];
+
+/// Why a component cannot be linked, and what to do about it: by what it imports, or else in wasmtime's words.
+pub(super) fn explain_unlinked(component: &Component, error: &wasmtime::Error) -> String {
     let imports = names(component.component_type().imports(component.engine()));
-    let is_contract = |name: &String| name.starts_with("plugsock:");
-    // Package, and what follows it: interface and version.
-    let wasi: Vec<(&str, &str)> = imports
-        .iter()
-        .filter_map(|name| name.strip_prefix("wasi:").map(|name| name.split_once('/').unwrap_or((name, ""))))
-        .collect();
-    let is_offered = |(package, rest): &(&str, &str)| WASI.contains(package) && rest.contains("@0.2");
-    if wasi.iter().any(|(_, rest)| rest.contains("@0.3")) {
+    let missing: Vec<String> =
+        imports.iter().filter_map(|name| Some(format!("{name}{}", whose(name)?))).collect();
+    let imports_of = |package: &str| imports.iter().any(|name| name.starts_with(package));
+    let hint = if missing.iter().any(|name| name.ends_with("(of WASI 0.3)")) {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
-    } else if !wasi.iter().all(is_offered) {
-        "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
-    } else if imports.iter().filter(|name| !is_contract(name)).count() > wasi.len() || wasi.is_empty() {
+    } else if missing.iter().any(|name| name.starts_with("wasi:")) {
+        WASI_HINT
+    } else if !missing.is_empty() || !imports_of("wasi:") {
         // It is something else that is missing.
         ""
-    } else if wasi.iter().any(|(package, _)| *package == "sockets") {
+    } else if imports_of("wasi:sockets/") {
         "; there are no sockets beyond those of WASI 0.2, and none is needed for the handler's own connection"
     } else {
-        "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft"
+        WASI_HINT
+    };
+    match missing.is_empty() {
+        true => format!("{error:#}{hint}"),
+        false => format!("{}{hint}", excerpt(&missing.join(", "))),
+    }
+}
+
+/// Whose an interface is, where its name tells that this host does not have it.
+fn whose(name: &str) -> Option<&'static str> {
+    let Some(name) = name.strip_prefix("wasi:") else {
+        let known = OTHERS.iter().find(|(beginning, _)| name.starts_with(beginning));
+        return (!name.starts_with("plugsock:")).then_some(known.map_or("", |(_, whose)| whose));
+    };
+    let (package, interface) = name.split_once('/').unwrap_or((name, ""));
+    match WASI.contains(&package) {
+        _ if interface.contains("@0.3") => Some(" (of WASI 0.3)"),
+        true if interface.contains("@0.2") => None,
+        true => Some(" (of another WASI)"),
+        false => Some(" (a proposal to WASI)"),
     }
 }

@@ -7,7 +7,7 @@ use wasmtime_wasi::p2::bindings::exports::wasi::cli::run;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::code::Code;
-use super::component::{CONTRACT, HandlerKind, check_version, import_hint, names};
+use super::component::{CONTRACT, HandlerKind, check_version, explain_unlinked, names};
 use super::contract::{request_handler, server_hooks};
 use super::platform::Platform;
 use super::state::State;
@@ -44,8 +44,8 @@ impl Linked {
             Code::Component(component) => {
                 check_version(component)?;
                 let instance = platform.components.instantiate_pre(component).map_err(|error| {
-                    let hint = import_hint(component);
-                    format!("it asks for what this host does not have: {error:#}{hint}")
+                    let missing = explain_unlinked(component, &error);
+                    format!("it asks for what this host does not have: {missing}")
                 })?;
                 let (export, hooks) =
                     (Export::of(&instance)?, server_hooks::GuestIndices::new(&instance).ok());
