@@ -1,6 +1,6 @@
 //! A handler is a client of TLS towards hosts that it was granted, and believes whom it was told to.
 
-mod servers;
+pub mod servers;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,12 @@
 //! Requests of a guest's own go where it is granted, and nowhere else.
 
-use super::{curl, serve, url};
-use crate::harness::for_each_strategy;
+use std::process::Command;
 
-fn fetch(host: &crate::harness::Host, to: &str) -> String {
+use super::{curl, serve, url};
+use crate::harness::{Host, for_each_strategy, run};
+use crate::network_tls::servers::{Certificates, Server};
+
+fn fetch(host: &Host, to: &str) -> String {
     curl(&["-H", &format!("x-url: {to}"), &url(host, "/fetch")])
 }
 
@@ -48,4 +51,52 @@ fn it_asks_nobody_else() {
         let answer = fetch(&host, &asked);
         assert!(answer.contains(expected), "{granted:?} {asked}: {answer}");
     }
+}
+
+#[test]
+fn it_asks_over_tls() {
+    const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+    let Some(certificates) = Certificates::new(&NAMES) else { return };
+    let server = Server::python(&certificates, "page");
+    for_each_strategy(|strategy| {
+        for name in NAMES {
+            let authority = format!("{name}:{}", server.port);
+            let host = serve(strategy, &["--allow-net", &authority, "--tls-ca", certificates.ca()]);
+            let answer = fetch(&host, &format!("https://{authority}/path?query"));
+            assert_eq!(answer, format!("200\nGET /path?query HTTP/1.1\n{authority}\n"), "{strategy}");
+            let to = format!("x-url: https://{authority}/");
+            let answer =
+                curl(&["-H", &to, "-H", "x-method: POST", "-d", "some words", &url(&host, "/fetch")]);
+            assert_eq!(answer, format!("200\nPOST / HTTP/1.1\n{authority}\nsome words\n"), "{strategy}");
+            // Who cuts the connection must not pass for the server that ends it.
+            let to = format!("x-url: https://{authority}/cut");
+            let cut = run(Command::new("curl").args(["-sS", "-m", "60", "-H", &to, &url(&host, "/fetch")]));
+            assert_ne!(cut.code, Some(0), "{strategy}: {cut:?}");
+            assert!(cut.stdout.starts_with("200\n"), "{strategy}: {cut:?}");
+        }
+    });
+}
+
+#[test]
+fn it_refuses_a_server_that_cannot_prove_who_it_is() {
+    let Some(certificates) = Certificates::new(&["localhost"]) else { return };
+    let Some(others) = Certificates::new(&["another.example"]) else { return };
+    let plain = serve("threading", &[]);
+    let plain: u16 = url(&plain, "").rsplit_once(':').unwrap().1.parse().unwrap();
+    let [server, other] = [&certificates, &others].map(|of| Server::python(of, "page"));
+    for_each_strategy(|strategy| {
+        for (port, trusted, code, reason) in [
+            (server.port, &[][..], "TlsCertificateError", "UnknownIssuer"),
+            (other.port, &["--tls-ca", others.ca()], "TlsCertificateError", "not valid for name"),
+            (plain, &[], "TlsProtocolError", "InvalidContentType"),
+        ] {
+            let authority = format!("localhost:{port}");
+            let args = [&["--allow-net", &authority, "--log-level", "debug"], trusted].concat();
+            let host = serve(strategy, &args);
+            let answer = fetch(&host, &format!("https://{authority}/"));
+            assert!(answer.contains(code), "{strategy}: {answer}");
+            let line = host.log.wait_for("a handler's HTTP request failed: ");
+            assert!(line.contains(reason), "{strategy}: {line}");
+        }
+    });
 }

@@ -37,6 +37,22 @@ def answer(connection):
     tls.unwrap().close()
 
 
+def page(connection):
+    """Answers HTTP with the request's line, its host and its body; for /cut it says no length, and breaks off."""
+    with wrapped(connection) as tls, tls.makefile("rwb") as stream:
+        line, headers = stream.readline(), {}
+        while header := stream.readline().decode().rstrip():
+            name, value = header.split(": ", 1)
+            headers[name.lower()] = value
+        body = b""
+        while "transfer-encoding" in headers and (length := int(stream.readline(), 16)):
+            body += stream.read(length)
+            stream.readline()
+        text = line + headers["host"].encode() + b"\n" + body
+        length = b"" if b" /cut " in line else b"Content-Length: %d\r\n" % len(text)
+        stream.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n%s\r\n" % length + text)
+
+
 def break_off(connection):
     """Goes without close_notify."""
     tls = wrapped(connection)
