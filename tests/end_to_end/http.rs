@@ -5,6 +5,7 @@ mod asking;
 mod command_line;
 mod ends;
 mod failures;
+mod h2spec;
 mod http2;
 mod limits;
 mod malformed;
@@ -13,6 +14,9 @@ mod swaps;
 
 use std::process::Command;
 
+use tempfile::TempDir;
+
+use crate::harness::certificates::Ca;
 use crate::harness::{Client, Host, guest, run};
 
 /// A host that serves the guest `http` on a free port.
@@ -22,6 +26,13 @@ fn serve(strategy: &str, args: &[&str]) -> Host {
 
 fn url(host: &Host, path: &str) -> String {
     format!("http://{}{path}", authority(host))
+}
+
+/// A host that serves the guest `http` with TLS, by a certificate for `localhost`.
+fn serve_tls(strategy: &str) -> Host {
+    let directory = TempDir::new().unwrap();
+    let identity = Ca::new("the CA").server(&["localhost"]).write(directory.path(), "main");
+    Host::serve(&["tls://127.0.0.1:0", &guest("http"), "--tls", &identity, "--concurrency", strategy])
 }
 
 fn authority(host: &Host) -> String {

@@ -3,10 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use tempfile::TempDir;
-
-use super::{curl, url};
-use crate::harness::certificates::Ca;
+use super::{curl, serve_tls, url};
 use crate::harness::{Host, for_each_strategy, guest, plugsock, run};
 
 #[test]
@@ -69,11 +66,8 @@ fn a_probe_judges_by_the_status() {
 
 #[test]
 fn tls_offers_both_protocols() {
-    let (ca, directory) = (Ca::new("the CA"), TempDir::new().unwrap());
-    let identity = ca.server(&["localhost"]).write(directory.path(), "main");
     for_each_strategy(|strategy| {
-        let args = ["tls://127.0.0.1:0", &guest("http"), "--tls", &identity, "--concurrency", strategy];
-        let host = Host::serve(&args);
+        let host = serve_tls(strategy);
         let asked = format!("https://localhost:{}", url(&host, "").rsplit_once(':').unwrap().1);
         for (protocol, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
             let [head, echo] = ["/head", "/echo"].map(|path| format!("{asked}{path}"));
