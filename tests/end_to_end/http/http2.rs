@@ -35,9 +35,22 @@ fn connect(host: &Host, window: u32) -> Client {
 
 /// Asks without a body. The indices are those of HPACK's static table.
 fn get(client: &Client, stream: u32, path: &str) {
+    ask(client, 0x82, END_STREAM, stream, path);
+}
+
+/// Asks with a body, of which nothing has come yet.
+fn post(client: &Client, stream: u32, path: &str) {
+    ask(client, 0x83, 0, stream, path);
+}
+
+fn ask(client: &Client, method: u8, end: u8, stream: u32, path: &str) {
     let literal = |index: u8, text: &str| [&[index, text.len() as u8], text.as_bytes()].concat();
-    let block = [&[0x82, 0x86], &literal(0x44, path)[..], &literal(0x41, "x")].concat();
-    send(client, HEADERS, END_STREAM | END_HEADERS, stream, &block);
+    let block = [&[method, 0x86], &literal(0x44, path)[..], &literal(0x41, "x")].concat();
+    send(client, HEADERS, end | END_HEADERS, stream, &block);
+}
+
+fn reset(client: &Client, stream: u32) {
+    send(client, RST_STREAM, 0, stream, &8u32.to_be_bytes());
 }
 
 fn next(client: &Client) -> Frame {
@@ -100,11 +113,28 @@ fn a_client_that_resets_all_it_asks_is_sent_away() {
         let client = connect(&host, 65_535);
         for stream in (1..20_000).step_by(2) {
             get(&client, stream, "/sleep/1");
-            send(&client, RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            reset(&client, stream);
         }
         let is_sent_away = std::iter::from_fn(|| Some(next(&client))).any(|frame| frame.kind == GOAWAY);
         assert!(is_sent_away, "{strategy}");
         assert_eq!(super::get(&host.connect(), "/version").text(), "1");
+    }
+}
+
+/// It has its end and its line in the log as others have, while the connection goes on.
+#[test]
+fn a_request_that_is_given_up_before_its_answer_is_told_of() {
+    for strategy in ["threading", "forking", "async"] {
+        let host = serve(strategy, &["--access-log", "combined"]);
+        let client = connect(&host, 65_535);
+        post(&client, 1, "/read");
+        host.log.wait_for("guest: reading");
+        reset(&client, 1);
+        host.log.wait_for("client went or fell silent: it broke its request off");
+        host.log.wait_for("\"POST /read HTTP/2.0\" 499 0 ");
+        get(&client, 3, "/version");
+        assert_eq!(&*next_data(&client).payload, b"1", "{strategy}");
+        assert_eq!(host.log.lines_with("panicked"), [""; 0], "{strategy}");
     }
 }
 

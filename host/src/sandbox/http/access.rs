@@ -19,7 +19,10 @@ use crate::http_options::AccessLog;
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
 
-/// What is said of one request.
+/// As nginx has it: the client has given its request up before there was an answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What is said of one request when this is dropped.
 #[derive(Serialize)]
 pub(super) struct AccessLine {
     #[serde(skip)]
@@ -58,7 +61,7 @@ impl AccessLine {
             target: excerpt(uri.path_and_query().map_or("-", |target| target.as_str())),
             protocol: format!("{:?}", request.version()),
             host: authority.or_else(|| text(headers, http::header::HOST)),
-            status: 0,
+            status: CLIENT_CLOSED_REQUEST,
             bytes: 0,
             is_whole: false,
             seconds: 0.0,
@@ -67,10 +70,8 @@ impl AccessLine {
         }
     }
 
-    pub(super) fn write(mut self, sent: &Sent) {
+    pub(super) fn note(&mut self, sent: &Sent) {
         (self.bytes, self.is_whole) = (sent.bytes, sent.is_whole);
-        self.seconds = self.begun.elapsed().as_secs_f64();
-        tracing::info!(target: "access", "{}", self.line());
     }
 
     fn line(&self) -> String {
@@ -89,6 +90,13 @@ impl AccessLine {
                 quoted(self.user_agent.as_deref()),
             ),
         }
+    }
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        self.seconds = self.begun.elapsed().as_secs_f64();
+        tracing::info!(target: "access", "{}", self.line());
     }
 }
 

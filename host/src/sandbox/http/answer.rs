@@ -124,6 +124,10 @@ pub(super) struct Sent {
     pub(super) is_whole: bool,
 }
 
+impl Sent {
+    pub(super) const NOTHING: Self = Self { bytes: 0, is_whole: false };
+}
+
 /// An answer's body on its way; while it is, its request is open.
 pub(super) struct AnswerBody {
     body: HyperOutgoingBody,
@@ -201,7 +205,9 @@ impl Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.line.take().into_iter().for_each(|line| line.write(&self.sent));
+        if let Some(mut line) = self.line.take() {
+            line.note(&self.sent);
+        }
         // Nobody listens where there was no guest.
         let _ = self.told.take().map(|told| told.send(self.sent));
     }

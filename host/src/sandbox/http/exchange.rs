@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
 
@@ -108,7 +108,11 @@ impl Connection {
         let served = handler.exchange(&self.server, version, watch, request).await;
         answering.note_guests_end();
         // What fails after the client has gone most likely fails of that.
-        let sent_by_now = told.try_recv().ok();
+        let sent_by_now = match told.try_recv() {
+            Err(TryRecvError::Empty) => None,
+            // Given up before its head, it is not told of.
+            sent => Some(sent.unwrap_or(Sent::NOTHING)),
+        };
         let has_gone = sent_by_now.is_some_and(|sent| !sent.is_whole);
         let failed = |cause| Err(RequestError { phase: Phase::Handle, cause });
         let mut served = served.and_then(|()| match answering.failure() {
@@ -127,10 +131,10 @@ impl Connection {
             answering.give(Err(status));
         }
         let sent = match sent_by_now {
-            Some(sent) => Some(sent),
-            None => told.await.ok(),
+            Some(sent) => sent,
+            None => told.await.unwrap_or(Sent::NOTHING),
         };
-        if served.is_ok() && !sent.is_some_and(|sent| sent.is_whole) {
+        if served.is_ok() && !sent.is_whole {
             served = failed(Cause::Client("it went before it had the whole answer".to_owned()));
         }
         self.exchanges.end(id, begun, served).await;

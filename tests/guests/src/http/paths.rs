@@ -61,6 +61,14 @@ fn obey(version: &str, request: &IncomingRequest, answer: Answer) -> Result {
             input.read_to_end(&mut all)?;
             answer.text(&format!("{} {:016x}\n", all.len(), checksum(&all)))
         }
+        // Says so when it begins to read.
+        "read" => {
+            let body = request_body(request)?;
+            let mut input = body.stream().map_err(|()| "the body has no stream")?;
+            eprintln!("reading");
+            input.read_to_end(&mut Vec::new())?;
+            answer.text("read\n")
+        }
         "head" => answer.text(&head(request)),
         "status" => answer.begin(u16::try_from(number()?)?, &[])?.finish(None),
         "size" => {
