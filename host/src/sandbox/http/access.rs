@@ -20,7 +20,7 @@ const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
 
 /// As nginx has it: the client has given its request up before there was an answer.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
+pub(super) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// What is said of one request when this is dropped.
 #[derive(Serialize)]

@@ -193,7 +193,7 @@ impl Traffic {
     pub(super) fn due(&self, context: &Context<'_>) -> Option<(Instant, Due)> {
         let mut now = self.now();
         let rate = self.count_wait(&mut now).zip(now.awaited_since);
-        now.waker = self.paced.is_some().then(|| context.waker().clone());
+        now.waker = (self.paced.is_some() || now.is_http2).then(|| context.waker().clone());
         let options = &self.server.http;
         let after = |since: Instant, time: Duration, due| Some((since.checked_add(time)?, due));
         let untaken = now.untaken.values().min().copied();
@@ -230,10 +230,15 @@ impl Place {
         if !now.is_http2 {
             return;
         }
-        match is_there {
-            true => now.untaken.insert(self.number, Instant::now()),
-            false => now.untaken.remove(&self.number),
-        };
+        if !is_there {
+            now.untaken.remove(&self.number);
+            return;
+        }
+        now.untaken.insert(self.number, Instant::now());
+        // It is by another task that the part is given.
+        let waker = now.waker.take();
+        drop(now);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
