@@ -102,67 +102,18 @@ var (
 	failure []byte
 )
 
-// Where the host puts what it returns. Go's own memory is out of bounds while it does: its runtime may not be
-// up yet, and its garbage collector asks for the time, which is forbidden then.
-var (
-	// Of the adapter for WASI preview 1, as long as the instance lives.
-	adapter bump[[3 << 16]byte]
-	// The caller's, for data.
-	space []byte
-	// For names and the words of errors, until the next call.
-	words bump[[1 << 16]byte]
-	// The caller's, for what may be more than that; what is left of it.
-	room []byte
-	// Whether the adapter has its memory.
-	isUp bool
-)
-
-// bump is memory that is given away from its start on.
-type bump[Memory any] struct {
-	memory Memory
-	used   uintptr
-}
-
-func (b *bump[Memory]) take(align, size uintptr) uintptr {
-	start := (b.used + align - 1) &^ (align - 1)
-	if start+size > unsafe.Sizeof(b.memory) {
-		panic("no room for what the host returns")
-	}
-	b.used = start + size
-	return uintptr(unsafe.Pointer(&b.memory)) + start
-}
-
-func takeRoom(align, size uintptr) uintptr {
-	address := uintptr(unsafe.Pointer(unsafe.SliceData(room)))
-	start := (address + align - 1) &^ (align - 1)
-	used := start + size - address
-	if used >= uintptr(len(room)) {
-		panic("no room for what the host returns")
-	}
-	room = room[used:]
-	return start
-}
+// Where the host puts names and the words of errors, until the next call.
+var words abi.Bump[[1 << 16]byte]
 
 //go:wasmexport cabi_realloc
 func cabiRealloc(_, _, align, size uint32) uint32 {
-	switch {
-	case !isUp:
-		return uint32(adapter.take(uintptr(align), uintptr(size)))
-	case room != nil:
-		return uint32(takeRoom(uintptr(align), uintptr(size)))
-	case int(size) <= len(space) && size > 0:
-		address := uintptr(unsafe.Pointer(unsafe.SliceData(space)))
-		space = nil
-		return uint32(address)
-	default:
-		return uint32(words.take(uintptr(align), uintptr(size)))
-	}
+	return abi.Realloc(&words, align, size)
 }
 
 // What the package hooks needs; it has the other exports, so that only who wants them imports it.
 func init() {
 	abi.Lend = func(handle uint32) any {
-		isUp = true
+		abi.IsUp = true
 		r := newRequest()
 		r.handle = handle
 		return r
@@ -172,7 +123,7 @@ func init() {
 
 //go:wasmexport plugsock:handler/request-handler@0.1.1#setup
 func exportSetup(handle uint32) *uint32 {
-	isUp = true
+	abi.IsUp = true
 	request = newRequest()
 	return run(handle, func() error {
 		if h, ok := handler.(Preparer); ok {
@@ -230,28 +181,28 @@ func recovered(method func() error) (err error) {
 
 func serverType(handle uint32) ServerType {
 	var info abi.ServerWords
-	words.used = 0
+	words.Reset()
 	requestServer(handle, &info)
 	return info.Type()
 }
 
 func server(handle uint32) ServerInfo {
 	var info abi.ServerWords
-	words.used = 0
+	words.Reset()
 	requestServer(handle, &info)
 	return info.Lift()
 }
 
 func worker(handle uint32) string {
 	var text textWords
-	words.used = 0
+	words.Reset()
 	requestWorker(handle, &text)
 	return abi.Lifted(text.words)
 }
 
 func clientAddress(handle uint32) Address {
 	var address addressOf
-	words.used = 0
+	words.Reset()
 	requestClientAddress(handle, &address)
 	return abi.LiftAddress(&address.words)
 }
@@ -272,9 +223,10 @@ func unixCredentials(handle uint32) (credentials UnixCredentials, isKnown bool) 
 // recv has the host put what it receives where it shall be.
 func recv(handle uint32, data []byte) (int, error) {
 	var r result
-	words.used, space = 0, data
+	words.Reset()
+	abi.Space = data
 	requestRecv(handle, uint32(len(data)), &r)
-	space = nil
+	abi.Space = nil
 	if err := r.err(); err != nil {
 		return 0, explain(handle, err)
 	}
@@ -283,7 +235,7 @@ func recv(handle uint32, data []byte) (int, error) {
 
 func send(handle uint32, data []byte) error {
 	var r result
-	words.used = 0
+	words.Reset()
 	requestSend(handle, unsafe.SliceData(data), uint32(len(data)), &r)
 	if err := r.err(); err != nil {
 		return explain(handle, err)
@@ -297,7 +249,7 @@ var explain = func(_ uint32, err error) error { return err }
 
 func sendTo(handle uint32, data []byte, address Address) error {
 	var r result
-	words.used = 0
+	words.Reset()
 	w, ok := address.Flat()
 	if !ok {
 		return Error("not an IP address: " + address.Host)
@@ -311,21 +263,21 @@ func sendTo(handle uint32, data []byte, address Address) error {
 
 func shutdown(handle uint32, how ShutdownHow) error {
 	var r result
-	words.used = 0
+	words.Reset()
 	requestShutdown(handle, uint32(how), &r)
 	return r.err()
 }
 
 func setTimeout(handle uint32, timeout time.Duration) error {
 	var r result
-	words.used = 0
+	words.Reset()
 	requestSetTimeout(handle, 1, uint64(max(timeout, 0)), &r)
 	return r.err()
 }
 
 func setNodelay(handle uint32, on bool) error {
 	var r result
-	words.used = 0
+	words.Reset()
 	var flag uint32
 	if on {
 		flag = 1

@@ -15,7 +15,7 @@ type InputStream struct{ handle uint32 }
 // InputStream has the same bytes as Recv.
 func (r *Request) InputStream() (*InputStream, error) {
 	var answer result
-	words.used = 0
+	words.Reset()
 	requestRfile(r.handle, &answer)
 	if err := answer.err(); err != nil {
 		return nil, err
@@ -39,9 +39,10 @@ func (s *InputStream) read(p []byte, function func(uint32, uint64, *streamResult
 	}
 	p = p[:min(len(p), most)]
 	var answer streamResult
-	words.used, space = 0, p
+	words.Reset()
+	abi.Space = p
 	function(s.handle, uint64(len(p)), &answer)
-	space = nil
+	abi.Space = nil
 	if err := answer.err(); err == ErrClosed {
 		return 0, io.EOF
 	} else if err != nil {
@@ -66,7 +67,7 @@ type OutputStream struct{ handle uint32 }
 // OutputStream has the same bytes as Send.
 func (r *Request) OutputStream() (*OutputStream, error) {
 	var answer result
-	words.used = 0
+	words.Reset()
 	requestWfile(r.handle, &answer)
 	if err := answer.err(); err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (r *Request) OutputStream() (*OutputStream, error) {
 // TryWrite writes as much as there is room for, without waiting.
 func (s *OutputStream) TryWrite(p []byte) (int, error) {
 	var room roomResult
-	words.used = 0
+	words.Reset()
 	outputStreamCheckWrite(s.handle, &room)
 	if err := room.err(); err != nil {
 		return 0, err
@@ -112,7 +113,7 @@ func (s *OutputStream) Write(p []byte) (written int, err error) {
 // Flush waits until what was written is sent.
 func (s *OutputStream) Flush() error {
 	var answer streamResult
-	words.used = 0
+	words.Reset()
 	outputStreamBlockingFlush(s.handle, &answer)
 	return answer.err()
 }
@@ -152,7 +153,7 @@ func Poll(pollables ...Pollable) []int {
 		handles[i] = pollable.handle
 	}
 	var list textWords
-	words.used = 0
+	words.Reset()
 	poll(unsafe.SliceData(handles), uint32(len(handles)), &list)
 	var ready []int
 	for _, place := range unsafe.Slice((*uint32)(unsafe.Pointer(uintptr(list.words[0]))), list.words[1]) {
@@ -199,7 +200,7 @@ func streamError(tag, handle uint32) error {
 		return ErrClosed
 	}
 	var text textWords
-	words.used = 0
+	words.Reset()
 	errorToDebugString(handle, &text)
 	dropError(handle)
 	return Error(abi.Lifted(text.words))

@@ -167,8 +167,8 @@ func explainByTLS(handle uint32, plain error) error {
 // withRoom makes a call that returns as much as a client's certificates and their names are, which is 64 KiB and
 // what it takes to write their names in words.
 func withRoom(call func()) {
-	room = make([]byte, 1<<18)
-	defer func() { room = nil }()
+	abi.Room = make([]byte, 1<<18)
+	defer func() { abi.Room = nil }()
 	call()
 }
 

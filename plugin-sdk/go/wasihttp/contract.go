@@ -3,6 +3,8 @@ package wasihttp
 import (
 	"structs"
 	"unsafe"
+
+	"plugsock/internal/abi"
 )
 
 // What wasi:http has, as the canonical ABI has it.
@@ -94,50 +96,16 @@ func text(address, length uint32) string {
 	return string(unsafe.Slice((*byte)(unsafe.Pointer(uintptr(address))), length))
 }
 
-// Where the host puts what it returns. Go's own memory is out of bounds while it does: its runtime may not be
-// up yet, and its garbage collector asks for the time, which is forbidden then.
-var (
-	// Of the adapter for WASI preview 1, as long as the instance lives.
-	adapter bump[[3 << 16]byte]
-	// The caller's, for data.
-	space []byte
-	// For all else, until the next call.
-	words bump[[1 << 20]byte]
-	// Whether the adapter has its memory.
-	isUp bool
-)
-
-// bump is memory that is given away from its start on.
-type bump[Memory any] struct {
-	memory Memory
-	used   uintptr
-}
-
-func (b *bump[Memory]) take(align, size uintptr) uintptr {
-	start := (b.used + align - 1) &^ (align - 1)
-	if start+size > unsafe.Sizeof(b.memory) {
-		panic("no room for what the host returns")
-	}
-	b.used = start + size
-	return uintptr(unsafe.Pointer(&b.memory)) + start
-}
+// Where the host puts what is no data, until the next call.
+var words abi.Bump[[1 << 20]byte]
 
 //go:wasmexport cabi_realloc
 func cabiRealloc(_, _, align, size uint32) uint32 {
-	switch {
-	case !isUp:
-		return uint32(adapter.take(uintptr(align), uintptr(size)))
-	case int(size) <= len(space) && size > 0:
-		address := uintptr(unsafe.Pointer(unsafe.SliceData(space)))
-		space = nil
-		return uint32(address)
-	default:
-		return uint32(words.take(uintptr(align), uintptr(size)))
-	}
+	return abi.Realloc(&words, align, size)
 }
 
 //go:wasmexport wasi:http/incoming-handler@0.2.10#handle
 func exportHandle(request, outparam uint32) {
-	isUp = true
+	abi.IsUp = true
 	serve(request, outparam)
 }

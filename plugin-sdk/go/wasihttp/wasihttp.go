@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strconv"
 	"unsafe"
+
+	"plugsock/internal/abi"
 )
 
 var handler http.Handler = http.DefaultServeMux
@@ -44,7 +46,7 @@ func serve(handle, outparam uint32) {
 
 func lift(handle uint32) (*http.Request, error) {
 	var a answer
-	words.used = 0
+	words.Reset()
 	requestMethod(handle, &a)
 	var method string
 	if tag := int(a.tag(0)); tag < len(methods) {
@@ -78,7 +80,7 @@ func lift(handle uint32) (*http.Request, error) {
 // option is what a function returns that may return a text.
 func option(handle uint32, of func(uint32, *answer)) (string, bool) {
 	var a answer
-	words.used = 0
+	words.Reset()
 	if of(handle, &a); a.tag(0) == 0 {
 		return "", false
 	}
@@ -87,7 +89,7 @@ func option(handle uint32, of func(uint32, *answer)) (string, bool) {
 
 func header(fields uint32) http.Header {
 	var a answer
-	words.used = 0
+	words.Reset()
 	fieldsEntries(fields, &a)
 	dropFields(fields)
 	header := http.Header{}
@@ -112,9 +114,10 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	var a answer
-	words.used, space = 0, p
+	words.Reset()
+	abi.Space = p
 	streamRead(b.stream, uint64(len(p)), &a)
-	space = nil
+	abi.Space = nil
 	if a.tag(0) == 0 {
 		return int(a.words[2]), nil
 	}
@@ -195,7 +198,7 @@ func (w *response) Flush() { w.WriteHeader(http.StatusOK) }
 func (w *response) finish() {
 	w.WriteHeader(http.StatusOK)
 	var a answer
-	words.used = 0
+	words.Reset()
 	dropOutputStream(w.stream)
 	outgoingFinish(w.body, 0, 0, &a)
 }

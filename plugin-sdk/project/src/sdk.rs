@@ -50,11 +50,12 @@ const ASSEMBLYSCRIPT: [(&str, &str); 10] = [
     ("tls.ts", include_str!("../../assemblyscript/tls.ts")),
 ];
 
-const GO: [(&str, &str); 10] = [
+const GO: [(&str, &str); 11] = [
     ("contract.go", include_str!("../../go/contract.go")),
     ("go.mod", include_str!("../../go/go.mod")),
     ("hooks/hooks.go", include_str!("../../go/hooks/hooks.go")),
     ("internal/abi/address.go", include_str!("../../go/internal/abi/address.go")),
+    ("internal/abi/memory.go", include_str!("../../go/internal/abi/memory.go")),
     ("internal/abi/server.go", include_str!("../../go/internal/abi/server.go")),
     ("plugsock.go", include_str!("../../go/plugsock.go")),
     ("streams.go", include_str!("../../go/streams.go")),
