@@ -21,15 +21,7 @@ fn a_handler_waits_for_its_client_and_a_timer_at_once() {
             let server = Running::start(Case { server_type, strategy }, handler("poll_client_and_timer"));
             let client = server.connect();
             assert_eq!(client.recv_exact(5), b"tick\n");
-            client.send(b"hello\n");
-            // Ticks go on meanwhile.
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"hello\n") {
-                answer.extend(client.recv_exact(1));
-            }
-            client.half_close();
-            let rest = String::from_utf8(client.recv_all()).unwrap();
-            assert!(rest.lines().all(|line| line == "tick"), "{rest}");
+            client.is_answered_between_ticks();
         });
     }
 }

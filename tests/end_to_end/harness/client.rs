@@ -94,6 +94,18 @@ impl Client {
         }
     }
 
+    /// Sends a line to a handler that echoes lines and says `tick` all the time, and ends: ticks go on until the end.
+    pub fn is_answered_between_ticks(&self) {
+        self.send(b"hello\n");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello\n") {
+            answer.extend(self.recv_exact(1));
+        }
+        self.half_close();
+        let rest = String::from_utf8(self.recv_all()).unwrap();
+        assert!(rest.lines().all(|line| line == "tick"), "{rest}");
+    }
+
     /// Sends what may come too late.
     pub fn try_send(&self, data: &[u8]) {
         let _ = (&self.socket).write_all(data);

@@ -121,15 +121,7 @@ fn waits_for_its_client_and_a_timer(handler: &Handler, strategy: &'static str) {
     let client = server.connect();
     client.send(b"tick");
     assert_eq!(client.recv_exact(10), b"tick\ntick\n");
-    client.send(b"hello\n");
-    // Ticks go on meanwhile.
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"hello\n") {
-        answer.extend(client.recv_exact(1));
-    }
-    client.half_close();
-    let rest = String::from_utf8(client.recv_all()).unwrap();
-    assert!(rest.lines().all(|line| line == "tick"), "{rest}");
+    client.is_answered_between_ticks();
 }
 
 fn is_told_of_the_drain(handler: &Handler, strategy: &'static str) {
