@@ -2,6 +2,7 @@
 
 mod answers;
 mod asking;
+mod browser;
 mod command_line;
 mod ends;
 mod failures;

@@ -34,6 +34,7 @@ fn obey(version: &str, request: &IncomingRequest, answer: Answer) -> Result {
     let number = || argument.and_then(|number| number.parse::<u64>().ok()).ok_or("there is no number");
     match name {
         "" => answer.text("hello\n"),
+        "page" => answer.whole(&[("content-type", "text/html; charset=utf-8")], include_str!("page.html")),
         "version" => answer.text(version),
         "echo" => {
             let body = request_body(request)?;
@@ -132,6 +133,23 @@ fn obey(version: &str, request: &IncomingRequest, answer: Answer) -> Result {
             }
             out.finish(None)
         }
+        // Into the host's log.
+        "say" => {
+            let mut text = String::new();
+            let body = request_body(request)?;
+            body.stream().map_err(|()| "the body has no stream")?.read_to_string(&mut text)?;
+            eprintln!("said: {text}");
+            answer.text("heard\n")
+        }
+        // Until whoever listens has enough.
+        "events" => {
+            let mut out = answer.begin(200, &[("content-type", "text/event-stream")])?;
+            for number in 0.. {
+                out.say(&format!("data: {number}\n\n"))?;
+                sleep(Duration::from_millis(10));
+            }
+            out.finish(None)
+        }
         "no-answer" => Ok(()),
         "error-code" => {
             ResponseOutparam::set(answer.0, Err(ErrorCode::InternalError(Some("as asked".to_owned()))));
@@ -180,7 +198,12 @@ struct Answer(ResponseOutparam);
 
 impl Answer {
     fn text(self, text: &str) -> Result {
-        let mut out = self.begin(200, &[("content-length", &text.len().to_string())])?;
+        self.whole(&[], text)
+    }
+
+    fn whole(self, headers: &[(&str, &str)], text: &str) -> Result {
+        let length = text.len().to_string();
+        let mut out = self.begin(200, &[headers, &[("content-length", &*length)]].concat())?;
         out.say(text)?;
         out.finish(None)
     }
