@@ -103,10 +103,11 @@ fn connections_that_are_kept_do_not_starve_others() {
     ];
     for (strategy, places) in full {
         let host = serve(strategy, &[&["--http-keep-alive", "none"], places].concat());
-        let kept = [(); 2].map(|()| host.connect());
-        for client in &kept {
-            assert_eq!(get(client, "/").text(), "hello\n");
-        }
+        let kept = [(); 2].map(|()| {
+            let client = host.connect();
+            assert_eq!(get(&client, "/").text(), "hello\n");
+            client
+        });
         let other = host.connect();
         assert_eq!(get(&other, "/version").text(), "1", "{strategy}");
         // It has made room for both, or for one, and then the other has seen that there was enough.
