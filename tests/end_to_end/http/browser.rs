@@ -53,7 +53,8 @@ impl Browser {
             .arg(format!("--user-data-dir={}", home.path().display()))
             // Root has no sandbox. Without a port for debuggers it would not stay.
             .args(["--no-sandbox", "--disable-gpu", "--ignore-certificate-errors"])
-            .args(["--remote-debugging-port=0", url])
+            // What it shares among its processes may be more than a container's /dev/shm has room for.
+            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0", url])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -148,12 +148,13 @@ async fn send(
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let connecting = async {
         let stream = connect(&reachable.resolve(host, port).await?).await?;
-        let stream: Box<dyn Wire> = match tls.filter(|_| is_protected) {
+        let stream: Box<dyn Wire> = match tls {
+            _ if !is_protected => Box::new(stream),
             Some(tls) => {
                 let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
                 Box::new(TlsConnector::from(tls).connect(name, stream).await.map_err(Error::Tls)?)
             }
-            None => Box::new(stream),
+            None => return Err(Error::HttpRequestDenied),
         };
         http1::handshake(HyperIo(stream)).await.map_err(Error::Hyper)
     };
