@@ -38,6 +38,11 @@ pub fn component(kind: &str, language: &str) -> Result<PathBuf, Failure> {
     Ok(component)
 }
 
+/// The one of HTTP.
+pub fn http() -> Result<PathBuf, Failure> {
+    component("http", "rust")
+}
+
 fn plugsock() -> Result<Command, Failure> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = [TOOLCHAINS.into()].into_iter().chain(env::split_paths(&path));

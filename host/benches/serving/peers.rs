@@ -132,7 +132,7 @@ impl Contender {
                     command.arg(format!("localhost={},{}", certificate.display(), key.display()));
                 }
                 if transport == Transport::Http {
-                    command.arg(made::component("http", "rust")?);
+                    command.arg(made::http()?);
                 }
                 if connections > 1000 {
                     command.args(["--max-requests", &connections.to_string()]);
@@ -196,7 +196,7 @@ fn wasmtime_serve() -> Result<Command, Failure> {
     installed("wasmtime")?;
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 2>&1", "sh", "wasmtime", "serve", "-Scli", "--addr", "127.0.0.1:0"]);
-    command.arg(made::component("http", "rust")?);
+    command.arg(made::http()?);
     Ok(command)
 }
 

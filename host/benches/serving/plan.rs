@@ -121,12 +121,11 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
         tls_bulk(),
         tls_idle(1000),
         tls_wait(),
+        http("http-ping", Work::Ping),
+        http("http-connect", Work::Connect),
+        http_idle(1000),
+        http_swap(),
     ] {
-        groups.push(Group { figures, rounds: scale.rounds });
-    }
-    for figures in
-        [http("http-ping", Work::Ping), http("http-connect", Work::Connect), http_idle(1000), http_swap()]
-    {
         groups.push(Group { figures, rounds: scale.rounds });
     }
     groups
@@ -249,12 +248,19 @@ fn answer() -> Vec<Figure> {
 fn swap() -> Vec<Figure> {
     let time =
         |strategy| Figure::alone(format!("swap-time/{strategy}"), Trial::SwapTime(strategy)).at_most(20.0);
-    let throughput = |strategy| {
-        let trial = |is_swapped| Trial::Swap { over: Tcp, strategy, clients: CLIENTS, is_swapped };
-        Figure::new(format!("swap-connect/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
-    };
+    let throughput = |strategy| swapped("swap-connect", Tcp, strategy);
     let strategies = ["threading", "pool", "async", "sync", "forking"];
     strategies.map(time).into_iter().chain(strategies.map(throughput)).collect()
+}
+
+fn swapped(name: &str, over: Transport, strategy: &'static str) -> Figure {
+    let trial = |is_swapped| Trial::Swap { over, strategy, clients: CLIENTS, is_swapped };
+    Figure::new(format!("{name}/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
+}
+
+fn held(name: &str, over: Transport, connections: usize, ours: Contender, peer: Contender) -> Figure {
+    let trial = |contender| Trial::Idle { over, connections, contender };
+    Figure::new(format!("{name}-{connections}/{ours}/{peer}"), trial(ours), trial(peer))
 }
 
 fn idle(connections: usize) -> Vec<Figure> {
@@ -263,9 +269,8 @@ fn idle(connections: usize) -> Vec<Figure> {
     // A pool holds no more connections than it has workers.
     let pairs = pairs.iter().filter(|(ours, _)| *ours != Plugsock("pool"));
     let figure = |&(ours, peer)| {
-        let trial = |contender| Trial::Idle { over: Tcp, connections, contender };
         let kibibytes = if ours == Plugsock("async") { 24.0 } else { 40.0 };
-        Figure::new(format!("idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer)).at_most(kibibytes)
+        held("idle", Tcp, connections, ours, peer).at_most(kibibytes)
     };
     pairs.map(figure).collect()
 }
@@ -307,11 +312,7 @@ fn tls_bulk() -> Vec<Figure> {
 }
 
 fn tls_idle(connections: usize) -> Vec<Figure> {
-    let figure = |(ours, peer)| {
-        let trial = |contender| Trial::Idle { over: Tls, connections, contender };
-        Figure::new(format!("tls-idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer))
-    };
-    [OURS[1], OURS[3]].map(figure).into()
+    [OURS[1], OURS[3]].map(|(ours, peer)| held("tls-idle", Tls, connections, ours, peer)).into()
 }
 
 /// Whether a worker that computes for handshakes keeps others waiting.
@@ -342,17 +343,11 @@ fn http(name: &str, work: Work) -> Vec<Figure> {
 
 /// What a connection holds between two requests.
 fn http_idle(connections: usize) -> Vec<Figure> {
-    let trial = |contender| Trial::Idle { over: Http, connections, contender };
-    let ours = ["threading", "async"].map(Plugsock);
-    let figure =
-        |ours, peer| Figure::new(format!("http-idle-{connections}/{ours}/{peer}"), trial(ours), trial(peer));
-    ours.into_iter().flat_map(|ours| [NativeHyper, WasmtimeServe].map(|peer| figure(ours, peer))).collect()
+    let against =
+        |peer| ["threading", "async"].map(|ours| held("http-idle", Http, connections, Plugsock(ours), peer));
+    [NativeHyper, WasmtimeServe].into_iter().flat_map(against).collect()
 }
 
 fn http_swap() -> Vec<Figure> {
-    let figure = |strategy| {
-        let trial = |is_swapped| Trial::Swap { over: Http, strategy, clients: CLIENTS, is_swapped };
-        Figure::new(format!("http-swap/{strategy}/unswapped"), trial(true), trial(false)).target(0.9)
-    };
-    ["threading", "pool", "async", "forking"].map(figure).into()
+    ["threading", "pool", "async", "forking"].map(|strategy| swapped("http-swap", Http, strategy)).into()
 }

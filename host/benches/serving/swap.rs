@@ -98,7 +98,7 @@ pub fn load(
     scale: &Scale,
 ) -> Result<LoadReport, Failure> {
     let echo = match over {
-        Transport::Http => std::fs::read(made::component("http", "rust")?)?,
+        Transport::Http => std::fs::read(made::http()?)?,
         _ => ECHO.to_vec(),
     };
     // Does the same and has another digest: it has a section with a name and nothing else.

@@ -65,7 +65,10 @@ impl Connection {
     pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => Ok(recv(socket, buffer, RecvFlags::empty())?.0),
-            Self::Http(socket, answer) => recv_answer(socket, answer, buffer),
+            Self::Http(socket, answer) => match http::receive(&mut Wire(socket), answer)? {
+                Some(body) => body.as_slice().read(buffer),
+                None => Ok(0),
+            },
             Self::Tls(tls) => INCOMING.with_borrow_mut(|incoming| tls.recv(buffer, incoming)),
         }
     }
@@ -134,27 +137,6 @@ impl Tls {
     }
 }
 
-/// The body of an answer, when all of it is there.
-fn recv_answer(socket: &OwnedFd, answer: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        let (received, _) = INCOMING.with_borrow_mut(|incoming| {
-            let (count, whole) = recv(socket, &mut **incoming, RecvFlags::empty())?;
-            answer.extend(&incoming[..count]);
-            io::Result::Ok((count, whole))
-        })?;
-        if received == 0 && answer.is_empty() {
-            return Ok(0);
-        }
-        if let Some(body) = http::body(answer).map_err(io::Error::other)? {
-            answer.clear();
-            return body.as_slice().read(buffer);
-        }
-        if received == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
 /// Until the end, or the buffer is full; an error with what came before it.
 fn read_all(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, io::Error)> {
     let mut length = 0;
@@ -168,6 +150,12 @@ fn read_all(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, 
 }
 
 struct Wire<'a>(&'a OwnedFd);
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0, buffer, RecvFlags::empty())?.0)
+    }
+}
 
 impl Write for Wire<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {

@@ -52,17 +52,19 @@ impl Hold {
         };
         let mut message = [0; MESSAGE];
         message[..8].copy_from_slice(&number.to_le_bytes());
-        let mut answer = vec![0; MESSAGE];
-        match self.over {
+        let answer = match self.over {
             Transport::Http => {
                 stream.write_all(&http::request(&message))?;
-                answer = read_answer(&mut stream)?;
+                http::receive(&mut stream, &mut Vec::new())?
+                    .context("the server closed the connection early")?
             }
             _ => {
                 stream.write_all(&message)?;
+                let mut answer = vec![0; MESSAGE];
                 stream.read_exact(&mut answer)?;
+                answer
             }
-        }
+        };
         ensure!(answer == message, "other bytes came back");
         Ok(stream)
     }
@@ -74,19 +76,5 @@ impl Hold {
         socket.bind(&SocketAddr::from((source_address(number), 0)).into())?;
         socket.connect_timeout(&self.address.into(), PATIENCE)?;
         Ok(socket.into())
-    }
-}
-
-/// The body of an answer of HTTP.
-fn read_answer(stream: &mut impl Read) -> anyhow::Result<Vec<u8>> {
-    let mut received = Vec::new();
-    loop {
-        let mut piece = [0; 1024];
-        let count = stream.read(&mut piece)?;
-        ensure!(count > 0, "the server closed the connection early");
-        received.extend(&piece[..count]);
-        if let Some(body) = http::body(&received)? {
-            return Ok(body);
-        }
     }
 }

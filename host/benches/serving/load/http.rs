@@ -1,5 +1,7 @@
 //! A request of HTTP/1.1 that posts a message, and the answer that brings it back.
 
+use std::io::{self, ErrorKind, Read};
+
 use anyhow::{anyhow, bail, ensure};
 use httparse::{EMPTY_HEADER, Response, Status, parse_chunk_size};
 
@@ -8,8 +10,30 @@ pub fn request(message: &[u8]) -> Vec<u8> {
     [head.as_bytes(), message].concat()
 }
 
+/// What one read takes at most.
+const PIECE: usize = 1024;
+
+/// The body of an answer, of which `received` has come before; `None` at the end of the stream. An error that lets one try
+/// again loses nothing.
+pub fn receive(stream: &mut impl Read, received: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        let mut piece = [0; PIECE];
+        let count = stream.read(&mut piece)?;
+        received.extend(&piece[..count]);
+        if let Some(body) = body(received).map_err(io::Error::other)? {
+            received.clear();
+            return Ok(Some(body));
+        }
+        match (count, received.is_empty()) {
+            (0, true) => return Ok(None),
+            (0, false) => return Err(ErrorKind::UnexpectedEof.into()),
+            _ => {}
+        }
+    }
+}
+
 /// The body of the answer in what has been received; `None` while it is not whole.
-pub fn body(received: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+fn body(received: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     let mut headers = [EMPTY_HEADER; 16];
     let mut response = Response::new(&mut headers);
     let Status::Complete(length) = response.parse(received)? else { return Ok(None) };

@@ -141,10 +141,15 @@ fn fork_and_echo(stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Resu
     Ok(())
 }
 
-async fn serve_tasks(tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
+/// The same for tasks.
+fn listen_with_tasks() -> io::Result<tokio::net::TcpListener> {
     let listener = listen()?;
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+async fn serve_tasks(tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
+    let listener = listen_with_tasks()?;
     loop {
         let (stream, _) = listener.accept().await?;
         match tls {
@@ -155,9 +160,7 @@ async fn serve_tasks(tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
 }
 
 async fn serve_http() -> io::Result<()> {
-    let listener = listen()?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = listen_with_tasks()?;
     let echo = |request: Request<Incoming>| ready(Ok::<_, Infallible>(Response::new(request.into_body())));
     loop {
         let (stream, _) = listener.accept().await?;
