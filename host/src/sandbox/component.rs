@@ -232,12 +232,11 @@ const OTHERS: [(&str, &str); 3] =
 /// Why a component cannot be linked, and what to do about it: by what it imports, or else in wasmtime's words.
 pub(super) fn explain_unlinked(component: &Component, error: &wasmtime::Error) -> String {
     let imports = names(component.component_type().imports(component.engine()));
-    let missing: Vec<String> =
-        imports.iter().filter_map(|name| Some(format!("{name}{}", whose(name)?))).collect();
+    let missing: Vec<_> = imports.iter().filter_map(|name| Some((name, whose(name)?))).collect();
     let imports_of = |package: &str| imports.iter().any(|name| name.starts_with(package));
-    let hint = if missing.iter().any(|name| name.ends_with("(of WASI 0.3)")) {
+    let hint = if missing.iter().any(|(_, whose)| *whose == NEXT_WASI) {
         "; WASI 0.3 is not offered yet: build for WASI 0.2"
-    } else if missing.iter().any(|name| name.starts_with("wasi:")) {
+    } else if missing.iter().any(|(name, _)| name.starts_with("wasi:")) {
         WASI_HINT
     } else if !missing.is_empty() || !imports_of("wasi:") {
         // It is something else that is missing.
@@ -247,11 +246,14 @@ pub(super) fn explain_unlinked(component: &Component, error: &wasmtime::Error) -
     } else {
         WASI_HINT
     };
-    match missing.is_empty() {
-        true => format!("{error:#}{hint}"),
-        false => format!("{}{hint}", excerpt(&missing.join(", "))),
+    if missing.is_empty() {
+        return format!("{error:#}{hint}");
     }
+    let missing: Vec<_> = missing.into_iter().map(|(name, whose)| format!("{name}{whose}")).collect();
+    format!("{}{hint}", excerpt(&missing.join(", ")))
 }
+
+const NEXT_WASI: &str = " (of WASI 0.3)";
 
 /// Whose an interface is, where its name tells that this host does not have it.
 fn whose(name: &str) -> Option<&'static str> {
@@ -261,7 +263,7 @@ fn whose(name: &str) -> Option<&'static str> {
     };
     let (package, interface) = name.split_once('/').unwrap_or((name, ""));
     match WASI.contains(&package) {
-        _ if interface.contains("@0.3") => Some(" (of WASI 0.3)"),
+        _ if interface.contains("@0.3") => Some(NEXT_WASI),
         true if interface.contains("@0.2") => None,
         true => Some(" (of another WASI)"),
         false => Some(" (a proposal to WASI)"),

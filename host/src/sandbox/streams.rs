@@ -74,11 +74,7 @@ pub(super) struct DrainWatch(pub(super) Option<Arc<Drain>>);
 #[async_trait::async_trait]
 impl Pollable for DrainWatch {
     async fn ready(&mut self) {
-        match &self.0 {
-            // An eventfd that cannot be waited for leaves the request as it is without the signal.
-            Some(drain) if drain.begun().await.is_ok() => {}
-            _ => std::future::pending().await,
-        }
+        Drain::begun(self.0.as_deref()).await;
     }
 }
 

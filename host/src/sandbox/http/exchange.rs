@@ -11,7 +11,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
 
 use super::Begun;
-use super::access::{AccessLine, CLIENT_CLOSED_REQUEST};
+use super::access::AccessLine;
 use super::answer::{AnswerBody, Answering, Sent, plain, status_of};
 use super::connection::Connection;
 use super::head::{self, Framing, Refusal};
@@ -104,7 +104,7 @@ impl Connection {
         mut told: oneshot::Receiver<Sent>,
     ) {
         let (id, answering) = (request.id, request.answering.clone());
-        let is_http2 = request.request.version() == Version::HTTP_2;
+        let http_version = request.request.version();
         let Begun { handler, version, watch, .. } = &begun;
         let served = handler.exchange(&self.server, version, watch, request).await;
         answering.note_guests_end();
@@ -128,15 +128,8 @@ impl Connection {
             cause.into_iter().for_each(|cause| error.cause = cause);
         }
         if let Err(error) = &served {
-            let status = match fault.get() {
-                // A stream of HTTP/2 breaks off by being given up.
-                Some(BodyFault::Broken) if is_http2 => {
-                    StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("it has three digits")
-                }
-                Some(fault) => fault.status(),
-                None => status_of(error),
-            };
-            answering.give(Err(status));
+            let status = fault.get().map(|fault| fault.status(http_version));
+            answering.give(Err(status.unwrap_or_else(|| status_of(error))));
         }
         let sent = match sent_by_now {
             Some(sent) => sent,

@@ -1,6 +1,6 @@
 //! A connection that is served without a slot: all of its requests by the same version.
 
-use std::future::{pending, ready};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,12 +46,7 @@ impl<E: Fn(Result<(), RequestError>, Duration) + Send + Sync> Exchanges for Fixe
 
     fn closing(&self) -> Pending<'static> {
         let closing = self.closing.clone();
-        Box::pin(async move {
-            match closing {
-                Some(closing) if closing.begun().await.is_ok() => {}
-                _ => pending().await,
-            }
-        })
+        Box::pin(async move { Drain::begun(closing.as_deref()).await })
     }
 
     fn is_crowded(&self) -> bool {

@@ -1,6 +1,5 @@
 //! How a connection goes from a process that has one version to the next.
 
-use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::sandbox::{Drain, VersionInfo};
@@ -35,9 +34,6 @@ impl Handover {
 
     /// Comes when another version does.
     pub(super) async fn due(&self) {
-        match &self.drain {
-            Some(drain) if drain.begun().await.is_ok() => {}
-            _ => pending().await,
-        }
+        Drain::begun(self.drain.as_deref()).await;
     }
 }

@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::Error;
 
+use super::access::CLIENT_CLOSED_REQUEST;
 use super::traffic::Traffic;
 
 /// What a client has done to the body of its request.
@@ -29,8 +30,12 @@ pub(super) enum BodyFault {
 
 impl BodyFault {
     /// What the client is told of it.
-    pub(super) fn status(self) -> StatusCode {
+    pub(super) fn status(self, version: Version) -> StatusCode {
         match self {
+            // A stream of HTTP/2 breaks off by being given up.
+            Self::Broken if version == Version::HTTP_2 => {
+                StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("it has three digits")
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
