@@ -136,6 +136,19 @@ pub enum SandboxError {
     /// wasmtime refuses the limits.
     #[error("cannot set up the sandbox: {}", one_line(.0))]
     Engine(String),
+    /// A handler may have more than its sandbox has room for.
+    #[error(
+        "a handler's --{limit} of {asked} is more than the {room} that the engine was started with room for; start anew \
+         with room for it"
+    )]
+    NoRoom {
+        /// The limit, by its option's name.
+        limit: &'static str,
+        /// What a handler is to have of it.
+        asked: usize,
+        /// What there is room for.
+        room: usize,
+    },
     /// The directory for core dumps cannot be used.
     #[error("cannot keep core dumps in {}: {reason}", one_line(.path))]
     CoreDumps {

@@ -116,9 +116,9 @@ impl ForkServer {
         let closing =
             Arc::new(Drain::from(fds.next().ok_or("the host sent nothing to hear of its closing by")?));
         let drain = fds.next().map(|event| Arc::new(Drain::from(event)));
-        let sandbox =
-            Sandbox::for_fork_server(setup.limits.clone(), setup.grants.clone(), setup.core_dump_size)
-                .map_err(|error| error.to_string())?;
+        let Setup { room, limits, grants, core_dump_size, .. } = setup.clone();
+        let sandbox = Sandbox::for_fork_server(room, limits, grants, core_dump_size)
+            .map_err(|error| error.to_string())?;
         let handler =
             sandbox.load_precompiled(&setup.name, &setup.digest, code).map_err(|e| e.to_string())?;
         handler.warm_to_fork();
@@ -197,10 +197,9 @@ impl ForkServer {
     fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
         let status = Arc::new(status);
         let served = self.prepare_child(&status).and_then(|mut request| {
-            let min_rate = self.setup.limits.min_rate;
             let received = std::mem::take(&mut request.received);
-            let request =
-                request.into_request(connection, &status, self.datagram_socket.as_ref(), min_rate)?;
+            let mut request = request.into_request(connection, &status, self.datagram_socket.as_ref())?;
+            request.set_min_rate(self.setup.limits.min_rate);
             Ok((Arc::new(request), received))
         });
         let (request, received) = match served {

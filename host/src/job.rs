@@ -82,13 +82,14 @@ impl Deref for Job {
 impl Job {
     pub(crate) fn new(
         service: &Arc<Service>,
-        request: Request,
+        mut request: Request,
         source: Option<SourceCount>,
         permit: Permit,
     ) -> Self {
-        let request = Arc::new(request);
         let version = service.slot.take();
         let limits = version.handler.sandbox().limits();
+        request.set_min_rate(limits.min_rate);
+        let request = Arc::new(request);
         let speaks_http = version.handler.speaks_http();
         let (hold, watch) = match speaks_http {
             true if service.is_served_here() => (None, Watch::for_connection(limits)),

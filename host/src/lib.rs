@@ -83,7 +83,8 @@ pub use sandbox::{
 pub use server::{Server, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 pub use server_info::ServerInfo;
 pub use slot::{
-    Probe, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState, VersionStats,
+    Probe, Ready, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState,
+    VersionStats,
 };
 pub use tls::{
     ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, Tls, TlsError, TlsFailure,

@@ -19,7 +19,7 @@ use socket2::{Domain, SockRef, Type};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress, socket_address};
 use crate::error::BindError;
-use crate::request::{DatagramSocket, MinRate, Received, Request, StreamTls};
+use crate::request::{DatagramSocket, Received, Request, StreamTls};
 use crate::tls::Keeper;
 use stream_listener::StreamListener;
 
@@ -200,10 +200,10 @@ impl Listener {
         }
     }
 
-    /// How fast connections have to be. Each of their system calls begins with this timeout.
-    pub(crate) fn set_pace(&self, timeout: Option<Duration>, min_rate: Option<MinRate>) -> io::Result<()> {
+    /// The timeout that most system calls of connections will have.
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match &self.socket {
-            Socket::Stream(listener) => listener.set_pace(timeout, min_rate),
+            Socket::Stream(listener) => listener.set_timeout(timeout),
             Socket::Datagram { .. } => Ok(()),
         }
     }

@@ -91,6 +91,13 @@ impl Request {
         self.credentials = None;
     }
 
+    /// How fast its client must be while it is waited for.
+    pub(crate) fn set_min_rate(&mut self, min_rate: Option<MinRate>) {
+        if let Transport::Stream(stream) = &mut self.transport {
+            stream.set_min_rate(min_rate);
+        }
+    }
+
     /// The connection's socket; `None` for a packet.
     pub(crate) fn stream_socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.transport {

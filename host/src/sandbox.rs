@@ -112,21 +112,32 @@ impl Default for SandboxOptions {
 }
 
 /// Loads handlers and runs them. Cloning is cheap and shares everything; servers of one sandbox share its
-/// bound on open requests.
+/// bound on open requests. [`with`](Self::with) makes another for handlers that may do other things.
 #[derive(Clone)]
 pub struct Sandbox(Arc<Inner>);
 
+/// What handlers may do, and where they run.
 struct Inner {
+    host: Arc<Host>,
+    limits: Limits,
+    grants: Grants,
+    trust: Trust,
+    /// Made for the first handler that asks for it.
+    tls: OnceLock<Arc<ClientConfig>>,
+}
+
+/// Where handlers run, whatever each of them may do.
+struct Host {
     /// With pools, except where processes are forked.
     platform: Platform,
     /// Whether its process forks, and so must not have a second thread.
     forks: bool,
     /// For what has no room in the pools; made for the first of them.
     roomy: OnceLock<Result<Platform, String>>,
-    options: SandboxOptions,
+    /// What there is room for, and what compiled code depends on.
+    room: Limits,
+    compile: CompileOptions,
     cache: Option<Cache>,
-    /// Made for the first handler that asks for it.
-    tls: OnceLock<Arc<ClientConfig>>,
     /// How many requests may be open.
     requests: Arc<Bound>,
     /// How many instances may be made ahead of requests.
@@ -144,22 +155,36 @@ impl Sandbox {
         })?;
         let engine = engine::pooling(&options.limits, core_dumps.are_made());
         let sandbox = Self::with_engine(engine, false, options, core_dumps)?;
-        let ticking = engine::start_ticker(&sandbox.0.platform.engine, TICK);
+        let ticking = engine::start_ticker(&sandbox.host().platform.engine, TICK);
         ticking.map_err(|error| SandboxError::Engine(error.to_string()))?;
         Ok(sandbox)
     }
 
-    /// For a process that forks: without pools, and without a ticker until each child starts its own.
-    /// The host keeps core dumps of so many bytes.
+    /// A sandbox for handlers that may do other things, and are believed for other reasons. It shares all else with this one:
+    /// engine, cache, core dumps, and the bound on open requests, so that `max_requests` and `stack` are what they are here.
+    /// Fails if the limits are beyond what this one has room for; [`Limits::covering`] says what one with room for all needs.
+    pub fn with(&self, limits: Limits, grants: Grants, trust: Trust) -> Result<Self, SandboxError> {
+        grants.check()?;
+        let room = &self.host().room;
+        room.check_room(&limits)?;
+        let limits = Limits { max_requests: room.max_requests, stack: room.stack, ..limits };
+        let (host, tls) = (self.host().clone(), OnceLock::new());
+        Ok(Self(Arc::new(Inner { host, limits, grants, trust, tls })))
+    }
+
+    /// For a process that forks: without pools, and without a ticker until each child starts its own. `room` is what the
+    /// host's engine, which has compiled the code, has room for. The host keeps core dumps of so many bytes.
     pub(crate) fn for_fork_server(
+        room: Limits,
         limits: Limits,
         grants: Grants,
         core_dump_size: Option<u64>,
     ) -> Result<Self, SandboxError> {
-        let options = SandboxOptions { limits, grants, cache: None, ..SandboxOptions::default() };
+        let options = SandboxOptions { limits: room, cache: None, ..SandboxOptions::default() };
         let core_dumps = CoreDumps::for_host(core_dump_size);
         let engine = engine::on_demand(&options.limits, core_dumps.are_made());
-        Self::with_engine(engine, true, options, core_dumps)
+        let sandbox = Self::with_engine(engine, true, options, core_dumps)?;
+        sandbox.with(limits, grants, Trust::default())
     }
 
     fn with_engine(
@@ -171,25 +196,26 @@ impl Sandbox {
         let refused =
             |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}{}", engine::hint(&error)));
         let platform = engine.and_then(Platform::new).map_err(refused)?;
-        let cache = options.cache.clone().and_then(|cache| {
+        let SandboxOptions { limits, grants, trust, compile, cache, core_dumps: _ } = options;
+        let cache = cache.and_then(|cache| {
             let directory = shown(&cache.directory);
             let warn = |error: &std::io::Error| {
                 tracing::warn!("compiled handlers are not kept: cache {directory}: {error}");
             };
             Cache::open(cache).inspect_err(warn).ok()
         });
-        let requests = Bound::new(options.limits.max_requests);
-        let ahead = Bound::new(engine::warm(&options.limits));
-        let (roomy, tls) = (OnceLock::new(), OnceLock::new());
-        let inner = Inner { platform, forks, roomy, options, cache, tls, requests, ahead, core_dumps };
-        Ok(Self(Arc::new(inner)))
+        let requests = Bound::new(limits.max_requests);
+        let ahead = Bound::new(engine::warm(&limits));
+        let (roomy, tls, room) = (OnceLock::new(), OnceLock::new(), limits.clone());
+        let host = Host { platform, forks, roomy, room, compile, cache, requests, ahead, core_dumps };
+        Ok(Self(Arc::new(Inner { host: Arc::new(host), limits, grants, trust, tls })))
     }
 
     /// Without pools: each instance gets memory of its own, as much of it as it needs.
     fn roomy(&self) -> Result<&Platform, String> {
-        let roomy = self.0.roomy.get_or_init(|| {
-            let platform =
-                engine::on_demand(self.limits(), self.0.core_dumps.are_made()).and_then(Platform::new);
+        let host = self.host();
+        let roomy = host.roomy.get_or_init(|| {
+            let platform = engine::on_demand(&host.room, host.core_dumps.are_made()).and_then(Platform::new);
             let platform = platform.map_err(|error| format!("{error:#}"))?;
             engine::start_ticker(&platform.engine, TICK).map_err(|error| error.to_string())?;
             Ok(platform)
@@ -199,14 +225,15 @@ impl Sandbox {
 
     /// Where code was loaded.
     fn platform_of(&self, code: &Code) -> &Platform {
-        let roomy = self.0.roomy.get().and_then(|roomy| roomy.as_ref().ok());
+        let host = self.host();
+        let roomy = host.roomy.get().and_then(|roomy| roomy.as_ref().ok());
         let holds = |platform: &&Platform| Engine::same(&platform.engine, code.engine());
-        roomy.filter(holds).unwrap_or(&self.0.platform)
+        roomy.filter(holds).unwrap_or(&host.platform)
     }
 
     /// Has every running guest looked at; due once a [`TICK`].
     pub(crate) fn tick(&self) {
-        self.0.platform.engine.increment_epoch();
+        self.host().platform.engine.increment_epoch();
     }
 
     /// Loads what [`Handler::precompiled`] of this executable wrote.
@@ -221,7 +248,7 @@ impl Sandbox {
 
     /// Loads a component, or a program for WASI preview 1, from a file; from the cache if it was compiled before.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Handler, HandlerError> {
-        self.load_file(path.as_ref(), self.0.options.trust.digest)
+        self.load_file(path.as_ref(), self.0.trust.digest)
     }
 
     /// Like [`load`](Self::load), but of the component with this digest alone, whichever one
@@ -234,7 +261,7 @@ impl Sandbox {
     pub fn load_bytes(&self, name: impl Into<String>, component: &[u8]) -> Result<Handler, HandlerError> {
         let candidate = Candidate::from_memory(component);
         let kept = keep(component);
-        Ok(self.load_candidate(name.into(), candidate, self.0.options.trust.digest)?.keeping(kept))
+        Ok(self.load_candidate(name.into(), candidate, self.0.trust.digest)?.keeping(kept))
     }
 
     /// Loads what the process before this one kept of a handler. It has checked where that came from, so that
@@ -247,7 +274,7 @@ impl Sandbox {
     ) -> Result<Handler, HandlerError> {
         let unreadable = |reason| HandlerError::Read { name: name.to_owned(), reason };
         let copy = component.try_clone().map_err(unreadable)?;
-        let bytes = read_sealed(copy, self.0.options.trust.max_size).map_err(unreadable)?;
+        let bytes = read_sealed(copy, self.0.trust.max_size).map_err(unreadable)?;
         let handler = self.load_candidate(name.to_owned(), Candidate::handed_over(&bytes), None)?;
         let handler = handler.keeping(Some(component));
         Ok(match file {
@@ -258,12 +285,26 @@ impl Sandbox {
 
     /// Loads the built-in `echo`.
     pub fn echo(&self) -> Result<Handler, HandlerError> {
-        self.load_candidate("echo".to_owned(), Candidate::built_in(ECHO), self.0.options.trust.digest)
+        self.load_candidate("echo".to_owned(), Candidate::built_in(ECHO), self.0.trust.digest)
+    }
+
+    fn host(&self) -> &Arc<Host> {
+        &self.0.host
+    }
+
+    /// What the engine has room for, whatever these handlers may take of it.
+    pub(crate) fn room(&self) -> &Limits {
+        &self.host().room
+    }
+
+    /// Whether handlers may do the same in both, since they are one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What a component must be to be loaded.
     pub fn trust(&self) -> &Trust {
-        &self.0.options.trust
+        &self.0.trust
     }
 
     fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
@@ -284,7 +325,7 @@ impl Sandbox {
 
     fn read(&self, path: &Path) -> Result<Candidate<'static>, HandlerError> {
         let name = || path.display().to_string();
-        let read = Candidate::read(path, &self.0.options.trust);
+        let read = Candidate::read(path, &self.0.trust);
         read.map_err(|reason| HandlerError::Read { name: name(), reason })
     }
 
@@ -294,16 +335,16 @@ impl Sandbox {
         candidate: &Candidate<'_>,
         pinned: Option<Digest>,
     ) -> Result<(), HandlerError> {
-        let checked = candidate.check(&self.0.options.trust, pinned);
+        let checked = candidate.check(&self.0.trust, pinned);
         checked.map_err(|reason| HandlerError::Untrusted { name: name.to_owned(), reason })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.0.options.limits
+        &self.0.limits
     }
 
     pub(crate) fn grants(&self) -> &Grants {
-        &self.0.options.grants
+        &self.0.grants
     }
 
     /// How handlers speak TLS; `None` where they have nobody to speak to.
@@ -313,11 +354,11 @@ impl Sandbox {
     }
 
     pub(crate) fn core_dumps(&self) -> &CoreDumps {
-        &self.0.core_dumps
+        &self.host().core_dumps
     }
 
     pub(crate) fn requests(&self) -> &Arc<Bound> {
-        &self.0.requests
+        &self.host().requests
     }
 }
 

@@ -27,7 +27,6 @@ use crate::concurrency::{Concurrency, Strategy};
 use crate::error::{BindError, ServeError};
 use crate::job::{Closing, Job, OpenRequests, Service, isolated};
 use crate::listener::{HandedSocket, Listener};
-use crate::sandbox::Limits;
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot};
 use crate::tls::{Handshakes, ServerTls, Tls};
@@ -130,8 +129,7 @@ impl Server {
         };
         let handler = slot.current();
         let sandbox = handler.sandbox();
-        let Limits { idle_time, min_rate, .. } = sandbox.limits();
-        listener.set_pace(*idle_time, *min_rate)?;
+        listener.set_timeout(sandbox.limits().idle_time)?;
         let clients = Clients::new(options.clients);
         let headers = if server_type.is_datagram() { None } else { clients.proxy_headers()? };
         let capacity = clients.max_connections().unwrap_or(usize::MAX).min(options.concurrency.capacity());

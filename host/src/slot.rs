@@ -8,6 +8,7 @@ mod options;
 mod policy;
 mod probe;
 mod publish;
+mod ready;
 mod record;
 mod retire;
 mod roll_back;
@@ -17,7 +18,7 @@ mod version;
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 pub use options::{SlotOptions, Source, SwapOptions, Swapped};
 pub use policy::{RollbackPolicy, Share};
 pub use probe::Probe;
+pub use ready::Ready;
 pub use record::{VersionState, VersionStats};
 pub(crate) use version::{Version, VersionHold};
 
@@ -44,7 +46,7 @@ pub struct Slot(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: String,
-    options: SlotOptions,
+    options: ArcSwap<SlotOptions>,
     published: ArcSwap<Published>,
     /// Held while a swap loads and publishes: swaps come one after the other.
     swapping: Mutex<()>,
@@ -103,7 +105,7 @@ impl Slot {
         };
         Ok(Self(Arc::new(Inner {
             name,
-            options,
+            options: ArcSwap::from_pointee(options),
             published: ArcSwap::from_pointee(Published { stable, canary: None }),
             swapping: Mutex::default(),
             last_swap: AtomicU64::new(0),
@@ -147,33 +149,7 @@ impl Slot {
 
     /// Like [`swap`](Self::swap), with options.
     pub fn swap_with(&self, source: impl Into<Source>, options: SwapOptions) -> Result<Swapped, SwapError> {
-        let number = self.0.last_swap.fetch_add(1, SeqCst) + 1;
-        let _swapping = self.0.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.0.last_swap.load(SeqCst) != number {
-            return Err(SwapError::Superseded);
-        }
-        let handler = self.load(source.into(), options.digest)?;
-        if let Some(generation) = self.serves_already(&handler) {
-            let digest = handler.digest().to_owned();
-            tracing::info!(slot = self.name(), generation, "not swapped: {digest} serves already");
-            return Ok(Swapped::Unchanged { generation, digest });
-        }
-        let check = || match options.force {
-            true => Ok(()),
-            false => self.state().refusals.check(&handler),
-        };
-        check()?;
-        self.probe(&handler)?;
-        let mut publisher = self.publisher();
-        // It may have been rolled back meanwhile.
-        check()?;
-        let digest = handler.digest().to_owned();
-        let swapped = match options.canary {
-            Some(share) => self.publish_canary(&mut publisher, handler, share),
-            None => self.publish(&mut publisher, handler, VersionState::Replaced),
-        }?;
-        self.state().refusals.remove(&digest);
-        Ok(swapped)
+        Ok(self.make_ready(source.into(), options, self.0.options.load_full())?.publish())
     }
 
     /// Puts the version before in place again, at once: it is still compiled.
@@ -183,7 +159,7 @@ impl Slot {
             return Err(SwapError::CanaryOnTrial);
         }
         let previous = publisher.previous.clone().ok_or(SwapError::NothingBefore)?;
-        self.publish(&mut publisher, previous, VersionState::RolledBack("asked for".to_owned()))
+        self.put_back(&mut publisher, previous, "asked for".to_owned())
     }
 
     /// Gives the canary all new requests.
@@ -202,7 +178,7 @@ impl Slot {
 
     /// Has every version that serves try the probe, if there is one.
     pub fn probe_current(&self) -> Result<(), SwapError> {
-        self.probe(&self.current())
+        self.probe(&self.current(), &self.0.options.load())
     }
 
     /// The version for a new request.
@@ -245,17 +221,19 @@ impl Slot {
         }
     }
 
-    /// The generation in which this handler gets all new requests, if it does.
+    /// The generation in which this handler, by what it may do, gets all new requests, if it does.
     fn serves_already(&self, handler: &Handler) -> Option<u64> {
         let published = self.0.published.load();
         let stable = &published.stable;
-        let serves = published.canary.is_none() && stable.handler.digest() == handler.digest();
+        let serves = published.canary.is_none()
+            && stable.handler.digest() == handler.digest()
+            && stable.handler.sandbox().is(handler.sandbox());
         serves.then_some(stable.info.generation)
     }
 
     /// Probes a handler as each server of the slot would have it serve.
-    fn probe(&self, handler: &Handler) -> Result<(), SwapError> {
-        let Some(probe) = &self.0.options.probe else { return Ok(()) };
+    fn probe(&self, handler: &Handler, options: &SlotOptions) -> Result<(), SwapError> {
+        let Some(probe) = &options.probe else { return Ok(()) };
         self.0.servers().iter().try_for_each(|server| {
             probe
                 .run(handler, server.info())

@@ -1,5 +1,6 @@
 //! Plugsock from outside: real sockets, real processes, real components.
 
+mod by_handler;
 mod cache;
 mod call;
 mod canary;

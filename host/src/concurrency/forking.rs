@@ -64,6 +64,7 @@ impl Forking {
             digest: handler.digest().to_owned(),
             generation: version.info.generation,
             has_datagram_socket: self.datagram_socket.is_some(),
+            room: handler.sandbox().room().clone(),
             limits: handler.sandbox().limits().clone(),
             grants: handler.sandbox().grants().clone(),
             core_dump_size: handler.sandbox().core_dumps().size(),

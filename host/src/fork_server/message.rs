@@ -16,7 +16,7 @@ use crate::address::SocketAddress;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
 use crate::request::{
-    Datagram, DatagramSocket, LocalAddress, MinRate, Request, Stream, StreamTls, Transport, UnixCredentials,
+    Datagram, DatagramSocket, LocalAddress, Request, Stream, StreamTls, Transport, UnixCredentials,
 };
 use crate::sandbox::{Grants, Limits, read_sealed, sealed_file};
 use crate::server_info::ServerInfo;
@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) generation: u64,
     /// Whether a datagram server's socket came along.
     pub(crate) has_datagram_socket: bool,
+    /// What the host's engine has room for.
+    pub(crate) room: Limits,
     pub(crate) limits: Limits,
     pub(crate) grants: Grants,
     /// How large a core dump may be, if the host keeps any.
@@ -228,7 +230,6 @@ impl WireRequest {
         connection: Option<OwnedFd>,
         status: &Arc<OwnedFd>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
-        min_rate: Option<MinRate>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
             WireTransport::Stream { tls } => {
@@ -238,7 +239,7 @@ impl WireRequest {
                     let host = Arc::new(StatusHost { status: status.clone(), patience: handshake_timeout });
                     StreamTls { keeper: Arc::new(RemoteKeeper::new(host, handshake_timeout)), is_first }
                 });
-                Transport::Stream(Stream::new(connection.into(), None, min_rate, tls))
+                Transport::Stream(Stream::new(connection.into(), None, tls))
             }
             WireTransport::Datagram { packet, local_address } => {
                 let socket =

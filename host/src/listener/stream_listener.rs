@@ -8,21 +8,21 @@ use socket2::{SockRef, Socket};
 
 use super::unix;
 use crate::address::{ServerType, socket_address};
-use crate::request::{MinRate, Request, Stream, StreamTls, Transport};
+use crate::request::{Request, Stream, StreamTls, Transport};
 
 #[derive(Debug)]
 pub(super) struct StreamListener {
     socket: Socket,
     server_type: ServerType,
     request_queue_size: u32,
-    /// What accepted sockets have for timeouts from the start, and how fast their clients must be.
-    pace: OnceLock<(Option<Duration>, Option<MinRate>)>,
+    /// What accepted sockets have for timeouts from the start.
+    timeout: OnceLock<Duration>,
     tls: OnceLock<StreamTls>,
 }
 
 impl StreamListener {
     pub(super) fn new(socket: Socket, server_type: ServerType, request_queue_size: u32) -> Self {
-        Self { socket, server_type, request_queue_size, pace: OnceLock::new(), tls: OnceLock::new() }
+        Self { socket, server_type, request_queue_size, timeout: OnceLock::new(), tls: OnceLock::new() }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -31,13 +31,12 @@ impl StreamListener {
 
     /// On Linux an accepted TCP socket inherits its listener's timeouts, which saves setting them for each;
     /// the listener itself never waits.
-    pub(super) fn set_pace(&self, timeout: Option<Duration>, min_rate: Option<MinRate>) -> io::Result<()> {
-        let inherited = timeout.filter(|_| self.server_type == ServerType::Tcp);
-        if inherited.is_some() {
-            self.socket.set_read_timeout(inherited)?;
-            self.socket.set_write_timeout(inherited)?;
+    pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if let Some(timeout) = timeout.filter(|_| self.server_type == ServerType::Tcp) {
+            self.socket.set_read_timeout(Some(timeout))?;
+            self.socket.set_write_timeout(Some(timeout))?;
+            let _ = self.timeout.set(timeout);
         }
-        let _ = self.pace.set((inherited, min_rate));
         Ok(())
     }
 
@@ -56,8 +55,8 @@ impl StreamListener {
             ServerType::UnixStream => unix::peer_credentials(SockRef::from(&socket)),
             _ => None,
         };
-        let (timeout, min_rate) = self.pace.get().copied().unwrap_or_default();
-        let stream = Transport::Stream(Stream::new(socket, timeout, min_rate, self.tls.get().cloned()));
+        let (timeout, tls) = (self.timeout.get().copied(), self.tls.get().cloned());
+        let stream = Transport::Stream(Stream::new(socket, timeout, tls));
         Ok(Request::new(socket_address(&address), credentials, stream))
     }
 }

@@ -67,20 +67,20 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// An accepted socket in blocking mode, whose timeouts in the kernel are set to `timeout`.
-    pub(crate) fn new(
-        socket: Socket,
-        timeout: Option<Duration>,
-        min_rate: Option<MinRate>,
-        tls: Option<StreamTls>,
-    ) -> Self {
+    pub(crate) fn new(socket: Socket, timeout: Option<Duration>, tls: Option<StreamTls>) -> Self {
         Self {
             socket: Waitable::blocking(socket, timeout),
             is_at_end: AtomicBool::new(false),
             client_fault: Mutex::default(),
-            pace: min_rate.map(|rate| Box::new(Pace::new(rate))),
+            pace: None,
             unsent: Mutex::default(),
             tls: tls.map(MayBeProtected::new),
         }
+    }
+
+    /// Has the client keep this rate from now on.
+    pub(super) fn set_min_rate(&mut self, min_rate: Option<MinRate>) {
+        self.pace = min_rate.map(|rate| Box::new(Pace::new(rate)));
     }
 
     pub(crate) fn socket(&self) -> &Socket {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  host                                     compiler
-//!  starts it ──limits, component (memfd)──▶ gives up what compiling does not need, compiles
+//!  starts it ───room, component (memfd)──▶ gives up what compiling does not need, compiles
 //!  waits, at most so long  ◀──code (memfd)── says how it went, exits
 //! ```
 
@@ -49,7 +49,8 @@ impl Default for CompileOptions {
 /// What a compiler is asked; beside it the component, and a file for what it prints.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    limits: Limits,
+    /// What the engine has room for, which the code depends on.
+    room: Limits,
     memory: u64,
 }
 
@@ -62,10 +63,10 @@ const PRINTED_MAX: u64 = 1000;
 /// Compiles a component to code for this sandbox's engine.
 pub(super) fn compile(sandbox: &Sandbox, component: &[u8]) -> Result<Vec<u8>, String> {
     if !helper_process::can_be_started() {
-        return Code::precompile(&sandbox.0.platform.engine, component);
+        return Code::precompile(&sandbox.host().platform.engine, component);
     }
-    let compiled = Compiler::start(&sandbox.0.options.compile)
-        .and_then(|compiler| compiler.compile(sandbox.limits(), component));
+    let compiled = Compiler::start(&sandbox.host().compile)
+        .and_then(|compiler| compiler.compile(sandbox.room(), component));
     compiled.map_err(|error| format!("it cannot be compiled: {error}")).flatten()
 }
 
@@ -82,11 +83,11 @@ impl<'a> Compiler<'a> {
         Ok(Self { options, channel, process })
     }
 
-    fn compile(mut self, limits: &Limits, component: &[u8]) -> io::Result<Result<Vec<u8>, String>> {
+    fn compile(mut self, room: &Limits, component: &[u8]) -> io::Result<Result<Vec<u8>, String>> {
         let deadline = self.options.time.and_then(|time| Instant::now().checked_add(time));
         let component = sealed_file("component", component)?;
         let mut printed = File::from(memfd("printed")?);
-        let order = Order { limits: limits.clone(), memory: self.options.memory };
+        let order = Order { room: room.clone(), memory: self.options.memory };
         self.channel.send(&order, &[component.as_fd(), printed.as_fd()])?;
         if !poll_until(&mut [PollFd::new(&self.channel, PollFlags::IN)], deadline)? {
             let time = self.options.time.unwrap_or_default();
@@ -142,7 +143,7 @@ pub(crate) fn run(channel: Channel) -> io::Result<()> {
         return Err(io::Error::other("the host has gone"));
     }
     let compiled = catch_unwind(|| {
-        let engine = engine::on_demand(&order.limits, false).map_err(|error| format!("{error:#}"))?;
+        let engine = engine::on_demand(&order.room, false).map_err(|error| format!("{error:#}"))?;
         Code::precompile(&engine, &component)
     });
     let code = compiled.unwrap_or_else(|_| Err("the compiler panicked; please report this".to_owned()));

@@ -76,7 +76,7 @@ impl Sandbox {
         let candidate = self.read(path.as_ref())?;
         let (bytes, digest) = (&candidate.bytes, candidate.digest);
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
-        let mut verdict = self.check(&name, &candidate, self.0.options.trust.digest);
+        let mut verdict = self.check(&name, &candidate, self.0.trust.digest);
         let (mut kind, mut starts) = (None, false);
         let mut anatomy = None;
         if verdict.is_ok() {
@@ -123,8 +123,8 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
     if !bytes.starts_with(COMPONENT) && !preview1::is_core_module(bytes) {
         return Err("it is truncated, or a WebAssembly format that this host does not know".to_owned());
     }
-    let engine = &sandbox.0.platform.engine;
-    let cache = sandbox.0.cache.as_ref();
+    let engine = &sandbox.host().platform.engine;
+    let cache = sandbox.host().cache.as_ref();
     if let Some(code) = cache.and_then(|cache| cache.load(engine, digest)) {
         // SAFETY: it carries the digest that the cache computes over its name and what it was given below, in a
         // file that only this user could write.
@@ -148,8 +148,8 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
 /// As of [`Code::load`].
 unsafe fn load(sandbox: &Sandbox, code: &[u8]) -> Result<Code, String> {
     // SAFETY: as the caller promises.
-    let error = match unsafe { Code::load(&sandbox.0.platform.engine, code) } {
-        Ok(code) => return Ok(code),
+    let error = match unsafe { Code::load(&sandbox.host().platform.engine, code) } {
+        Ok(code) => return code.check_size(sandbox.limits()).map(|()| code),
         Err(error) => error,
     };
     // SAFETY: as the caller promises.

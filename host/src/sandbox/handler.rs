@@ -102,7 +102,7 @@ impl Handler {
         code: OwnedFd,
     ) -> Result<Self, HandlerError> {
         let unfit = |reason| HandlerError::Unfit { name: name.to_owned(), reason };
-        let code = Code::from_sealed_file(&sandbox.0.platform.engine, code).map_err(unfit)?;
+        let code = Code::from_sealed_file(&sandbox.host().platform.engine, code).map_err(unfit)?;
         Self::link(sandbox, name, digest.to_owned(), &code).map_err(unfit)
     }
 
@@ -126,7 +126,7 @@ impl Handler {
         }));
         match handler.try_out() {
             // The host could make an instance, with all that it is granted.
-            Err(reason) if sandbox.0.forks => tracing::debug!("not before it is forked: {reason}"),
+            Err(reason) if sandbox.host().forks => tracing::debug!("not before it is forked: {reason}"),
             tried => tried?,
         }
         Ok(handler)
@@ -153,7 +153,7 @@ impl Handler {
         &self,
         instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<(Store<State>, T), String> {
-        let forks = self.0.sandbox.0.forks;
+        let forks = self.0.sandbox.host().forks;
         let waits = if forks { Waits::Task } else { Waits::Thread };
         let watch = Arc::new(Watch::for_start(self.0.sandbox.limits(), waits));
         let mut store =
@@ -450,7 +450,7 @@ impl Handler {
         let server = ServerInfo { name: "call".to_owned(), ..ServerInfo::none() };
         let is_first = !self.0.linked.component().is_some_and(component::starts_tls);
         let tls = StreamTls { keeper: ServerTls::new(tls), is_first };
-        let transport = Transport::Stream(Stream::new(connection.into(), None, None, Some(tls)));
+        let transport = Transport::Stream(Stream::new(connection.into(), None, Some(tls)));
         self.call_with(&Arc::new(server), UnixAddress::Unnamed, transport, Duration::MAX)
     }
 
@@ -468,7 +468,7 @@ impl Handler {
         connection: OwnedFd,
         time: Duration,
     ) -> Result<(), RequestError> {
-        let transport = Transport::Stream(Stream::new(connection.into(), None, None, None));
+        let transport = Transport::Stream(Stream::new(connection.into(), None, None));
         self.call_with(server, UnixAddress::Unnamed, transport, time)
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::block_on::block_on_until;
-use crate::error::{Cause, Limit, Phase};
+use crate::error::{Cause, Limit, Phase, SandboxError};
 use crate::request::{MinRate, Waits};
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
@@ -78,6 +78,37 @@ impl Default for Limits {
             max_requests: 1000,
             reuse: 1,
             warm: 0,
+        }
+    }
+}
+
+impl Limits {
+    /// Limits of a sandbox with room for handlers of which each has limits of its own ([`Sandbox::with`](super::Sandbox::with)):
+    /// as much of everything that there must be room for as any of them may have.
+    #[must_use]
+    pub fn covering(self, other: &Self) -> Self {
+        Self {
+            memory: self.memory.max(other.memory),
+            stack: self.stack.max(other.stack),
+            table_elements: self.table_elements.max(other.table_elements),
+            instances: self.instances.max(other.instances),
+            max_requests: self.max_requests.max(other.max_requests),
+            warm: self.warm.max(other.warm),
+            ..self
+        }
+    }
+
+    /// Whether what handlers with other limits may have is no more than what these make room for.
+    pub(super) fn check_room(&self, other: &Self) -> Result<(), SandboxError> {
+        let asked = [
+            ("memory", other.memory, self.memory),
+            ("table-elements", other.table_elements, self.table_elements),
+            ("instances", other.instances, self.instances),
+            ("warm", other.warm, self.warm),
+        ];
+        match asked.into_iter().find(|(_, asked, room)| asked > room) {
+            Some((limit, asked, room)) => Err(SandboxError::NoRoom { limit, asked, room }),
+            None => Ok(()),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Handler {
 
     fn look_up(&self, offsets: &[u64]) {
         let found = match self.component() {
-            Some(component) => ask(&self.sandbox().0.options.compile.arguments, component, offsets),
+            Some(component) => ask(&self.sandbox().host().compile.arguments, component, offsets),
             None => Ok(Vec::new()),
         };
         let found = found.unwrap_or_else(|reason| {

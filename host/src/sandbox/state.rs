@@ -226,7 +226,7 @@ impl State {
                 wasi
             }
             // Sockets would need a reactor, which a process that forks does not have.
-            (_, None) if self.sandbox.0.forks => grants.wasi(&log, &Reachable::new(&[]), &[]),
+            (_, None) if self.sandbox.host().forks => grants.wasi(&log, &Reachable::new(&[]), &[]),
             // The contract's handlers and hooks, and what is instantiated without a request.
             _ => grants.wasi(&log, &self.reachable, &[]),
         };

@@ -96,7 +96,7 @@ impl Handler {
             return false;
         }
         // With all places taken, a request that ends makes room.
-        let Some(room) = Bound::take(&self.sandbox().0.ahead) else { return false };
+        let Some(room) = Bound::take(&self.sandbox().host().ahead) else { return false };
         match self.instantiate_ahead() {
             Ok(live) if self.is_command() && live.has_used_wasi() => {
                 // It may have looked at its environment, which was not yet a request's.

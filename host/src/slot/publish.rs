@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::retire::Reaper;
-use super::{Share, Slot, State, Swapped, Version, VersionState};
+use super::{Share, Slot, SlotOptions, State, Swapped, Version, VersionState};
 use crate::error::SwapError;
 use crate::sandbox::Handler;
 
@@ -62,10 +62,14 @@ impl Slot {
 
     /// A version of this handler, ready to be served by all servers of the slot. `_` is the right to publish,
     /// without which two could get one generation.
-    fn prepare(&self, _: &mut Publisher, handler: Handler) -> Result<Arc<Version>, SwapError> {
+    pub(super) fn prepare(
+        &self,
+        _: &mut Publisher,
+        handler: Handler,
+        options: &SlotOptions,
+    ) -> Result<Arc<Version>, SwapError> {
         let generation = self.last_generation() + 1;
-        let version =
-            Version::new(handler, generation, self.0.options.drain_signal).map_err(SwapError::Prepare)?;
+        let version = Version::new(handler, generation, options.drain_signal).map_err(SwapError::Prepare)?;
         let version = Arc::new(version);
         for server in self.0.servers() {
             server.prepare(&version).map_err(SwapError::Prepare)?;
@@ -74,17 +78,16 @@ impl Slot {
         Ok(version)
     }
 
-    pub(super) fn publish(
+    /// Puts the version before in place again.
+    pub(super) fn put_back(
         &self,
         publisher: &mut Publisher,
-        handler: Handler,
-        old: VersionState,
+        previous: Handler,
+        reason: String,
     ) -> Result<Swapped, SwapError> {
-        let version = self.prepare(publisher, handler)?;
-        if let VersionState::RolledBack(_) = old {
-            version.record.stop_observing();
-        }
-        Ok(self.put(publisher, version, old))
+        let version = self.prepare(publisher, previous, &self.0.options.load())?;
+        version.record.stop_observing();
+        Ok(self.put(publisher, version, VersionState::RolledBack(reason)))
     }
 
     /// Publishes a version for all new requests; the one before, and a canary, get where they now stand.
@@ -103,13 +106,13 @@ impl Slot {
         self.say("swapped", &stable)
     }
 
-    pub(super) fn publish_canary(
+    /// Publishes a version for a share of new requests; a canary before it gives way.
+    pub(super) fn put_canary(
         &self,
         publisher: &mut Publisher,
-        handler: Handler,
+        version: Arc<Version>,
         share: Share,
-    ) -> Result<Swapped, SwapError> {
-        let version = self.prepare(publisher, handler)?;
+    ) -> Swapped {
         let mut state = self.state();
         state.note(&version, VersionState::Canary(share));
         let canary = Canary { version: version.clone(), share, counter: AtomicU64::new(0) };
@@ -119,7 +122,7 @@ impl Slot {
             self.retire(publisher, &replaced.version, VersionState::Aborted);
         }
         drop(state);
-        Ok(self.say(&format!("a canary gets {share} of new requests"), &version))
+        self.say(&format!("a canary gets {share} of new requests"), &version)
     }
 
     pub(super) fn abort_canary(

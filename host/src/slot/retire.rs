@@ -19,7 +19,7 @@ impl Slot {
         if let Some(drain) = &version.info.drain {
             drain.begin();
         }
-        let Some(time) = self.0.options.max_drain else { return };
+        let Some(time) = self.0.options.load().max_drain else { return };
         if publisher.reaper.is_none() {
             match Reaper::start(&self.0) {
                 Ok(reaper) => publisher.reaper = Some(reaper),

@@ -58,7 +58,10 @@ impl Slot {
     /// Counts how a request went, and rolls its version back if too many fail.
     pub(crate) fn count(&self, held: &VersionHold, served: &Result<(), RequestError>, latency: Duration) {
         held.count(served, latency);
-        let (Err(_), Some(policy)) = (served, &self.0.options.rollback_on) else { return };
+        if served.is_ok() {
+            return;
+        }
+        let Some(policy) = self.0.options.load().rollback_on else { return };
         let record = &held.version.record;
         if record.published.elapsed() > policy.window {
             return;
@@ -90,17 +93,16 @@ impl Slot {
         let serves = |version: &Arc<Version>| Arc::ptr_eq(version, failing);
         let is_canary = published.canary.as_ref().is_some_and(|canary| serves(&canary.version));
         let digest = failing.handler.digest();
-        let rolled_back = VersionState::RolledBack(reason.clone());
         // Before it is done: whoever sees that it is done sees this, too.
         let refuse = || self.state().refusals.add(digest.to_owned(), reason.clone());
         let done = match publisher.previous.clone() {
             _ if is_canary => {
                 refuse();
-                self.abort_canary(&mut publisher, rolled_back)
+                self.abort_canary(&mut publisher, VersionState::RolledBack(reason.clone()))
             }
             Some(previous) if serves(&published.stable) => {
                 refuse();
-                self.publish(&mut publisher, previous, rolled_back)
+                self.put_back(&mut publisher, previous, reason.clone())
             }
             // It has been replaced since.
             _ => return,
