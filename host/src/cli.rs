@@ -10,6 +10,7 @@ mod control;
 mod ctl;
 mod dev;
 mod executable;
+mod handler_source;
 mod helper_process;
 mod http;
 mod inherited;
@@ -21,6 +22,9 @@ mod notices;
 mod options;
 mod privileges;
 mod progress;
+mod pull;
+mod push;
+mod registry;
 mod running;
 mod sdk;
 mod self_signed;
@@ -58,6 +62,8 @@ enum Command {
     Top(top::Top),
     Call(Box<call::Call>),
     Check(Box<check::Check>),
+    Push(Box<push::Push>),
+    Pull(Box<pull::Pull>),
     New(new::New),
     Build(build::Build),
     Dev(dev::Dev),
@@ -79,6 +85,8 @@ impl Cli {
             Command::Top(top) => top.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
+            Command::Push(push) => push.run(),
+            Command::Pull(pull) => pull.run(),
             Command::New(new) => new.run(),
             Command::Build(build) => build.run(),
             Command::Dev(dev) => dev.run(),

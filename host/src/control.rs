@@ -14,7 +14,7 @@ mod session;
 mod socket;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use client::{ControlClient, find_control_socket};
@@ -26,7 +26,7 @@ pub use status::{
 };
 
 use crate::server::Server;
-use crate::slot::Slot;
+use crate::slot::{Slot, Source};
 
 /// What a control socket acts on: a program's servers, and what the program alone can do.
 pub trait Controlled: Send + Sync {
@@ -35,6 +35,17 @@ pub trait Controlled: Send + Sync {
 
     /// What can be swapped, each under a name of its own.
     fn slots(&self) -> Vec<Slot>;
+
+    /// What a swap to `handler` loads; why it loads nothing, in words. A file, unless the program knows of more.
+    fn source(&self, handler: &Path) -> Result<Source, String> {
+        match handler.is_absolute() {
+            true => Ok(handler.into()),
+            false => Err(format!(
+                "write the absolute path of {}: the server runs in a directory of its own",
+                handler.display()
+            )),
+        }
+    }
 
     /// Has another process of the program take over, as [`upgrade`](crate::upgrade) does; its id, or why none
     /// has. This program is then asked to [`shutdown`](Self::shutdown).

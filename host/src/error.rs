@@ -73,6 +73,14 @@ pub enum HandlerError {
         /// Why not.
         reason: io::Error,
     },
+    /// The registry does not give it.
+    #[error("cannot fetch handler {}: {}", one_line(.name), one_line(.reason))]
+    Fetch {
+        /// The reference.
+        name: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// The file is not one that the operator trusts: see [`Trust`](crate::Trust).
     #[error("will not load handler {}: {}", one_line(.name), one_line(.reason))]
     Untrusted {

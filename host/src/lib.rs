@@ -76,15 +76,16 @@ pub use job::{Job, NoHooks, ServerHooks};
 pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
-    Anatomy, CacheOptions, CompileOptions, CoreDumpOptions, Digest, DigestError, DirGrant, Extent, Grants,
-    Handler, HandlerKind, Import, Inspection, Limits, NetGrant, NetGrantError, NetHost, Profile, PublicKey,
-    PublicKeyError, Sandbox, SandboxOptions, SignatureError, TlsCa, TlsCaError, Trust, signature_path,
+    Anatomy, CacheOptions, CompileOptions, CoreDumpOptions, Digest, DigestError, DirGrant, Extent, Fetched,
+    Grants, Handler, HandlerKind, Import, Inspection, Limits, NetGrant, NetGrantError, NetHost, Origin,
+    Profile, PublicKey, PublicKeyError, Sandbox, SandboxOptions, SignatureError, TlsCa, TlsCaError, Trust,
+    signature_path,
 };
 pub use server::{Server, ServerOptions, TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 pub use server_info::ServerInfo;
 pub use slot::{
-    Probe, Ready, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped, VersionState,
-    VersionStats,
+    Loader, Probe, Ready, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped,
+    VersionState, VersionStats,
 };
 pub use tls::{
     ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, Tls, TlsError, TlsFailure,

@@ -22,6 +22,7 @@ mod http;
 mod limits;
 mod net_grant;
 mod network;
+mod origin;
 mod partial_file;
 mod platform;
 mod preview1;
@@ -62,6 +63,7 @@ pub(crate) use http::{Begun, Exchanges, Fixed, Handover, Pending, Room};
 pub use limits::Limits;
 pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
+pub use origin::{Fetched, Origin};
 pub use profile::Profile;
 pub(crate) use sealed_file::{read_sealed, sealed_file};
 pub(crate) use source_lines::run as run_source_lines;
@@ -264,23 +266,29 @@ impl Sandbox {
         Ok(self.load_candidate(name.into(), candidate, self.0.trust.digest)?.keeping(kept))
     }
 
+    /// Loads a component that was fetched from a registry. `digest` is the only one that is right, if there is one;
+    /// without it, it is the one that [`Trust::digest`] names.
+    pub fn load_fetched(&self, fetched: &Fetched, digest: Option<Digest>) -> Result<Handler, HandlerError> {
+        let candidate = Candidate::fetched(fetched);
+        let pinned = digest.or(self.0.trust.digest);
+        let handler = self.load_candidate(fetched.name.clone(), candidate, pinned)?;
+        let origin = Origin::Registry(fetched.reference.clone());
+        Ok(handler.loaded_from(Some(origin)).keeping(keep(&fetched.bytes)))
+    }
+
     /// Loads what the process before this one kept of a handler. It has checked where that came from, so that
     /// only its length is looked at.
     pub(crate) fn load_handed_over(
         &self,
         name: &str,
-        file: Option<&Path>,
+        origin: Option<Origin>,
         component: OwnedFd,
     ) -> Result<Handler, HandlerError> {
         let unreadable = |reason| HandlerError::Read { name: name.to_owned(), reason };
         let copy = component.try_clone().map_err(unreadable)?;
         let bytes = read_sealed(copy, self.0.trust.max_size).map_err(unreadable)?;
         let handler = self.load_candidate(name.to_owned(), Candidate::handed_over(&bytes), None)?;
-        let handler = handler.keeping(Some(component));
-        Ok(match file {
-            Some(file) => handler.loaded_from(file),
-            None => handler,
-        })
+        Ok(handler.loaded_from(origin).keeping(Some(component)))
     }
 
     /// Loads the built-in `echo`.
@@ -310,7 +318,9 @@ impl Sandbox {
     fn load_file(&self, path: &Path, pinned: Option<Digest>) -> Result<Handler, HandlerError> {
         let candidate = self.read(path)?;
         let kept = keep(&candidate.bytes);
-        Ok(self.load_candidate(path_name(path), candidate, pinned)?.loaded_from(path).keeping(kept))
+        // Absolute, for whoever starts in another directory; that fails only for an empty path.
+        let origin = std::path::absolute(path).ok().map(Origin::File);
+        Ok(self.load_candidate(path_name(path), candidate, pinned)?.loaded_from(origin).keeping(kept))
     }
 
     fn load_candidate(

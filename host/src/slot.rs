@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 /// For strategies, which know no sandbox.
-pub use options::{SlotOptions, Source, SwapOptions, Swapped};
+pub use options::{Loader, SlotOptions, Source, SwapOptions, Swapped};
 pub use policy::{RollbackPolicy, Share};
 pub use probe::Probe;
 pub use ready::Ready;
@@ -216,6 +216,7 @@ impl Slot {
         let sandbox = stable.handler.sandbox();
         match (source, digest) {
             (Source::Handler(handler), _) => Ok(handler),
+            (Source::Loader(loader), digest) => loader.load(sandbox, digest),
             (Source::File(path), None) => sandbox.load(path),
             (Source::File(path), Some(digest)) => sandbox.load_pinned(path, digest),
         }

@@ -11,10 +11,9 @@
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
 //! ready in time, the old one serves on.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use crate::control::ControlSocket;
 use crate::error::{HandlerError, shown};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
-use crate::sandbox::{Handler, Sandbox};
+use crate::sandbox::{Handler, Origin, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
 use crate::tls::{Sessions, Tls};
@@ -64,8 +63,8 @@ pub struct HandedSlot {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct HandedHandler {
     name: String,
-    /// The path of its file in the system's own bytes; `None` for the built-in echo.
-    file: Option<Vec<u8>>,
+    /// Where it was loaded from, as [`Origin`] writes it; `None` for the built-in echo.
+    origin: Option<Vec<u8>>,
     digest: String,
 }
 
@@ -74,14 +73,13 @@ impl HandedSlot {
     pub fn of(slot: &Slot) -> io::Result<Self> {
         // What serves before what is refused: a rollback refuses before it publishes.
         let (handler, canary) = slot.serving();
-        let file = handler.file().map(|file| file.as_os_str().as_bytes().to_owned());
         let component = handler.component().map(|component| component.try_clone_to_owned()).transpose()?;
         Ok(Self {
             name: slot.name().to_owned(),
             seen: None,
             handler: HandedHandler {
                 name: handler.name().to_owned(),
-                file,
+                origin: handler.origin().map(Origin::to_bytes),
                 digest: handler.digest().to_owned(),
             },
             component,
@@ -94,15 +92,15 @@ impl HandedSlot {
     /// Loads the handler that served: the component itself if it came along, or else its file, which must be the
     /// same still.
     pub fn load(&self, sandbox: &Sandbox) -> Result<Handler, HandlerError> {
-        let HandedHandler { name, file, digest } = &self.handler;
-        let file = file.as_ref().map(|file| Path::new(OsStr::from_bytes(file)));
+        let HandedHandler { name, origin, digest } = &self.handler;
+        let origin = origin.as_deref().map(Origin::from_bytes);
         let unreadable = |reason| HandlerError::Read { name: name.clone(), reason };
-        match (&self.component, file) {
-            (Some(component), _) => {
+        match (&self.component, origin) {
+            (Some(component), origin) => {
                 let component = component.try_clone().map_err(unreadable)?;
-                sandbox.load_handed_over(name, file, component)
+                sandbox.load_handed_over(name, origin, component)
             }
-            (None, Some(file)) => {
+            (None, Some(Origin::File(file))) => {
                 let digest = digest.parse().map_err(|error| unreadable(io::Error::other(error)))?;
                 sandbox.load_pinned(file, digest).map_err(|error| match error {
                     HandlerError::Untrusted { name, reason } => HandlerError::Untrusted {
@@ -115,6 +113,12 @@ impl HandedSlot {
                     other => other,
                 })
             }
+            (None, Some(Origin::Registry(reference))) => Err(HandlerError::Fetch {
+                name: reference,
+                reason: "it serves, could not be kept in memory, and is not fetched again in an upgrade: swap to a file \
+                         first, or restart"
+                    .to_owned(),
+            }),
             (None, None) => sandbox.echo(),
         }
     }

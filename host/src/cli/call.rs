@@ -12,9 +12,11 @@ use anyhow::Context;
 use clap::Args;
 use plugsock::{Cause, Handler, RequestError, shown};
 
+use super::handler_source::HandlerSource;
 use super::log::LogOptions;
 use super::options::SandboxArgs;
 use super::progress::spin_while;
+use super::registry::RegistryArgs;
 use super::tls_client::TlsClient;
 
 /// Run one request, with standard input and output as the client
@@ -30,8 +32,9 @@ use super::tls_client::TlsClient;
 
 Exit status: 0 if the handler served the request, 1 if it failed.")]
 pub struct Call {
-    /// The handler, a component's file
-    handler: PathBuf,
+    /// The handler, a component's file or oci://REGISTRY/NAME:TAG
+    #[arg(value_parser = HandlerSource::parser())]
+    handler: HandlerSource,
 
     /// Make all of standard input one packet, and print each reply
     #[arg(long)]
@@ -49,6 +52,8 @@ pub struct Call {
     #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
     log: LogOptions,
 }
 
@@ -56,9 +61,11 @@ impl Call {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
         plugsock::become_helper_process_if_asked();
-        let name = shown(&self.handler);
+        let name = self.handler.to_string();
+        let registry = self.registry.registry(None);
         let sandbox = self.sandbox.sandbox(&name, &self.log)?;
-        let handler = spin_while(&format!("compiling {name}"), || sandbox.load(&self.handler))?;
+        let handler =
+            spin_while(&format!("compiling {name}"), || self.handler.load(&sandbox, &registry, None))?;
         // Said now, if it cannot be written.
         let file = self.profile.as_ref().map(File::create).transpose().context("cannot write the profile")?;
         let profile = file.map(|file| Ok::<_, io::Error>((handler.profile()?, file)));

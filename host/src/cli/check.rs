@@ -1,15 +1,16 @@
 //! `plugsock check`: says what a handler is, whether it can be served, and what it would be denied.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use plugsock::{Anatomy, Extent, one_line, shown};
+use plugsock::{Anatomy, Extent, one_line};
 
+use super::handler_source::HandlerSource;
 use super::log::LogOptions;
 use super::options::SandboxArgs;
 use super::progress::spin_while;
+use super::registry::RegistryArgs;
 
 /// Say what a handler is, what it imports and exports, and whether this host can serve it
 ///
@@ -22,11 +23,14 @@ use super::progress::spin_while;
     after_help = "Examples:\n  plugsock check echo.wasm\n  plugsock check echo.wasm && plugsock serve echo.wasm\n\nExit status: 0 if the handler can be served, 1 if not."
 )]
 pub struct Check {
-    /// The component, or program for WASI preview 1, to look at
-    handler: PathBuf,
+    /// The component, or program for WASI preview 1, to look at: a file or oci://REGISTRY/NAME:TAG
+    #[arg(value_parser = HandlerSource::parser())]
+    handler: HandlerSource,
 
     #[command(flatten)]
     sandbox: SandboxArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
     #[command(flatten)]
     log: LogOptions,
 }
@@ -35,9 +39,10 @@ impl Check {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
         plugsock::become_helper_process_if_asked();
-        let name = shown(&self.handler);
+        let name = self.handler.to_string();
+        let registry = self.registry.registry(None);
         let sandbox = self.sandbox.for_requests(1).sandbox(&name, &self.log)?;
-        let inspection = spin_while("compiling", || sandbox.inspect(&self.handler))?;
+        let (name, inspection) = spin_while("compiling", || self.handler.inspect(&sandbox, &registry))?;
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);
         println!("digest   {}", inspection.digest);

@@ -1,15 +1,16 @@
 //! The control socket of `plugsock serve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use plugsock::control::{ControlSocket, Controlled};
 use plugsock::upgrade::HandedSocket;
-use plugsock::{Server, Slot};
+use plugsock::{Server, Slot, Source};
 use signal_hook::consts::SIGTERM;
 
+use super::handler_source::HandlerSource;
 use super::running::Running;
 
 #[derive(Args, Debug)]
@@ -58,6 +59,16 @@ impl Controlled for Running {
 
     fn slots(&self) -> Vec<Slot> {
         self.plugs.iter().map(|plug| plug.slot.clone()).collect()
+    }
+
+    fn source(&self, handler: &Path) -> Result<Source, String> {
+        match HandlerSource::parse(handler.into())? {
+            HandlerSource::File(file) if !file.is_absolute() => Err(format!(
+                "write the absolute path of {}: the server runs in a directory of its own",
+                file.display()
+            )),
+            source => Ok(source.for_swap(&self.registry)),
+        }
     }
 
     fn upgrade(&self) -> Result<u32, String> {

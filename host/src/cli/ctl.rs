@@ -13,6 +13,7 @@ use plugsock::control::{Answer, Command, ControlClient, ControlError, Published,
 use plugsock::{Digest, Share, one_line};
 use serde::Serialize;
 
+use super::handler_source::HandlerSource;
 use super::log::parse_filter;
 
 /// Look at a server that runs, and change it
@@ -89,9 +90,9 @@ enum CtlCommand {
         /// The slot, if there are several
         name: Option<String>,
 
-        /// The component's file
-        #[arg(required = true)]
-        file: PathBuf,
+        /// The component's file, or oci://REGISTRY/NAME:TAG, which the server fetches
+        #[arg(required = true, value_parser = HandlerSource::parser())]
+        file: HandlerSource,
 
         /// Take this component alone, also where the server was started with another's --digest
         #[arg(long, value_name = "sha256:HEX")]
@@ -155,8 +156,11 @@ impl Ctl {
                 other => return unexpected(&other),
             },
             CtlCommand::Swap { name, file, digest, canary, force } => {
-                // Whatever directory the server runs in.
-                let file = std::path::absolute(file)?;
+                let file = match file {
+                    // Whatever directory the server runs in.
+                    HandlerSource::File(file) => std::path::absolute(file)?,
+                    other => other.to_string().into(),
+                };
                 let swap = Command::Swap { slot: name, file, digest, canary, force };
                 let published = change(&mut client, swap)?;
                 let Published { slot, generation, digest, .. } = &published;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -14,8 +14,10 @@ use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
 use plugsock::{Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError, Swapped, shown};
 use signal_hook::consts::SIGTERM;
 
+use super::handler_source::HandlerSource;
 use super::log::LogFilter;
 use super::progress::spin_while;
+use super::registry::Registry;
 use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::tls::Certificates;
@@ -24,6 +26,8 @@ use super::watch::{Files, Look, Seen, watch};
 pub struct Running {
     pub servers: Vec<ServedAddress>,
     pub plugs: Vec<Plug>,
+    /// Where handlers are fetched.
+    pub registry: Registry,
     pub shutdown_timeout: Duration,
     pub certificates: Option<Certificates>,
     /// What an upgrade starts: the path by which this program was started.
@@ -57,21 +61,22 @@ impl ServedAddress {
     }
 }
 
-/// A slot, and the file that it was told to serve.
+/// A slot, and what it was told to serve.
 #[derive(Clone)]
 pub struct Plug {
     pub slot: Slot,
-    /// `None` for the built-in echo.
-    file: Option<PathBuf>,
+    source: HandlerSource,
+    registry: Registry,
     /// What it is loaded from, and what that was when it was last loaded.
     watched: Option<(Files, Seen)>,
 }
 
 impl Plug {
-    /// Loads the file again, and says in the log what came of it.
+    /// Loads the handler again, and says in the log what came of it.
     pub fn reload(&self) {
-        let Some(file) = &self.file else { return };
-        report(&self.slot, self.slot.swap(file.as_path()));
+        if self.source != HandlerSource::Echo {
+            report(&self.slot, self.slot.swap(self.source.for_swap(&self.registry)));
+        }
     }
 
     /// What a process that takes over needs of it.
@@ -99,25 +104,24 @@ impl Running {
     pub fn plug(
         &mut self,
         sandbox: &Sandbox,
-        file: Option<PathBuf>,
+        source: HandlerSource,
         options: SlotOptions,
         predecessor: Option<&Predecessor>,
     ) -> anyhow::Result<()> {
-        let path = file.as_deref().unwrap_or(Path::new("echo"));
-        let stem = shown(Path::new(path.file_stem().unwrap_or_default()));
-        let namesakes = self
-            .plugs
-            .iter()
-            .filter(|plug| plug.file.as_deref().and_then(Path::file_stem) == path.file_stem());
+        let stem = source.stem();
+        let namesakes = self.plugs.iter().filter(|plug| plug.source.stem() == stem);
         let name = match namesakes.count() {
             0 => stem,
             others => format!("{stem}-{}", others + 1),
         };
         let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
         let is_signed = !sandbox.trust().public_keys.is_empty();
-        let files = file.as_deref().map(|file| Files::new(file, is_signed));
+        let files = match &source {
+            HandlerSource::File(file) => Some(Files::new(file, is_signed)),
+            HandlerSource::Echo | HandlerSource::Oci(_) => None,
+        };
         let options = SlotOptions { name: Some(name), ..options };
-        let loading = format!("compiling {}", shown(path));
+        let loading = format!("compiling {source}");
         let (slot, seen) = match handed {
             // What was swapped in since the start serves on, and a file that has not changed since is not loaded.
             Some(handed) => {
@@ -127,15 +131,12 @@ impl Running {
             }
             None => {
                 let seen = files.as_ref().map(Files::look);
-                let handler = spin_while(&loading, || match &file {
-                    Some(path) => sandbox.load(path),
-                    None => sandbox.echo(),
-                })?;
+                let handler = spin_while(&loading, || source.load(sandbox, &self.registry, None))?;
                 (Slot::new(handler, options)?, seen)
             }
         };
         let watched = files.map(|files| (files, Arc::new(Mutex::new(seen))));
-        self.plugs.push(Plug { slot, file, watched });
+        self.plugs.push(Plug { slot, source, registry: self.registry.clone(), watched });
         Ok(())
     }
 

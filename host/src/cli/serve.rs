@@ -1,7 +1,6 @@
 //! `plugsock serve`: binds addresses and serves them with a handler until a signal.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +10,21 @@ use clap::Args;
 use plugsock::surroundings;
 use plugsock::upgrade::Predecessor;
 use plugsock::{
-    Concurrency, Listener, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions, shown,
+    Concurrency, Listener, ServeAddress, Server, ServerOptions, SocketOptions, UnixSocketOptions,
 };
 
 use super::capacity;
 use super::clients::ClientArgs;
 use super::control::ControlArgs;
 use super::executable;
+use super::handler_source::HandlerSource;
 use super::helper_process::HelperProcess;
 use super::http::HttpArgs;
 use super::inherited::{self, Inherited};
 use super::log::LogOptions;
 use super::options::{SandboxArgs, Time, parse_count, parse_time};
 use super::privileges::{PrivilegeArgs, parse_group, parse_user};
+use super::registry::RegistryArgs;
 use super::running::{Running, ServedAddress};
 use super::signals;
 use super::swapping::SwapArgs;
@@ -38,14 +39,14 @@ use super::tls::{Certificates, TlsArgs};
 #[command(after_help = EXAMPLES)]
 pub struct Serve {
     /// Addresses (tcp://HOST:PORT, tls://HOST:PORT, udp://HOST:PORT, unix:///PATH, unix://@NAME, tls+unix:///PATH,
-    /// unixgram:///PATH, unixgram://@NAME) and the handler, a component's file. Of several handlers each serves the addresses
-    /// before it
+    /// unixgram:///PATH, unixgram://@NAME) and the handler, a component's file or oci://REGISTRY/NAME:TAG. Of several handlers
+    /// each serves the addresses before it
     #[arg(value_name = "ADDRESS|HANDLER")]
     targets: Vec<String>,
 
     /// The handler, if not given among the addresses
-    #[arg(long, value_name = "FILE")]
-    handler: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|oci://…", value_parser = HandlerSource::parser())]
+    handler: Option<HandlerSource>,
 
     #[command(flatten)]
     serving: ServingArgs,
@@ -66,6 +67,8 @@ pub struct Serve {
     #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
     log: LogOptions,
 }
 
@@ -76,13 +79,14 @@ const EXAMPLES: &str = "Examples:
   plugsock serve unix:///run/upper.sock upper.wasm --mode 660
   plugsock serve tcp://:7 udp://:7 echo.wasm tcp://:79 finger.wasm --watch
   plugsock serve tls://:7443 echo.wasm --tls example=example.crt,example.key
+  plugsock serve tcp://:7 oci://cr.example/acme/echo:1 --public-key release.pub
 
 Sockets that systemd passes (LISTEN_FDS) are served as well, each as what it is, by the first handler; those that it names
 'tls' (FileDescriptorName=) with TLS. Where there is a
 NOTIFY_SOCKET, the supervisor is told of the start, of reloads, of the end, and of the process that takes over.
 
 Signals: the first SIGINT or SIGTERM stops accepting and lets open requests end; a second exits at once.
-SIGHUP loads the handlers' files again; the old versions serve until the new ones are ready, and on if they are
+SIGHUP loads the handlers again; the old versions serve until the new ones are ready, and on if they are
 not fit. SIGUSR2 starts the executable on disk anew with the same sockets and, when that is ready, ends this
 process as SIGTERM does.";
 
@@ -179,8 +183,7 @@ impl Serve {
         let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
-        let name = targets[0].handler.as_deref().unwrap_or(Path::new("echo"));
-        let name = shown(name);
+        let name = targets[0].handler.to_string();
         let is_forking = matches!(self.serving.concurrency, Concurrency::Forking { .. });
         self.sandbox.check_stdin(is_forking)?;
         let max_children = if is_forking { self.serving.max_children } else { 0 };
@@ -193,7 +196,9 @@ impl Serve {
             predecessor.resume_sessions(tls);
         }
         let listeners = listen(&targets, inherited, predecessor.as_mut(), &self.socket.options())?;
-        let sandbox = match self.privileges.drop()? {
+        let home = self.privileges.drop()?;
+        let registry = self.registry.registry(home.as_deref());
+        let sandbox = match home {
             Some(home) => self.sandbox.with_cache_below(&home),
             None => self.sandbox,
         };
@@ -212,6 +217,7 @@ impl Serve {
         let mut running = Running {
             servers,
             plugs,
+            registry,
             shutdown_timeout,
             certificates,
             executable,

@@ -1,9 +1,12 @@
 //! Which addresses are served by which handler.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use plugsock::{ServeAddress, one_line};
+
+use super::handler_source::HandlerSource;
+use super::registry::SCHEME;
 
 const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
 
@@ -11,8 +14,7 @@ const DEFAULT_ADDRESS: &str = "tcp://127.0.0.1:10001";
 #[derive(Debug)]
 pub struct Target {
     pub addresses: Vec<ServeAddress>,
-    /// A component's file; `None` for the built-in echo.
-    pub handler: Option<PathBuf>,
+    pub handler: HandlerSource,
 }
 
 /// What is served where there is nothing else to serve.
@@ -22,19 +24,22 @@ pub fn default_address() -> ServeAddress {
 
 /// Sorts a command line's addresses and handlers: a handler serves the addresses before it, and if it is the
 /// only one those after it too.
-pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<Target>, clap::Error> {
+pub fn sort_targets(targets: &[String], handler: Option<HandlerSource>) -> Result<Vec<Target>, clap::Error> {
     let mut sorted: Vec<Target> = Vec::new();
     let mut addresses: Vec<ServeAddress> = Vec::new();
     for target in targets {
-        // What has a colon and is no file was meant to be an address.
-        if target.contains("://") || (target.contains(':') && !Path::new(target).exists()) {
+        let is_address = !target.starts_with(SCHEME) && target.contains("://");
+        // What has a colon and is no file was meant to be an address, too.
+        if is_address || (!target.starts_with(SCHEME) && target.contains(':') && !Path::new(target).exists())
+        {
             addresses.push(target.parse().map_err(|error: plugsock::AddressError| wrong(error.to_string()))?);
         } else {
-            let handler = Some(target.into());
+            let handler = HandlerSource::parse(target.into()).map_err(wrong)?;
             sorted.push(Target { addresses: std::mem::take(&mut addresses), handler });
         }
     }
     if handler.is_some() || sorted.is_empty() {
+        let handler = handler.unwrap_or(HandlerSource::Echo);
         sorted.push(Target { addresses: std::mem::take(&mut addresses), handler });
     }
     if let [only] = &mut sorted[..] {
@@ -46,7 +51,7 @@ pub fn sort_targets(targets: &[String], handler: Option<PathBuf>) -> Result<Vec<
     if sorted.len() > 1
         && let Some(idle) = sorted.iter().find(|target| target.addresses.is_empty())
     {
-        let handler = idle.handler.as_deref().unwrap_or(Path::new("echo")).display();
+        let handler = &idle.handler;
         return Err(wrong(format!(
             "of several handlers {handler} has no address: name what each serves before it"
         )));

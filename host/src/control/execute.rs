@@ -1,6 +1,5 @@
 //! Does what commands ask for.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::Controlled;
@@ -18,7 +17,9 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
         }
         Command::Versions { slot } => Ok(Answer::Versions(vec![SlotStatus::of(&find_slot(host, slot)?)])),
         Command::Swap { slot, file, digest, canary, force } => {
-            swap(&find_slot(host, slot)?, &file, SwapOptions { digest, canary, force })
+            let slot = find_slot(host, slot)?;
+            let source = host.source(&file).map_err(Refusal::refused)?;
+            publish(&slot, |slot| slot.swap_with(source, SwapOptions { digest, canary, force }))
         }
         Command::Rollback { slot } => publish(&find_slot(host, slot)?, Slot::rollback),
         Command::Promote { slot } => publish(&find_slot(host, slot)?, Slot::promote),
@@ -49,16 +50,6 @@ fn find_slot(host: &dyn Controlled, name: Option<String>) -> Result<Slot, Refusa
             .find(|slot| slot.name() == name)
             .ok_or_else(|| Refusal::refused(format!("there is no slot '{name}': there are {}", names()))),
     }
-}
-
-fn swap(slot: &Slot, file: &Path, options: SwapOptions) -> Result<Answer, Refusal> {
-    if !file.is_absolute() {
-        return Err(Refusal::refused(format!(
-            "write the absolute path of {}: the server runs in a directory of its own",
-            file.display()
-        )));
-    }
-    publish(slot, |slot| slot.swap_with(file, options))
 }
 
 fn publish(slot: &Slot, change: impl FnOnce(&Slot) -> Result<Swapped, SwapError>) -> Result<Answer, Refusal> {

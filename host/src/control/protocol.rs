@@ -30,7 +30,7 @@ pub enum Command {
         /// The slot.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         slot: Option<String>,
-        /// The component's file, by its absolute path.
+        /// The component's file, by its absolute path, or its reference in a registry.
         file: PathBuf,
         /// Take this component alone, also where the server was told another's digest.
         #[serde(default, skip_serializing_if = "Option::is_none", with = "text")]

@@ -108,6 +108,9 @@ pub struct VersionStatus {
     pub handler: String,
     /// SHA-256 of the component.
     pub digest: String,
+    /// Where it was loaded from: a file, or a reference to exactly this in a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Where it stands.
     pub state: VersionStatusState,
     /// A canary's share of new requests.
@@ -232,6 +235,7 @@ impl From<VersionStats> for VersionStatus {
             generation: stats.generation,
             handler: stats.handler,
             digest: stats.digest,
+            source: stats.origin.map(|origin| origin.to_string()),
             state,
             share,
             reason,

@@ -9,7 +9,8 @@ use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
 use super::code::Code;
-use super::{Anatomy, Digest, Handler, Sandbox, compiler, preview1};
+use super::trust::Candidate;
+use super::{Anatomy, Digest, Fetched, Handler, Sandbox, compiler, preview1};
 use crate::error::{HandlerError, excerpt};
 
 /// The interface that every handler exports.
@@ -72,11 +73,19 @@ pub struct Import {
 impl Sandbox {
     /// Says what a file is, and whether this host can serve it.
     pub fn inspect(&self, path: impl AsRef<Path>) -> Result<Inspection, HandlerError> {
-        let name = path.as_ref().display().to_string();
         let candidate = self.read(path.as_ref())?;
+        Ok(self.inspect_candidate(path.as_ref().display().to_string(), &candidate))
+    }
+
+    /// Says the same of a component that was fetched from a registry.
+    pub fn inspect_fetched(&self, fetched: &Fetched) -> Inspection {
+        self.inspect_candidate(fetched.reference.clone(), &Candidate::fetched(fetched))
+    }
+
+    fn inspect_candidate(&self, name: String, candidate: &Candidate<'_>) -> Inspection {
         let (bytes, digest) = (&candidate.bytes, candidate.digest);
         let (mut imports, mut exports) = (Vec::new(), Vec::new());
-        let mut verdict = self.check(&name, &candidate, self.0.trust.digest);
+        let mut verdict = self.check(&name, candidate, self.0.trust.digest);
         let (mut kind, mut starts) = (None, false);
         let mut anatomy = None;
         if verdict.is_ok() {
@@ -92,16 +101,7 @@ impl Sandbox {
         let is_command = matches!(kind, Some(HandlerKind::Command | HandlerKind::Preview1Command));
         let denied = |name: &str| self.grants().denial(name, is_command);
         let imports = imports.into_iter().map(|name| Import { denied: denied(&name), name }).collect();
-        Ok(Inspection {
-            digest,
-            size: bytes.len(),
-            anatomy,
-            kind,
-            imports,
-            exports,
-            starts_tls: starts,
-            verdict,
-        })
+        Inspection { digest, size: bytes.len(), anatomy, kind, imports, exports, starts_tls: starts, verdict }
     }
 }
 

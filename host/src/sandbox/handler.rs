@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use super::source_lines::SourceLines;
 use super::state::{Serves, State};
 use super::version_info::VersionInfo;
 use super::warm::Warm;
-use super::{Digest, HandlerKind, Sandbox, Subject, command, component};
+use super::{Digest, HandlerKind, Origin, Sandbox, Subject, command, component};
 use crate::address::{ServerType, UnixAddress};
 use crate::block_on::block_on;
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
@@ -41,7 +40,7 @@ pub(super) struct Inner {
     pub(super) sandbox: Sandbox,
     name: Arc<str>,
     /// Where it was loaded from.
-    file: Option<PathBuf>,
+    origin: Option<Origin>,
     digest: Arc<str>,
     /// The component itself, for a process that takes over.
     component: Option<OwnedFd>,
@@ -115,7 +114,7 @@ impl Handler {
         let handler = Self(Arc::new(Inner {
             sandbox: sandbox.clone(),
             name: name.into(),
-            file: None,
+            origin: None,
             digest: digest.into(),
             component: None,
             linked,
@@ -180,16 +179,15 @@ impl Handler {
         &self.0.name
     }
 
-    /// The file that it was loaded from, if from one.
-    pub fn file(&self) -> Option<&Path> {
-        self.0.file.as_deref()
+    /// Where it was loaded from, if from anywhere.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.0.origin.as_ref()
     }
 
     /// Notes where a new handler was loaded from.
-    pub(super) fn loaded_from(mut self, file: &Path) -> Self {
+    pub(super) fn loaded_from(mut self, origin: Option<Origin>) -> Self {
         let inner = Arc::get_mut(&mut self.0).expect("a new handler has no clones");
-        // Absolute, for whoever starts in another directory; that fails only for an empty path.
-        inner.file = std::path::absolute(file).ok();
+        inner.origin = origin;
         self
     }
 

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use minisign::SignatureBox;
 
-use super::Digest;
+use super::{Digest, Fetched};
 
 /// What a component must be to be loaded.
 #[derive(Clone, Debug)]
@@ -102,10 +102,11 @@ const SIGNATURE_MAX: u64 = 64 << 10;
 pub(super) struct Candidate<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
     pub(super) digest: Digest,
-    origin: Origin,
+    voucher: Voucher<'a>,
 }
 
-enum Origin {
+/// What vouches for a component.
+enum Voucher<'a> {
     /// This executable: whoever trusts it trusts what it brings.
     BuiltIn,
     Memory,
@@ -113,19 +114,25 @@ enum Origin {
     HandedOver,
     /// A file; where its signature was looked for, if one is required, and what is there.
     File(Option<(PathBuf, io::Result<String>)>),
+    /// What a registry has of signatures.
+    Registry(&'a [String]),
 }
 
 impl<'a> Candidate<'a> {
     pub(super) fn built_in(bytes: &'a [u8]) -> Self {
-        Self { bytes: bytes.into(), digest: Digest::of(bytes), origin: Origin::BuiltIn }
+        Self { bytes: bytes.into(), digest: Digest::of(bytes), voucher: Voucher::BuiltIn }
     }
 
     pub(super) fn from_memory(bytes: &'a [u8]) -> Self {
-        Self { origin: Origin::Memory, ..Self::built_in(bytes) }
+        Self { voucher: Voucher::Memory, ..Self::built_in(bytes) }
     }
 
     pub(super) fn handed_over(bytes: &'a [u8]) -> Self {
-        Self { origin: Origin::HandedOver, ..Self::built_in(bytes) }
+        Self { voucher: Voucher::HandedOver, ..Self::built_in(bytes) }
+    }
+
+    pub(super) fn fetched(fetched: &'a Fetched) -> Self {
+        Self { voucher: Voucher::Registry(&fetched.signatures), ..Self::built_in(&fetched.bytes) }
     }
 
     /// Reads a component and its signature, neither further than it may be long.
@@ -137,7 +144,7 @@ impl<'a> Candidate<'a> {
             let text = read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             (path, text)
         });
-        Ok(Self { digest: Digest::of(&bytes), bytes: bytes.into(), origin: Origin::File(signature) })
+        Ok(Self { digest: Digest::of(&bytes), bytes: bytes.into(), voucher: Voucher::File(signature) })
     }
 
     /// Refuses what is not to be loaded; `pinned` is the one digest that is right.
@@ -148,18 +155,31 @@ impl<'a> Candidate<'a> {
         if let Some(pinned) = pinned.filter(|pinned| *pinned != self.digest) {
             return Err(format!("its digest is {}, and {pinned} is wanted", self.digest));
         }
-        match &self.origin {
+        match &self.voucher {
             _ if trust.public_keys.is_empty() => Ok(()),
-            Origin::BuiltIn | Origin::HandedOver => Ok(()),
-            Origin::File(Some((path, Ok(signature)))) => self
+            Voucher::BuiltIn | Voucher::HandedOver => Ok(()),
+            Voucher::File(Some((path, Ok(signature)))) => self
                 .check_signature(signature, &trust.public_keys)
                 .map_err(|error| format!("the signature {} is not valid: {error}", path.display())),
-            Origin::File(Some((path, Err(error)))) => Err(format!(
+            Voucher::File(Some((path, Err(error)))) => Err(format!(
                 "a signature is required, and {} cannot be read: {error}; `plugsock sign` makes one",
                 path.display()
             )),
-            Origin::File(None) | Origin::Memory => {
+            Voucher::File(None) | Voucher::Memory => {
                 Err("a signature is required, and only a file has one beside it".to_owned())
+            }
+            Voucher::Registry([]) => {
+                Err("a signature is required, and the registry has none of it; `plugsock push` \
+                                          brings FILE.minisig there, which `plugsock sign` makes"
+                    .to_owned())
+            }
+            Voucher::Registry(signatures) => {
+                let checked = signatures.iter().map(|text| self.check_signature(text, &trust.public_keys));
+                // Of several, by several people, one is enough.
+                checked
+                    .reduce(Result::or)
+                    .unwrap_or(Ok(()))
+                    .map_err(|error| format!("no signature that the registry has of it is valid: {error}"))
             }
         }
     }

@@ -1,10 +1,12 @@
 //! What is asked of a slot, and what comes of it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Probe, RollbackPolicy, Share};
-use crate::sandbox::{Digest, Handler};
+use crate::error::HandlerError;
+use crate::sandbox::{Digest, Handler, Sandbox};
 
 /// How a slot swaps.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,38 @@ pub enum Source {
     File(PathBuf),
     /// A handler that is loaded already.
     Handler(Handler),
+    /// Whatever this loads when it is the swap's turn.
+    Loader(Loader),
+}
+
+/// Loads a handler into the sandbox of the slot's; where there is a digest, the component with that alone.
+pub struct Loader(Box<Load>);
+
+type Load = dyn FnOnce(&Sandbox, Option<Digest>) -> Result<Handler, HandlerError> + Send;
+
+impl Loader {
+    /// What loads by this.
+    pub fn new(
+        load: impl FnOnce(&Sandbox, Option<Digest>) -> Result<Handler, HandlerError> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(load))
+    }
+
+    pub(super) fn load(self, sandbox: &Sandbox, digest: Option<Digest>) -> Result<Handler, HandlerError> {
+        (self.0)(sandbox, digest)
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Loader")
+    }
+}
+
+impl From<Loader> for Source {
+    fn from(loader: Loader) -> Self {
+        Self::Loader(loader)
+    }
 }
 
 impl From<&Path> for Source {

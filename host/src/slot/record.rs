@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 
 use super::Share;
 use crate::error::{Cause, RequestError};
-use crate::sandbox::Handler;
+use crate::sandbox::{Handler, Origin};
 
 /// How many versions a slot remembers; only the last two keep their code.
 const REMEMBERED: usize = 16;
@@ -43,6 +43,7 @@ pub(super) struct Record {
     generation: u64,
     name: String,
     digest: String,
+    origin: Option<Origin>,
     since: SystemTime,
     pub(super) published: Instant,
     state: Mutex<VersionState>,
@@ -58,6 +59,7 @@ impl Record {
             generation,
             name: handler.name().to_owned(),
             digest: handler.digest().to_owned(),
+            origin: handler.origin().cloned(),
             since: SystemTime::now(),
             published: Instant::now(),
             state: Mutex::new(VersionState::Serving),
@@ -103,6 +105,7 @@ impl Record {
             generation: self.generation,
             handler: self.name.clone(),
             digest: self.digest.clone(),
+            origin: self.origin.clone(),
             state: self.state.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             since: self.since,
             open: self.open.load(SeqCst),
@@ -176,6 +179,8 @@ pub struct VersionStats {
     pub handler: String,
     /// SHA-256 of the component, as `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+    /// Where it was loaded from, if from anywhere.
+    pub origin: Option<Origin>,
     /// Where it stands.
     pub state: VersionState,
     /// Since when it has served.

@@ -9,6 +9,8 @@ use plugsock::control::{
 };
 use serde::Serialize;
 
+use crate::cli::registry::SCHEME;
+
 pub const SERVER_COLUMNS: [&str; 7] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN", "REFUSED"];
 
 pub const VERSION_COLUMNS: [&str; 13] = [
@@ -86,8 +88,10 @@ pub fn remarks(slot: &SlotStatus, version: &VersionStatus) -> Vec<String> {
     let name = printable(format!("{} {}", slot.name, version.generation));
     let limits: Vec<_> = version.limits.iter().map(|(limit, count)| format!("{limit} {count}")).collect();
     let limits = (!limits.is_empty()).then(|| format!("{name} hit limits: {}", limits.join(", ")));
+    let from = version.source.as_ref().filter(|source| source.starts_with(SCHEME));
+    let from = from.map(|source| format!("{name} is {source}"));
     let reason = version.reason.as_ref().map(|reason| format!("{name} was rolled back: {reason}"));
-    limits.into_iter().chain(reason).map(printable).collect()
+    from.into_iter().chain(limits).chain(reason).map(printable).collect()
 }
 
 pub fn server_row(server: &ServerStatus) -> [String; 7] {

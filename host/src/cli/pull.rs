@@ -1,0 +1,78 @@
+//! `plugsock pull`: gets a handler from a registry, into a file.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::Args;
+use plugsock::{Digest, Trust, shown};
+use tempfile::NamedTempFile;
+
+use super::log::LogOptions;
+use super::progress::spin_while;
+use super::registry::{OciReference, RegistryArgs};
+
+/// Get a handler from a registry, into a file
+///
+/// The file is there when it is whole, and the one before until then. Prints the reference that leads to exactly this, and
+/// the component's digest.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  plugsock pull oci://cr.example/acme/echo:1.2
+  plugsock pull oci://cr.example/acme/echo:1.2 -o handlers/echo.wasm
+
+Credentials are those of `docker login`.")]
+pub struct Pull {
+    /// Where it is
+    #[arg(value_name = "oci://REGISTRY/NAME:TAG")]
+    reference: OciReference,
+
+    /// The file to write (default: NAME.wasm)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// The largest component that is taken
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    max_component_size: ByteSize,
+
+    #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Pull {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        self.log.init();
+        let (reference, registry) = (&self.reference, self.registry.registry(None));
+        let trust = Trust { max_size: self.max_component_size.as_u64(), ..Trust::default() };
+        let pulled = spin_while(&format!("pulling {reference}"), || registry.pull(reference, &trust));
+        let fetched = pulled.with_context(|| format!("cannot pull {reference}"))?.fetched;
+        let output = self.output.clone().unwrap_or_else(|| format!("{}.wasm", fetched.name).into());
+        write(&output, &fetched.bytes).with_context(|| format!("cannot write {}", shown(&output)))?;
+        println!("{} {} {}", shown(&output), Digest::of(&fetched.bytes), fetched.reference);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writes a file beside, and puts it in its place when it is whole.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = new_file(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// With the permissions that any other new file has.
+fn new_file(directory: &Path) -> std::io::Result<NamedTempFile> {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .prefix(".pull-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+}

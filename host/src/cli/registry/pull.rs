@@ -1,0 +1,117 @@
+//! Getting a handler from a registry: the manifest, and the layer that it names.
+
+use oci_client::manifest::{OciImageManifest, OciManifest};
+use plugsock::{Digest, Fetched, HandlerError, Trust};
+use reqwest::Method;
+
+use super::failure::Failure;
+use super::manifest::{self, MANIFEST_MAX};
+use super::reference::OciReference;
+use super::session::{Ask, Session};
+use super::token::Access;
+use super::{Registry, RegistryError};
+
+/// Where a registry says which digest it sends.
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// What has come from a registry.
+pub struct Pulled {
+    pub fetched: Fetched,
+    /// The digest that the reference stands for now.
+    pub manifest: Digest,
+}
+
+/// A manifest that is what its digest says.
+struct Found<T> {
+    manifest: T,
+    digest: Digest,
+}
+
+impl Registry {
+    /// Gets a handler, no larger than is trusted.
+    pub fn pull(&self, reference: &OciReference, trust: &Trust) -> Result<Pulled, RegistryError> {
+        self.run(reference, Access::Pull, async |session| session.pull(trust).await)
+    }
+
+    /// Gets a handler, and says what its reference stands for.
+    pub fn fetch(&self, reference: &OciReference, trust: &Trust) -> Result<Pulled, HandlerError> {
+        let pulled = self.pull(reference, trust).map_err(|error| error.of_handler(reference))?;
+        if reference.digest().is_none() {
+            tracing::info!("{reference} is {}", pulled.fetched.reference);
+        }
+        Ok(pulled)
+    }
+}
+
+impl Session<'_> {
+    async fn pull(&self, trust: &Trust) -> Result<Pulled, Failure> {
+        self.begin("get its manifest");
+        let asked = self.manifest(self.reference.asked(), self.reference.digest()).await?;
+        let found = match asked.manifest {
+            OciManifest::Image(manifest) => Found { manifest, digest: asked.digest },
+            OciManifest::ImageIndex(index) => {
+                let digest = manifest::for_wasm(&index).map_err(Failure::lasting)?;
+                match self.manifest(&digest.to_string(), Some(digest)).await?.manifest {
+                    OciManifest::Image(manifest) => Found { manifest, digest },
+                    OciManifest::ImageIndex(_) => return Err(Failure::lasting("it is an index of indexes")),
+                }
+            }
+        };
+        self.begin("get its component");
+        let bytes = self.component(&found.manifest, trust.max_size).await?;
+        Ok(Pulled {
+            fetched: Fetched {
+                name: self.reference.name().to_owned(),
+                reference: self.reference.at(asked.digest).to_string(),
+                bytes,
+                signatures: Vec::new(),
+            },
+            manifest: asked.digest,
+        })
+    }
+
+    /// The manifest under a tag or a digest; where there is a digest it is that one or none.
+    async fn manifest(&self, name: &str, digest: Option<Digest>) -> Result<Found<OciManifest>, Failure> {
+        let (url, accepted) = (self.url(&format!("manifests/{name}"))?, manifest::accepted());
+        let reply = self.send(&Ask::get(url, &accepted, MANIFEST_MAX)).await?;
+        let sent = Digest::of(&reply.body);
+        let said = reply.header(CONTENT_DIGEST).and_then(|digest| digest.parse().ok());
+        match digest.or(said) {
+            Some(wanted) if wanted != sent => Err(not_that(wanted, sent)),
+            _ => match serde_json::from_slice(&reply.body) {
+                Ok(manifest) => Ok(Found { manifest, digest: sent }),
+                Err(_) => Err(Failure::lasting("what it sends is neither a manifest nor an index of OCI")),
+            },
+        }
+    }
+
+    async fn component(&self, manifest: &OciImageManifest, most: u64) -> Result<Vec<u8>, Failure> {
+        let layer = manifest::component(manifest).map_err(Failure::lasting)?;
+        let size = u64::try_from(layer.size).unwrap_or_default();
+        if size > most {
+            return Err(Failure::lasting(format!(
+                "it has {size} bytes, and {most} is the most that is loaded: --max-component-size may allow more"
+            )));
+        }
+        self.blob(&layer.digest, size).await
+    }
+
+    /// A blob of so many bytes, which is what its digest says.
+    async fn blob(&self, digest: &str, size: u64) -> Result<Vec<u8>, Failure> {
+        let wanted: Digest = digest
+            .parse()
+            .map_err(|_| Failure::lasting(format!("its digest '{digest:.100}' is not SHA-256")))?;
+        let url = self.url(&format!("blobs/{wanted}"))?;
+        let reply = self.send(&Ask { most: size, ..Ask::new(Method::GET, url) }).await?;
+        match Digest::of(&reply.body) {
+            sent if sent == wanted => Ok(reply.body),
+            sent => Err(not_that(wanted, sent)),
+        }
+    }
+}
+
+fn not_that(wanted: Digest, sent: Digest) -> Failure {
+    Failure::lasting(format!(
+        "what it sends has the digest {sent} and not {wanted}: it is not what was asked for"
+    ))
+}
