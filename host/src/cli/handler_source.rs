@@ -65,8 +65,8 @@ impl HandlerSource {
             (Self::File(path), None) => sandbox.load(path),
             (Self::File(path), Some(digest)) => sandbox.load_pinned(path, digest),
             (Self::Oci(reference), digest) => {
-                let pulled = registry.fetch(reference, sandbox.trust())?;
-                sandbox.load_fetched(&pulled.fetched, digest)
+                let fetched = registry.fetch(reference, sandbox.trust())?;
+                sandbox.load_fetched(&fetched, digest)
             }
         }
     }
@@ -81,7 +81,7 @@ impl HandlerSource {
             Self::Echo => unreachable!("no command line names it"),
             Self::File(path) => Ok((self.to_string(), sandbox.inspect(path)?)),
             Self::Oci(reference) => {
-                let fetched = registry.fetch(reference, sandbox.trust())?.fetched;
+                let fetched = registry.fetch(reference, sandbox.trust())?;
                 Ok((fetched.reference.clone(), sandbox.inspect_fetched(&fetched)))
             }
         }

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use bytesize::ByteSize;
 use clap::Args;
-use plugsock::{Digest, Trust, shown};
+use plugsock::{Digest, PublicKey, Trust, shown, signature_path};
 use tempfile::NamedTempFile;
 
+use super::keys::parse_public_key;
 use super::log::LogOptions;
 use super::progress::spin_while;
 use super::registry::{OciReference, RegistryArgs};
@@ -37,6 +38,11 @@ pub struct Pull {
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     max_component_size: ByteSize,
 
+    /// Take only what has a signature by this key (minisign), and write that to FILE.minisig; may be repeated for several keys
+    /// of which any will do
+    #[arg(long, value_name = "FILE|KEY", value_parser = parse_public_key)]
+    public_key: Vec<PublicKey>,
+
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -47,11 +53,18 @@ impl Pull {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         self.log.init();
         let (reference, registry) = (&self.reference, self.registry.registry(None));
-        let trust = Trust { max_size: self.max_component_size.as_u64(), ..Trust::default() };
+        let (max_size, public_keys) = (self.max_component_size.as_u64(), self.public_key.clone());
+        let trust = Trust { max_size, public_keys, digest: None };
         let pulled = spin_while(&format!("pulling {reference}"), || registry.pull(reference, &trust));
-        let fetched = pulled.with_context(|| format!("cannot pull {reference}"))?.fetched;
+        let fetched = pulled.with_context(|| format!("cannot pull {reference}"))?;
+        let signature = trust.check(&fetched).map_err(anyhow::Error::msg);
+        let signature = signature.with_context(|| format!("will not keep {reference}"))?;
         let output = self.output.clone().unwrap_or_else(|| format!("{}.wasm", fetched.name).into());
         write(&output, &fetched.bytes).with_context(|| format!("cannot write {}", shown(&output)))?;
+        if let Some(signature) = signature {
+            let path = signature_path(&output);
+            write(&path, signature.as_bytes()).with_context(|| format!("cannot write {}", shown(&path)))?;
+        }
         println!("{} {} {}", shown(&output), Digest::of(&fetched.bytes), fetched.reference);
         Ok(ExitCode::SUCCESS)
     }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use plugsock::shown;
+use plugsock::{shown, signature_path};
 
+use super::keys::read_secret_key;
 use super::log::LogOptions;
 use super::progress::spin_while;
 use super::registry::{OciReference, Pushing, RegistryArgs};
+use super::sign::signature_of;
 
 /// Push a handler to a registry, where `serve`, `ctl swap` and others find it as oci://REGISTRY/NAME:TAG
 ///
@@ -20,6 +22,7 @@ use super::registry::{OciReference, Pushing, RegistryArgs};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   plugsock push echo.wasm oci://cr.example/acme/echo:1.2
+  plugsock push echo.wasm oci://cr.example/acme/echo:1.2 --sign release.key
   plugsock push echo.wasm oci://localhost:5000/echo:1 --registry-plain-http localhost:5000
 
 Credentials are those of `docker login`.")]
@@ -34,6 +37,11 @@ pub struct Push {
     /// What the artifact's manifest is to say besides, as in org.opencontainers.image.version=1.2; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_annotation)]
     annotation: Vec<(String, String)>,
+
+    /// Sign it with this secret key, as `plugsock keygen` or minisign made it; otherwise FILE.minisig is pushed along where
+    /// there is one
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
 
     #[command(flatten)]
     registry: RegistryArgs,
@@ -72,6 +80,20 @@ impl Push {
             bail!("it is not WebAssembly");
         }
         let annotations: BTreeMap<_, _> = self.annotation.iter().cloned().collect();
-        Pushing::new(component, metadata.modified()?, annotations)
+        let signature = self.signature(&component)?;
+        Pushing::new(component, metadata.modified()?, annotations, signature)
+    }
+
+    fn signature(&self, component: &[u8]) -> anyhow::Result<Option<String>> {
+        if let Some(key) = &self.sign {
+            let key = read_secret_key(key)?;
+            return signature_of(component, &key, None).context("cannot sign it").map(Some);
+        }
+        let beside = signature_path(&self.file);
+        match std::fs::read_to_string(&beside) {
+            Ok(signature) => Ok(Some(signature)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read its signature {}", shown(&beside))),
+        }
     }
 }

@@ -16,6 +16,7 @@ mod pull;
 mod push;
 mod reference;
 mod session;
+mod signature;
 mod tls;
 mod token;
 
@@ -33,6 +34,7 @@ pub use options::{RegistryArgs, RegistryOptions};
 pub use push::Pushing;
 pub use reference::{OciReference, SCHEME};
 use session::Session;
+pub use session::jittered;
 use token::Access;
 
 /// As many authorizations as are remembered.

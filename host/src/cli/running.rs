@@ -11,17 +11,20 @@ use std::time::Duration;
 use anyhow::Context;
 use plugsock::control::ControlSocket;
 use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
-use plugsock::{Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError, Swapped, shown};
+use plugsock::{
+    Digest, Handler, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError,
+    Swapped, shown,
+};
 use signal_hook::consts::SIGTERM;
 
 use super::handler_source::HandlerSource;
 use super::log::LogFilter;
 use super::progress::spin_while;
-use super::registry::Registry;
+use super::registry::{OciReference, Registry};
 use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::tls::Certificates;
-use super::watch::{Files, Look, Seen, watch};
+use super::watch::{Files, Look, Seen, tag, watch};
 
 pub struct Running {
     pub servers: Vec<ServedAddress>,
@@ -67,16 +70,26 @@ pub struct Plug {
     pub slot: Slot,
     source: HandlerSource,
     registry: Registry,
-    /// What it is loaded from, and what that was when it was last loaded.
-    watched: Option<(Files, Seen)>,
+    /// What can be watched for changes, and what that was when it was last loaded.
+    watched: Option<(Watched, Seen)>,
+}
+
+#[derive(Clone)]
+enum Watched {
+    Files(Files),
+    Tag(OciReference),
 }
 
 impl Plug {
     /// Loads the handler again, and says in the log what came of it.
     pub fn reload(&self) {
         if self.source != HandlerSource::Echo {
-            report(&self.slot, self.slot.swap(self.source.for_swap(&self.registry)));
+            report(&self.slot, self.swap());
         }
+    }
+
+    fn swap(&self) -> Result<Swapped, SwapError> {
+        self.slot.swap(self.source.for_swap(&self.registry))
     }
 
     /// What a process that takes over needs of it.
@@ -89,6 +102,14 @@ impl Plug {
         let mut handed = HandedSlot::of(&self.slot)?;
         handed.seen = seen.and_then(|seen| seen.to_bytes());
         Ok(handed)
+    }
+}
+
+/// The manifest by which a handler was fetched, if it was.
+fn manifest_of(handler: &Handler) -> Option<Digest> {
+    match handler.origin()? {
+        Origin::Registry(reference) => reference.parse::<OciReference>().ok()?.digest(),
+        Origin::File(_) => None,
     }
 }
 
@@ -116,8 +137,12 @@ impl Running {
         };
         let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
         let is_signed = !sandbox.trust().public_keys.is_empty();
-        let files = match &source {
-            HandlerSource::File(file) => Some(Files::new(file, is_signed)),
+        let watched = match &source {
+            HandlerSource::File(file) => Some(Watched::Files(Files::new(file, is_signed))),
+            // What is named by a digest is never another.
+            HandlerSource::Oci(reference) if reference.digest().is_none() => {
+                Some(Watched::Tag(reference.clone()))
+            }
             HandlerSource::Echo | HandlerSource::Oci(_) => None,
         };
         let options = SlotOptions { name: Some(name), ..options };
@@ -130,12 +155,16 @@ impl Running {
                 (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Look::from_bytes))
             }
             None => {
-                let seen = files.as_ref().map(Files::look);
+                let before = match &watched {
+                    Some(Watched::Files(files)) => Some(files.look()),
+                    _ => None,
+                };
                 let handler = spin_while(&loading, || source.load(sandbox, &self.registry, None))?;
-                (Slot::new(handler, options)?, seen)
+                let tag = manifest_of(&handler).map(Look::at_tag);
+                (Slot::new(handler, options)?, before.or(tag))
             }
         };
-        let watched = files.map(|files| (files, Arc::new(Mutex::new(seen))));
+        let watched = watched.map(|watched| (watched, Arc::new(Mutex::new(seen))));
         self.plugs.push(Plug { slot, source, registry: self.registry.clone(), watched });
         Ok(())
     }
@@ -157,12 +186,16 @@ impl Running {
         }
     }
 
-    /// Loads a handler again whenever its file has changed.
-    pub fn watch(&self) -> anyhow::Result<()> {
-        for plug in &self.plugs {
-            if let Some((files, seen)) = plug.watched.clone() {
-                let plug = plug.clone();
-                watch(files, seen, move || plug.reload())?;
+    /// Loads a handler again whenever its file has changed, or its tag, which is asked for so often.
+    pub fn watch(&self, poll: Duration) -> anyhow::Result<()> {
+        for plug in self.plugs.iter().cloned() {
+            match plug.watched.clone() {
+                Some((Watched::Files(files), seen)) => watch(files, seen, move || plug.reload())?,
+                Some((Watched::Tag(reference), seen)) => {
+                    let registry = self.registry.clone();
+                    tag::watch(registry, reference, poll, seen, move || plug.swap())?;
+                }
+                None => {}
             }
         }
         Ok(())

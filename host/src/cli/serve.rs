@@ -267,7 +267,7 @@ impl Serve {
             }
         }
         if self.swapping.watch {
-            running.watch()?;
+            running.watch(self.swapping.registry_poll)?;
         }
         running.certificates.iter().try_for_each(Certificates::watch)?;
         running.serve_until_signal(signals, control)

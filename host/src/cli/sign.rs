@@ -1,11 +1,13 @@
 //! `plugsock sign` and `plugsock verify`: detached signatures of handlers, as minisign makes them.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use minisign::SecretKey;
 use plugsock::{Digest, PublicKey, one_line, shown, signature_path};
 
 use super::keys::{parse_public_key, read_secret_key};
@@ -55,16 +57,20 @@ impl Sign {
         let key = read_secret_key(&self.key)?;
         for path in &self.files {
             let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let untrusted = "signature by plugsock";
-            let signature = minisign::sign(None, &key, file, self.comment.as_deref(), Some(untrusted))
+            let signature = signature_of(file, &key, self.comment.as_deref())
                 .with_context(|| format!("cannot sign {}", path.display()))?;
             let path = signature_path(path);
-            std::fs::write(&path, signature.into_string())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(&path, signature).with_context(|| format!("cannot write {}", path.display()))?;
             println!("{}", shown(&path));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What goes into the file of a signature.
+pub fn signature_of(data: impl Read, key: &SecretKey, comment: Option<&str>) -> anyhow::Result<String> {
+    let signature = minisign::sign(None, key, data, comment, Some("signature by plugsock"))?;
+    Ok(signature.into_string())
 }
 
 impl Verify {

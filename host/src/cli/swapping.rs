@@ -1,5 +1,7 @@
 //! Options that say how handlers are swapped.
 
+use std::time::Duration;
+
 use clap::Args;
 use plugsock::{Probe, RollbackPolicy, SlotOptions};
 
@@ -8,9 +10,14 @@ use super::options::{Time, parse_time};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Swapping")]
 pub struct SwapArgs {
-    /// Load the handler again whenever its file, or the signature that is required of it, changes
+    /// Load the handler again whenever its file, or the signature that is required of it, changes, or its tag in a registry
+    /// is another's
     #[arg(long)]
     pub watch: bool,
+
+    /// How often to ask a registry what a tag stands for; more seldom while it does not answer
+    #[arg(long, value_name = "TIME", default_value = "30s", requires = "watch", value_parser = parse_poll)]
+    pub registry_poll: Duration,
 
     /// What every version must serve before clients get it: text with \n, \r, \t, \\ and \xNN, or @FILE
     #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes)]
@@ -37,6 +44,14 @@ pub struct SwapArgs {
     /// Let handlers know when their version was replaced
     #[arg(long)]
     drain_signal: bool,
+}
+
+fn parse_poll(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= Duration::from_millis(100) => Ok(time),
+        Ok(_) => Err("it must be at least 100ms".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl SwapArgs {

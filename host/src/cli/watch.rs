@@ -1,4 +1,7 @@
-//! Notices that files have changed, whichever way they are replaced: handlers' with `--watch`, and certificates'.
+//! Notices that files have changed, whichever way they are replaced: handlers' with `--watch`, and certificates'; and
+//! that a tag in a registry stands for something else (`tag`).
+
+pub mod tag;
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -9,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use plugsock::{shown, signature_path};
+use plugsock::{Digest, shown, signature_path};
 use serde::{Deserialize, Serialize};
 
 use super::lease::has_writer;
@@ -38,7 +41,7 @@ impl Files {
 
     /// What they are now.
     pub fn look(&self) -> Look {
-        Look(self.0.iter().map(|file| Identity::of(file)).collect())
+        Look(Seeable::Files(self.0.iter().map(|file| Identity::of(file)).collect()))
     }
 
     fn name(&self) -> String {
@@ -46,14 +49,29 @@ impl Files {
     }
 }
 
-/// What files were when they were looked at, or why they could not be.
+/// What files were when they were looked at, or why they could not be; or what a tag stood for.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Look(Vec<Result<Identity, String>>);
+pub struct Look(Seeable);
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+enum Seeable {
+    Files(Vec<Result<Identity, String>>),
+    /// The manifest that a tag stood for.
+    Tag(String),
+}
 
 impl Look {
-    /// What the first of them was.
+    /// What the first of the files was.
     fn first(&self) -> Option<&Result<Identity, String>> {
-        self.0.first()
+        match &self.0 {
+            Seeable::Files(files) => files.first(),
+            Seeable::Tag(_) => None,
+        }
+    }
+
+    /// That a tag stands for this manifest.
+    pub fn at_tag(manifest: Digest) -> Self {
+        Self(Seeable::Tag(manifest.to_string()))
     }
 
     /// For a process that takes over.

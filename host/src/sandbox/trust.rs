@@ -30,6 +30,16 @@ impl Default for Trust {
     }
 }
 
+impl Trust {
+    /// Refuses what was fetched and is not to be loaded; the signature that speaks for it, where one is required.
+    pub fn check<'a>(&self, fetched: &'a Fetched) -> Result<Option<&'a str>, String> {
+        let candidate = Candidate::fetched(fetched);
+        candidate.check(self, self.digest)?;
+        let speaks = |text: &&String| candidate.check_signature(text, &self.public_keys).is_ok();
+        Ok(fetched.signatures.iter().find(speaks).map(String::as_str))
+    }
+}
+
 /// A public key of minisign.
 #[derive(Clone)]
 pub struct PublicKey(minisign::PublicKey);

@@ -14,37 +14,47 @@ use super::{Registry, RegistryError};
 /// Where a registry says which digest it sends.
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// What has come from a registry.
-pub struct Pulled {
-    pub fetched: Fetched,
-    /// The digest that the reference stands for now.
-    pub manifest: Digest,
-}
-
 /// A manifest that is what its digest says.
-struct Found<T> {
-    manifest: T,
+pub struct Found<T> {
+    pub manifest: T,
     digest: Digest,
 }
 
 impl Registry {
     /// Gets a handler, no larger than is trusted.
-    pub fn pull(&self, reference: &OciReference, trust: &Trust) -> Result<Pulled, RegistryError> {
+    pub fn pull(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, RegistryError> {
         self.run(reference, Access::Pull, async |session| session.pull(trust).await)
     }
 
+    /// The digest that a reference stands for now.
+    pub fn resolve(&self, reference: &OciReference) -> Result<Digest, RegistryError> {
+        self.run(reference, Access::Pull, async |session| session.resolve().await)
+    }
+
     /// Gets a handler, and says what its reference stands for.
-    pub fn fetch(&self, reference: &OciReference, trust: &Trust) -> Result<Pulled, HandlerError> {
+    pub fn fetch(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, HandlerError> {
         let pulled = self.pull(reference, trust).map_err(|error| error.of_handler(reference))?;
         if reference.digest().is_none() {
-            tracing::info!("{reference} is {}", pulled.fetched.reference);
+            tracing::info!("{reference} is {}", pulled.reference);
         }
         Ok(pulled)
     }
 }
 
 impl Session<'_> {
-    async fn pull(&self, trust: &Trust) -> Result<Pulled, Failure> {
+    async fn resolve(&self) -> Result<Digest, Failure> {
+        self.begin("get its digest");
+        let (name, accepted) = (self.reference.asked(), manifest::accepted());
+        let url = self.url(&format!("manifests/{name}"))?;
+        let ask = Ask { method: Method::HEAD, ..Ask::get(url, &accepted, MANIFEST_MAX) };
+        match self.send(&ask).await?.header(CONTENT_DIGEST).and_then(|digest| digest.parse().ok()) {
+            Some(digest) => Ok(digest),
+            // It need not say.
+            None => Ok(self.manifest(name, self.reference.digest()).await?.digest),
+        }
+    }
+
+    async fn pull(&self, trust: &Trust) -> Result<Fetched, Failure> {
         self.begin("get its manifest");
         let asked = self.manifest(self.reference.asked(), self.reference.digest()).await?;
         let found = match asked.manifest {
@@ -59,19 +69,23 @@ impl Session<'_> {
         };
         self.begin("get its component");
         let bytes = self.component(&found.manifest, trust.max_size).await?;
-        Ok(Pulled {
-            fetched: Fetched {
-                name: self.reference.name().to_owned(),
-                reference: self.reference.at(asked.digest).to_string(),
-                bytes,
-                signatures: Vec::new(),
-            },
-            manifest: asked.digest,
+        let signatures = match trust.public_keys.is_empty() {
+            true => Vec::new(),
+            false => {
+                self.begin("get its signatures");
+                self.signatures(found.digest).await?
+            }
+        };
+        Ok(Fetched {
+            name: self.reference.name().to_owned(),
+            reference: self.reference.at(asked.digest).to_string(),
+            bytes,
+            signatures,
         })
     }
 
     /// The manifest under a tag or a digest; where there is a digest it is that one or none.
-    async fn manifest(&self, name: &str, digest: Option<Digest>) -> Result<Found<OciManifest>, Failure> {
+    pub async fn manifest(&self, name: &str, digest: Option<Digest>) -> Result<Found<OciManifest>, Failure> {
         let (url, accepted) = (self.url(&format!("manifests/{name}"))?, manifest::accepted());
         let reply = self.send(&Ask::get(url, &accepted, MANIFEST_MAX)).await?;
         let sent = Digest::of(&reply.body);
@@ -97,7 +111,7 @@ impl Session<'_> {
     }
 
     /// A blob of so many bytes, which is what its digest says.
-    async fn blob(&self, digest: &str, size: u64) -> Result<Vec<u8>, Failure> {
+    pub async fn blob(&self, digest: &str, size: u64) -> Result<Vec<u8>, Failure> {
         let wanted: Digest = digest
             .parse()
             .map_err(|_| Failure::lasting(format!("its digest '{digest:.100}' is not SHA-256")))?;

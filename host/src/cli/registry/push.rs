@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciImageManifest};
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 use plugsock::Digest;
 use reqwest::{Method, StatusCode};
 
 use super::failure::Failure;
-use super::manifest;
+use super::manifest::{self, descriptor};
 use super::reference::OciReference;
 use super::session::{Ask, Reply, Session};
 use super::token::Access;
@@ -19,18 +19,22 @@ use super::{Registry, RegistryError};
 pub struct Pushing {
     component: Bytes,
     config: Bytes,
-    manifest: OciImageManifest,
+    manifest: Bytes,
+    signature: Option<Bytes>,
 }
 
 impl Pushing {
-    /// A component, or a module, that was changed at this time.
+    /// A component, or a module, that was changed at this time, and its signature if it has one.
     pub fn new(
         component: Vec<u8>,
         changed: SystemTime,
         annotations: BTreeMap<String, String>,
+        signature: Option<String>,
     ) -> anyhow::Result<Self> {
         let (config, manifest) = manifest::write(&component, changed, annotations)?;
-        Ok(Self { component: component.into(), config: config.into(), manifest })
+        let manifest = serde_json::to_vec(&manifest)?.into();
+        let signature = signature.map(Bytes::from);
+        Ok(Self { component: component.into(), config: config.into(), manifest, signature })
     }
 }
 
@@ -46,14 +50,20 @@ impl Session<'_> {
         self.begin("push the component");
         self.push_blob(&pushing.component).await?;
         self.push_blob(&pushing.config).await?;
+        let manifest = descriptor(OCI_IMAGE_MEDIA_TYPE, &pushing.manifest);
+        let digest = Digest::of(&pushing.manifest);
+        if let Some(signature) = &pushing.signature {
+            self.begin("push the signature");
+            // First, so that whoever finds the component finds it signed.
+            self.push_signature(manifest, signature).await?;
+        }
         self.begin("push the manifest");
-        let (digest, _) =
-            self.push_manifest(self.reference.asked(), OCI_IMAGE_MEDIA_TYPE, &pushing.manifest).await?;
+        self.push_manifest(self.reference.asked(), OCI_IMAGE_MEDIA_TYPE, pushing.manifest.clone()).await?;
         Ok(digest)
     }
 
     /// Pushes what the registry does not have yet.
-    async fn push_blob(&self, bytes: &Bytes) -> Result<(), Failure> {
+    pub async fn push_blob(&self, bytes: &Bytes) -> Result<(), Failure> {
         let digest = Digest::of(bytes);
         let there = self.send(&Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}"))?)).await;
         match there {
@@ -70,17 +80,14 @@ impl Session<'_> {
         self.send(&upload).await.map(drop)
     }
 
-    /// Pushes a manifest or an index under a tag or its digest; its digest, and what the registry says.
-    async fn push_manifest(
+    /// Pushes a manifest or an index under a tag or its digest.
+    pub async fn push_manifest(
         &self,
         name: &str,
         media_type: &str,
-        manifest: &impl serde::Serialize,
-    ) -> Result<(Digest, Reply), Failure> {
-        let bytes = serde_json::to_vec(manifest).map_err(|error| Failure::lasting(error.to_string()))?;
-        let digest = Digest::of(&bytes);
+        manifest: impl Into<Bytes>,
+    ) -> Result<Reply, Failure> {
         let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{name}"))?);
-        let reply = self.send(&ask.with(media_type, bytes.into())).await?;
-        Ok((digest, reply))
+        self.send(&ask.with(media_type, manifest.into())).await
     }
 }

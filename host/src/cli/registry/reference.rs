@@ -69,10 +69,6 @@ impl OciReference {
         self.0.digest().and_then(|digest| digest.parse().ok())
     }
 
-    pub fn tag(&self) -> Option<&str> {
-        self.0.tag()
-    }
-
     /// The same, nailed to a manifest; the tag stays for whoever reads it.
     pub fn at(&self, digest: Digest) -> Self {
         let (registry, repository) = (self.0.registry().to_owned(), self.0.repository().to_owned());
