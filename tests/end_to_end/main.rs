@@ -39,6 +39,7 @@ mod programs;
 mod projects;
 mod proposals;
 mod proxy_protocol;
+mod registry;
 mod rollback;
 mod shutdown;
 mod soak;

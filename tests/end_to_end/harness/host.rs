@@ -258,7 +258,7 @@ impl Host {
     /// Starts a command that serves, with its subcommand.
     pub fn start<S: AsRef<str>>(command: Command, args: &[S]) -> Self {
         let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
-        let addresses = args.iter().filter(|arg| arg.contains("://")).count().max(1);
+        let addresses = args.iter().filter(|arg| is_address(arg)).count().max(1);
         Self::start_sockets(command, addresses, &args)
     }
 
@@ -412,4 +412,9 @@ fn processes_in(group: Pid) -> usize {
 fn address(line: &str) -> Option<ServeAddress> {
     let mut words = line.split(' ');
     (words.next() == Some("ready")).then(|| words.next()?.parse().ok())?
+}
+
+/// Whether an argument is to be bound; a handler in a registry is not.
+fn is_address(argument: &str) -> bool {
+    argument.contains("://") && !argument.starts_with("oci://")
 }

@@ -41,7 +41,7 @@ impl Failure {
                 "{reason}; if its certificate is by an authority of your own, name that with --registry-ca"
             ));
         }
-        if reason.contains("InvalidContentType") {
+        if reason.contains("InvalidContentType") || reason.contains("handshake eof") {
             return Self::lasting(
                 "it does not speak TLS; if it is to be asked by plain HTTP, allow that with --registry-plain-http",
             );
