@@ -218,7 +218,8 @@ fn where_a_key_is_given_the_registry_must_have_a_signature_by_it() {
     let plain = ["--registry-plain-http", &plain];
     let push =
         |args: &[&str]| done(user.run(&[&["push", &deployed.path(), &reference], args, &plain].concat()));
-    let load = |command: &str| user.run(&[&[command, &reference, "--public-key", "ours.pub"], &plain[..]].concat());
+    let load =
+        |command: &str| user.run(&[&[command, &reference, "--public-key", "ours.pub"], &plain[..]].concat());
     push(&[]);
     for command in ["call", "check"] {
         fails(&load(command), &["a signature is required, and the registry has none"]);

@@ -78,7 +78,7 @@ impl HandlerSource {
         registry: &Registry,
     ) -> Result<(String, Inspection), HandlerError> {
         match self {
-            Self::Echo => unreachable!("no command line names it"),
+            Self::Echo => Ok((self.to_string(), sandbox.inspect_echo())),
             Self::File(path) => Ok((self.to_string(), sandbox.inspect(path)?)),
             Self::Oci(reference) => {
                 let fetched = registry.fetch(reference, sandbox.trust())?;

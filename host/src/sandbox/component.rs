@@ -10,7 +10,7 @@ use wasmtime::component::types::{ComponentExtern, ComponentItem};
 
 use super::code::Code;
 use super::trust::Candidate;
-use super::{Anatomy, Digest, Fetched, Handler, Sandbox, compiler, preview1};
+use super::{Anatomy, Digest, ECHO, Fetched, Handler, Sandbox, compiler, preview1};
 use crate::error::{HandlerError, excerpt};
 
 /// The interface that every handler exports.
@@ -75,6 +75,11 @@ impl Sandbox {
     pub fn inspect(&self, path: impl AsRef<Path>) -> Result<Inspection, HandlerError> {
         let candidate = self.read(path.as_ref())?;
         Ok(self.inspect_candidate(path.as_ref().display().to_string(), &candidate))
+    }
+
+    /// Says the same of the built-in `echo`.
+    pub fn inspect_echo(&self) -> Inspection {
+        self.inspect_candidate("echo".to_owned(), &Candidate::built_in(ECHO))
     }
 
     /// Says the same of a component that was fetched from a registry.
