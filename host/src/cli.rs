@@ -5,10 +5,12 @@ mod call;
 mod capacity;
 mod check;
 mod clients;
+mod completions;
 mod componentize;
 mod control;
 mod ctl;
 mod dev;
+mod doctor;
 mod executable;
 mod handler_source;
 mod helper_process;
@@ -17,6 +19,8 @@ mod inherited;
 mod keys;
 mod lease;
 mod log;
+mod machine;
+mod man;
 mod new;
 mod notices;
 mod options;
@@ -40,6 +44,7 @@ mod tls;
 mod tls_client;
 mod top;
 mod watch;
+mod watchdog;
 mod wit;
 
 use std::process::ExitCode;
@@ -73,6 +78,9 @@ enum Command {
     Keygen(keys::Keygen),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
     HelperProcess(helper_process::HelperProcess),
 }
 
@@ -96,6 +104,9 @@ impl Cli {
             Command::Keygen(keygen) => keygen.run(),
             Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Doctor(doctor) => doctor.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
             Command::HelperProcess(helper) => helper.run(),
         }
     }

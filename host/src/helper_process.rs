@@ -11,6 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+pub use confine::{Walls, try_walls};
+
 pub(crate) use channel::{Channel, message_buffer, message_pair, recv, send, send_now};
 
 use crate::child_process::ChildProcess;

@@ -253,6 +253,14 @@ impl Server {
         self.is_paused() && !self.control.is_busy() && self.open_requests() == 0
     }
 
+    /// Whether the loop that accepts, if there is one, has come round since this was last called, which asks it to do so
+    /// again. A supervisor's watchdog wants to know. With `sync` the loop also serves, which has limits of its own.
+    pub fn is_responsive(&self) -> bool {
+        let is_accepting = matches!(*self.held(), Held::By(_));
+        let is_serving = matches!(self.concurrency, Concurrency::Sync) && self.open_requests() > 0;
+        self.control.has_turned() || !is_accepting || is_serving
+    }
+
     /// Starts the threads or the process that the strategy keeps, which serving would do otherwise.
     pub fn start(&self) -> Result<(), ServeError> {
         self.strategy().map(|_| ())

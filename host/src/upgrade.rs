@@ -172,7 +172,12 @@ pub fn upgrade(
     let (channel, given) = Channel::pair()?;
     // Not kept: the end of the channel that it was given shows that it has ended.
     let spawned = ChildProcess::start(
-        Command::new(executable).args(arguments).env(MARKER, "1").stdin(Stdio::from(given)),
+        // What its supervisor wants to hear is asked of whoever is the main process.
+        Command::new(executable)
+            .args(arguments)
+            .env(MARKER, "1")
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::from(given)),
     );
     let mut process = spawned.map_err(|error| {
         let executable = shown(executable);

@@ -6,8 +6,7 @@ use plugsock::Refused;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::harness::{
-    Host, MemoryCgroup, address_space, cache_dir, children, for_each_strategy, guest, plugsock, run,
-    wait_until,
+    Cgroup, Host, address_space, cache_dir, children, for_each_strategy, guest, plugsock, run, wait_until,
 };
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -85,7 +84,7 @@ fn without_memory_requests_are_closed_and_the_host_lives() {
 /// The kernel ends whoever has the most, and that is the child that takes it.
 #[test]
 fn a_child_that_takes_the_last_memory_is_ended_alone() {
-    let Some(cgroup) = MemoryCgroup::new(128 << 20) else { return };
+    let Some(cgroup) = Cgroup::memory(128 << 20) else { return };
     let args = [TCP, &guest("hostile"), "--concurrency", "forking", "--memory", "1GiB"];
     let mut host = Host::serve_by(cgroup.plugsock(), &args);
     assert_eq!(host.ask(b"nothing\n"), b"well");

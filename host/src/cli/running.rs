@@ -25,6 +25,7 @@ use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::tls::Certificates;
 use super::watch::{Files, Look, Seen, tag, watch};
+use super::watchdog::Watchdog;
 
 pub struct Running {
     pub servers: Vec<ServedAddress>,
@@ -248,6 +249,7 @@ impl Running {
         let running = Arc::new(self);
         // Until all has ended: whoever waits for that looks here.
         let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
+        let _watchdog = Watchdog::start(&running).context("no thread for the supervisor's watchdog")?;
         let handle = signals.handle();
         let signalled = running.clone();
         let follower =

@@ -49,6 +49,11 @@ impl Supervisor {
         self.state().tell(&[NotifyState::Stopping]);
     }
 
+    /// Whoever serves here is alive, as a supervisor with a watchdog (`WatchdogSec=`) wants to hear.
+    pub fn alive(&self) {
+        self.state().tell(&[NotifyState::Watchdog]);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

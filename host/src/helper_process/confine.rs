@@ -443,5 +443,9 @@ const ALLOWED: &[libc::c_long] = &[
 /// What sockets of a handler's own need besides `socket`, and what resolves names.
 const ALLOWED_WITH_NET: &[libc::c_long] = &[libc::SYS_connect, libc::SYS_bind, libc::SYS_sendmmsg];
 
+mod walls;
+
+pub use walls::{Walls, try_walls};
+
 #[cfg(test)]
 mod tests;

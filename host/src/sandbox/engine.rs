@@ -132,13 +132,28 @@ fn config(limits: &Limits, dumps_core: bool) -> Config {
         .async_stack_size(limits.stack.saturating_add(HOST_STACK))
         // What a deep recursion has left would stay for ever otherwise. The default is little enough to leave it.
         .async_stack_zeroing(limits.stack > STACK);
-    let memories = u64::from(requests(limits)) * u64::from(MEMORIES_A_REQUEST);
-    if memories * RESERVATION > ADDRESS_SPACE {
-        // So many requests have room only if each memory reserves no more than it may use; the code then
-        // checks bounds.
-        config.memory_reservation(limits.memory.next_multiple_of(64 << 10) as u64);
+    if let Some(reservation) = small_reservation(limits) {
+        config.memory_reservation(reservation);
     }
     config
+}
+
+/// With more requests than have room otherwise, each memory reserves no more than it may use; the code then checks bounds.
+fn small_reservation(limits: &Limits) -> Option<u64> {
+    let is_too_much = memories(limits).saturating_mul(RESERVATION) > ADDRESS_SPACE;
+    is_too_much.then(|| limits.memory.next_multiple_of(64 << 10) as u64)
+}
+
+/// Memories in the pools.
+fn memories(limits: &Limits) -> u64 {
+    u64::from(requests(limits)) * u64::from(MEMORIES_A_REQUEST)
+}
+
+impl Limits {
+    /// The address space that the pools for so many requests reserve: most of it for what their memories may grow to.
+    pub fn address_space(&self) -> u64 {
+        memories(self).saturating_mul(small_reservation(self).unwrap_or(RESERVATION))
+    }
 }
 
 /// Advances the epoch so often as long as the engine lives, and every running guest is looked at.

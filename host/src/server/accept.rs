@@ -87,6 +87,7 @@ impl Acceptor<'_> {
                 return Ok(Accepted::Stopped);
             }
             self.control.set_busy(true);
+            self.control.set_turned();
             let listener = self.listener.filter(|_| !self.control.is_paused());
             // Without room only those are accepted who may be turned away at once; the first who is not stays
             // here, and the rest in the listen queue.

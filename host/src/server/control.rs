@@ -15,12 +15,15 @@ pub(crate) struct LoopControl {
     /// Whether the loop may have something in its hands that is not among the open requests: set before it asks whether
     /// it is paused, so that after a pause and a look at this nothing is accepted any more.
     is_busy: AtomicBool,
+    /// Whether it has come round since that was last asked.
+    has_turned: AtomicBool,
 }
 
 impl LoopControl {
     pub(crate) fn new() -> io::Result<Self> {
         let [is_stopped, is_paused, is_busy] = [(); 3].map(|()| AtomicBool::new(false));
-        Ok(Self { wake: Arc::new(Wake::new()?), is_stopped, is_paused, is_busy })
+        let has_turned = AtomicBool::new(true);
+        Ok(Self { wake: Arc::new(Wake::new()?), is_stopped, is_paused, is_busy, has_turned })
     }
 
     pub(crate) fn stop(&self) {
@@ -56,5 +59,16 @@ impl LoopControl {
 
     pub(crate) fn is_busy(&self) -> bool {
         self.is_busy.load(SeqCst)
+    }
+
+    pub(crate) fn set_turned(&self) {
+        self.has_turned.store(true, SeqCst);
+    }
+
+    /// Whether the loop has come round since this was last asked, which wakes it to do so again.
+    pub(crate) fn has_turned(&self) -> bool {
+        let has_turned = self.has_turned.swap(false, SeqCst);
+        self.wake.wake();
+        has_turned
     }
 }

@@ -1,4 +1,4 @@
-//! A memory cgroup, which takes from its processes what a small machine would.
+//! A cgroup, which takes from its processes what a small machine would.
 
 use std::fs;
 use std::io;
@@ -11,38 +11,60 @@ use std::time::Instant;
 use super::{PATIENCE, plugsock};
 
 /// A cgroup that is gone when this is dropped, after its processes.
-pub struct MemoryCgroup(PathBuf);
+pub struct Cgroup(PathBuf);
 
-impl MemoryCgroup {
-    /// With so many bytes; `None`, and says why, where none can be made.
-    pub fn new(limit: u64) -> Option<Self> {
-        let own = own();
+impl Cgroup {
+    /// With so many bytes of memory; `None`, and says why, where none can be made.
+    pub fn memory(limit: u64) -> Option<Self> {
+        Self::new("memory", |cgroup| {
+            let is_first_version = cgroup.join("memory.limit_in_bytes").exists();
+            let (memory, swap, swap_limit) = match is_first_version {
+                true => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit),
+                false => ("memory.max", "memory.swap.max", 0),
+            };
+            fs::write(cgroup.join(memory), limit.to_string())?;
+            // Not every kernel counts what is swapped out.
+            let _ = fs::write(cgroup.join(swap), swap_limit.to_string());
+            Ok(())
+        })
+    }
+
+    /// With so many processes and threads.
+    pub fn processes(limit: u64) -> Option<Self> {
+        Self::new("pids", |cgroup| fs::write(cgroup.join("pids.max"), limit.to_string()))
+    }
+
+    /// With so many milliseconds of every 100 of one processor.
+    pub fn processors(milliseconds: u64) -> Option<Self> {
+        Self::new("cpu", |cgroup| {
+            match fs::write(cgroup.join("cpu.max"), format!("{milliseconds}000 100000")) {
+                Ok(()) => Ok(()),
+                Err(_) => fs::write(cgroup.join("cpu.cfs_quota_us"), format!("{milliseconds}000")),
+            }
+        })
+    }
+
+    fn new(controller: &str, limit: impl Fn(&Path) -> io::Result<()>) -> Option<Self> {
+        let own = own(controller);
         // Beside this process's own, where one that has processes can have none below.
         let parents = own.iter().flat_map(|own| [Some(own.as_path()), own.parent()]).flatten();
-        let mut refused = "this process is in no memory cgroup".to_owned();
+        let mut refused = format!("this process is in no cgroup for {controller}");
         for parent in parents {
-            match Self::below(parent, limit) {
+            match Self::below(parent, &limit) {
                 Ok(cgroup) => return Some(cgroup),
                 Err(error) => refused = format!("{}: {error}", parent.display()),
             }
         }
-        eprintln!("skipped: no memory cgroup can be made: {refused}");
+        eprintln!("skipped: no cgroup for {controller} can be made: {refused}");
         None
     }
 
-    fn below(parent: &Path, limit: u64) -> io::Result<Self> {
+    fn below(parent: &Path, limit: impl Fn(&Path) -> io::Result<()>) -> io::Result<Self> {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let number = LAST.fetch_add(1, Relaxed) + 1;
         let cgroup = Self(parent.join(format!("plugsock-test-{}-{number}", std::process::id())));
         fs::create_dir(&cgroup.0)?;
-        let is_first_version = cgroup.0.join("memory.limit_in_bytes").exists();
-        let (memory, swap, swap_limit) = match is_first_version {
-            true => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit),
-            false => ("memory.max", "memory.swap.max", 0),
-        };
-        fs::write(cgroup.0.join(memory), limit.to_string())?;
-        // Not every kernel counts what is swapped out.
-        let _ = fs::write(cgroup.0.join(swap), swap_limit.to_string());
+        limit(&cgroup.0)?;
         Ok(cgroup)
     }
 
@@ -55,7 +77,7 @@ impl MemoryCgroup {
     }
 }
 
-impl Drop for MemoryCgroup {
+impl Drop for Cgroup {
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         // Its processes have been killed, and nothing tells of the end of the last.
@@ -66,11 +88,11 @@ impl Drop for MemoryCgroup {
     }
 }
 
-/// The memory cgroup that this process is in: `HIERARCHY:CONTROLLERS:PATH`, without controllers in version 2.
-fn own() -> Option<PathBuf> {
+/// The cgroup for this that this process is in: `HIERARCHY:CONTROLLERS:PATH`, without controllers in version 2.
+fn own(controller: &str) -> Option<PathBuf> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let find = |controllers: fn(&str) -> bool, mount: fn(&str) -> bool| {
+    let find = |controllers: &dyn Fn(&str) -> bool, mount: &dyn Fn(&str) -> bool| {
         let path = cgroups.lines().find_map(|line| {
             let (names, path) = line.split_once(':')?.1.split_once(':')?;
             controllers(names).then_some(path)
@@ -80,9 +102,8 @@ fn own() -> Option<PathBuf> {
         let fields: Vec<&str> = line.split(' ').collect();
         Some(Path::new(fields[4]).join(path.strip_prefix(fields[3])?.trim_start_matches('/')))
     };
-    find(
-        |names| names.split(',').any(|name| name == "memory"),
-        |what| what.starts_with("cgroup ") && what.split([' ', ',']).any(|option| option == "memory"),
-    )
-    .or_else(|| find(str::is_empty, |what| what.starts_with("cgroup2 ")))
+    find(&|names| names.split(',').any(|name| name == controller), &|what| {
+        what.starts_with("cgroup ") && what.split([' ', ',']).any(|option| option == controller)
+    })
+    .or_else(|| find(&|names| names.is_empty(), &|what| what.starts_with("cgroup2 ")))
 }
