@@ -77,10 +77,11 @@ struct Rates {
 }
 
 impl Clients {
-    pub(crate) fn new(limits: ClientLimits) -> Self {
+    /// For the server at this address.
+    pub(crate) fn new(limits: ClientLimits, address: String) -> Self {
         Self {
             limits,
-            refusals: Arc::default(),
+            refusals: Arc::new(Refusals::at(address)),
             open: Arc::default(),
             epoch: Instant::now(),
             rates: Mutex::new(Rates { all: Allowance::default(), by_source: Recent::default() }),

@@ -8,6 +8,7 @@
 mod client;
 mod directory;
 mod execute;
+mod follow;
 mod lines;
 mod protocol;
 mod session;
@@ -17,7 +18,8 @@ mod status;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use client::{ControlClient, find_control_socket};
+pub use crate::events::{Event, EventKind, emit};
+pub use client::{ControlClient, Events, find_control_socket};
 pub use protocol::{Answer, Command, Published, Refusal, RefusalKind};
 pub use socket::{ControlServer, ControlSocket};
 pub use status::{

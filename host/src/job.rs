@@ -26,6 +26,7 @@ use crate::admission::Permit;
 use crate::block_on::block_on;
 use crate::clients::{Clients, Refusal, SourceCount};
 use crate::error::{Cause, Phase, RequestError, shown};
+use crate::events::{EventKind, emit};
 use crate::request::{Request, Waits};
 use crate::runtime;
 use crate::sandbox::{Subject, Watch, prepare_thread};
@@ -329,6 +330,9 @@ impl Service {
         waits: Waits,
     ) {
         self.slot.count(hold, served, latency);
+        if let Err(error) = served {
+            self.tell(&hold.version, error);
+        }
         match served {
             Ok(()) => {
                 let (client, tls) = (request.client_address(), request.tls());
@@ -336,6 +340,29 @@ impl Service {
                 tracing::debug!(request = id, %client, tls, "served");
             }
             Err(error) => self.handle_error(request, id, &hold.version, error, waits).await,
+        }
+    }
+
+    /// Tells those who follow events of a failure that counts, or of a limit.
+    fn tell(&self, version: &Version, error: &RequestError) {
+        let about = || {
+            let (handler, generation) = (&version.handler, version.info.generation);
+            let (address, slot) = (self.info.address().to_string(), self.slot.name().to_owned());
+            (address, slot, generation, handler.digest().to_owned())
+        };
+        match &error.cause {
+            Cause::Limit(limit) if limit.is_a_cut() => {}
+            Cause::Limit(limit) => emit(|| {
+                let (address, slot, generation, digest) = about();
+                let limit = limit.name().to_owned();
+                EventKind::Limit { address, slot, generation, digest, limit, count: 1 }
+            }),
+            cause if cause.is_the_clients() => {}
+            cause => emit(|| {
+                let (address, slot, generation, digest) = about();
+                let (phase, reason) = (error.phase.to_string(), cause.to_string());
+                EventKind::Failed { address, slot, generation, digest, phase, reason, count: 1 }
+            }),
         }
     }
 

@@ -30,6 +30,7 @@
 //! - `slot`: which version of a handler serves, and how another takes its place.
 //! - `upgrade`: how another process takes over.
 //! - [`surroundings`]: what a process has inherited, set to what serving needs; `child_process`: what it starts.
+//! - `events`: what happens, for those who follow it.
 //! - [`control`]: a socket to look at servers and to change them while they serve.
 
 #![deny(unsafe_code)]
@@ -45,6 +46,7 @@ mod clients;
 mod concurrency;
 pub mod control;
 mod error;
+mod events;
 mod fork_server;
 mod helper_process;
 mod http_options;

@@ -25,10 +25,11 @@ use crate::admission::Admission;
 use crate::clients::{Clients, Refused};
 use crate::concurrency::{Concurrency, Strategy};
 use crate::error::{BindError, ServeError};
+use crate::events::{EventKind, emit};
 use crate::job::{Closing, Job, OpenRequests, Service, isolated};
 use crate::listener::{HandedSocket, Listener};
 use crate::server_info::ServerInfo;
-use crate::slot::{Follower, Slot};
+use crate::slot::{Follower, Slot, Version};
 use crate::tls::{Handshakes, ServerTls, Tls};
 use accept::{Accepted, Acceptor, Entrance};
 use control::LoopControl;
@@ -130,7 +131,7 @@ impl Server {
         let handler = slot.current();
         let sandbox = handler.sandbox();
         listener.set_timeout(sandbox.limits().idle_time)?;
-        let clients = Clients::new(options.clients);
+        let clients = Clients::new(options.clients, address.to_string());
         let headers = if server_type.is_datagram() { None } else { clients.proxy_headers()? };
         let capacity = clients.max_connections().unwrap_or(usize::MAX).min(options.concurrency.capacity());
         let is_forking = matches!(options.concurrency, Concurrency::Forking { .. });
@@ -195,8 +196,7 @@ impl Server {
 
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> ServeAddress {
-        let ServerInfo { server_type, is_tls, .. } = *self.service.info;
-        ServeAddress::with_bound(server_type, is_tls, self.server_address())
+        self.service.info.address()
     }
 
     /// The listening socket's descriptor; `None` when it is closed.
@@ -232,14 +232,25 @@ impl Server {
     /// Stops accepting; open requests go on, and new clients wait in the listen queue. Connections of HTTP end with the
     /// requests that they have open.
     pub fn pause(&self) {
+        if !self.is_paused() {
+            self.tell(|address| EventKind::Draining { address });
+        }
         self.control.pause();
         self.service.closing.set_paused(true);
     }
 
     /// Accepts again.
     pub fn resume(&self) {
+        if self.is_paused() {
+            self.tell(|address| EventKind::Resumed { address });
+        }
         self.service.closing.set_paused(false);
         self.control.resume();
+    }
+
+    /// Tells those who follow events of this server.
+    fn tell(&self, event: impl FnOnce(String) -> EventKind) {
+        emit(|| event(self.address().to_string()));
     }
 
     /// Whether it is paused.
@@ -271,6 +282,11 @@ impl Server {
         let listener = self.listener()?;
         let mut accepting = self.begin_accepting()?;
         self.start()?;
+        self.tell(|address| {
+            let Version { handler, info, .. } = &*self.service.slot.stable();
+            let (slot, digest) = (self.service.slot.name().to_owned(), handler.digest().to_owned());
+            EventKind::Serving { address, slot, generation: info.generation, digest }
+        });
         let mut quiet_since = Instant::now();
         loop {
             let mut acceptor = self.acceptor(Some(&listener), &mut accepting);

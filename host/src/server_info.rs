@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::address::{ServerType, SocketAddress, UnixAddress};
+use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::http_options::HttpOptions;
 
 /// What a server is, for handlers and logs.
@@ -23,6 +23,11 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// The address as a user writes it, with the port that it got.
+    pub(crate) fn address(&self) -> ServeAddress {
+        ServeAddress::with_bound(self.server_type, self.is_tls, &self.server_address)
+    }
+
     /// For a handler that is tried out before there is a server.
     pub(crate) fn none() -> Self {
         let server_address = SocketAddress::Unix(UnixAddress::Unnamed);

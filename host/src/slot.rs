@@ -32,6 +32,7 @@ pub use record::{VersionState, VersionStats};
 pub(crate) use version::{Version, VersionHold};
 
 use crate::error::{HandlerError, SwapError};
+use crate::events::EventKind;
 use crate::sandbox::{Digest, Handler};
 use crate::server_info::ServerInfo;
 use publish::{Published, Publisher};
@@ -149,7 +150,8 @@ impl Slot {
 
     /// Like [`swap`](Self::swap), with options.
     pub fn swap_with(&self, source: impl Into<Source>, options: SwapOptions) -> Result<Swapped, SwapError> {
-        Ok(self.make_ready(source.into(), options, self.0.options.load_full())?.publish())
+        let ready = self.make_ready(source.into(), options, self.0.options.load_full());
+        Ok(ready?.publish())
     }
 
     /// Puts the version before in place again, at once: it is still compiled.
@@ -167,7 +169,13 @@ impl Slot {
         let mut publisher = self.publisher();
         let published = self.0.published.load_full();
         let canary = published.canary.as_ref().ok_or(SwapError::NoCanary)?;
-        Ok(self.put(&mut publisher, canary.version.clone(), VersionState::Replaced))
+        let promoted = self.put(&mut publisher, canary.version.clone(), VersionState::Replaced);
+        self.tell(&canary.version, |slot, generation, digest| EventKind::Promoted {
+            slot,
+            generation,
+            digest,
+        });
+        Ok(promoted)
     }
 
     /// Takes the canary's share of new requests back.

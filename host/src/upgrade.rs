@@ -26,6 +26,7 @@ use crate::address::ServeAddress;
 use crate::child_process::ChildProcess;
 use crate::control::ControlSocket;
 use crate::error::{HandlerError, shown};
+use crate::events::{EventKind, emit};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
 use crate::sandbox::{Handler, Origin, Sandbox};
@@ -162,6 +163,23 @@ enum Answer {
 /// bind, `slots`, what sessions of TLS are resumed by, and the control socket if it has a path of its own. Returns the new
 /// process's id when it serves; the caller then closes its servers.
 pub fn upgrade(
+    executable: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    servers: &[(ServeAddress, &Server)],
+    slots: Vec<HandedSlot>,
+    tls: Option<&Tls>,
+    control: Option<&ControlSocket>,
+) -> io::Result<u32> {
+    emit(|| EventKind::Upgrading {});
+    let upgraded = start_successor(executable, arguments, servers, slots, tls, control);
+    emit(|| match &upgraded {
+        Ok(pid) => EventKind::Upgraded { pid: *pid },
+        Err(error) => EventKind::NotUpgraded { reason: error.to_string() },
+    });
+    upgraded
+}
+
+fn start_successor(
     executable: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     servers: &[(ServeAddress, &Server)],

@@ -15,6 +15,7 @@ mod descriptors;
 mod doctor;
 mod drain;
 mod echo;
+mod events;
 mod faults;
 mod forking;
 mod fuzz;

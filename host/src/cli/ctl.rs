@@ -1,6 +1,7 @@
 //! `plugsock ctl`: looks at servers that run, and changes them.
 
 mod drain;
+mod events;
 pub mod tables;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use super::log::parse_filter;
   plugsock ctl status
   plugsock ctl swap echo-2.wasm
   plugsock ctl swap echo echo-2.wasm --canary 10% && plugsock ctl promote echo
+  plugsock ctl events
   plugsock ctl drain --timeout 30s --control 4711 && plugsock ctl shutdown --control 4711
 
 Exit status: 0 if it was done, 1 if the server refused or the time passed, 2 for wrong usage, 3 if there is no
@@ -133,6 +135,8 @@ enum CtlCommand {
     Upgrade,
     /// Stop accepting, let open requests end, and end; as SIGTERM, without waiting for it
     Shutdown,
+    /// Follow what happens, a line of JSON each: swaps, rollbacks, refusals, failures, limits, drains, upgrades
+    Events,
     /// Change what is logged
     LogLevel {
         /// A level (error, warn, info, debug, trace) or a filter such as `warn,guest=info`
@@ -186,6 +190,7 @@ impl Ctl {
                 other => return unexpected(&other),
             },
             CtlCommand::Shutdown => done(&mut client, &Command::Shutdown {}, "shutting down")?,
+            CtlCommand::Events => events::follow(client)?,
             CtlCommand::LogLevel { filter } => {
                 let said = format!("logging {filter}");
                 done(&mut client, &Command::LogLevel { filter }, &said)?;

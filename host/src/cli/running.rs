@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use plugsock::control::ControlSocket;
+use plugsock::control::{ControlSocket, EventKind, emit};
 use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
 use plugsock::{
     Digest, Handler, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError,
@@ -172,6 +172,7 @@ impl Running {
 
     /// Loads every handler again, and the certificates.
     pub fn reload(&self) {
+        emit(|| EventKind::Reloading {});
         self.certificates.iter().for_each(Certificates::reload);
         let reloading = self.supervisor.reloading();
         for plug in self.plugs.clone() {
@@ -278,6 +279,7 @@ impl Running {
     /// Stops accepting, and waits for what is open.
     pub fn close(&self) {
         self.supervisor.stopping();
+        emit(|| EventKind::ShuttingDown {});
         let timeout = self.shutdown_timeout;
         tracing::info!("shutting down: no new requests; open ones have {timeout:?}");
         self.servers.iter().for_each(|bound| bound.server.request_shutdown());

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Rate;
 use crate::address::SocketAddress;
+use crate::events::{EventKind, emit};
 use crate::log_limit::LogLimit;
 
 /// How many clients a server has turned away, by reason.
@@ -55,9 +56,12 @@ pub(crate) enum Refusal {
     NoThread,
 }
 
-/// Counts refusals.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals([Counter; Refusal::KINDS]);
+/// Counts refusals of the server at an address.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    address: String,
+    counters: [Counter; Refusal::KINDS],
+}
 
 #[derive(Debug, Default)]
 struct Counter {
@@ -80,6 +84,20 @@ impl Refusal {
             Self::NoThread => 7,
         }
     }
+
+    /// As [`Refused`] has it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::OpenPerIp(_) => "open_per_ip",
+            Self::RatePerIp(_) => "rate_per_ip",
+            Self::Rate(_) => "rate",
+            Self::ProxyHeader(_) => "proxy_header",
+            Self::TooLarge(_) => "too_large",
+            Self::Verify => "verify",
+            Self::NoThread => "no_thread",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -98,10 +116,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusals {
+    pub(crate) fn at(address: String) -> Self {
+        Self { address, counters: Default::default() }
+    }
+
     /// Counts one, and says so in the log unless it has lately said the same of another.
     pub(crate) fn note(&self, refusal: &Refusal, client: &SocketAddress) {
         self.count(refusal);
-        let counter = &self.0[refusal.kind()];
+        let counter = &self.counters[refusal.kind()];
         counter.log_limit.lock().unwrap_or_else(PoisonError::into_inner).run(|unsaid| match unsaid {
             0 => tracing::warn!(%client, "refused: {refusal}"),
             unsaid => {
@@ -112,12 +134,17 @@ impl Refusals {
 
     /// Counts one of which the log says something else.
     pub(crate) fn count(&self, refusal: &Refusal) {
-        self.0[refusal.kind()].count.fetch_add(1, Relaxed);
+        self.counters[refusal.kind()].count.fetch_add(1, Relaxed);
+        emit(|| EventKind::Refused {
+            address: self.address.clone(),
+            reason: refusal.name().to_owned(),
+            count: 1,
+        });
     }
 
     pub(crate) fn so_far(&self) -> Refused {
         let [denied, open_per_ip, rate_per_ip, rate, proxy_header, too_large, verify, no_thread] =
-            self.0.each_ref().map(|counter| counter.count.load(Relaxed));
+            self.counters.each_ref().map(|counter| counter.count.load(Relaxed));
         Refused { denied, open_per_ip, rate_per_ip, rate, proxy_header, too_large, verify, no_thread }
     }
 }

@@ -6,10 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::lines::{Lines, NoLine};
-use super::protocol::{Answer, Command, line};
+use super::protocol::{Answer, Command, Refusal, line};
 use super::status::{ServerState, Status};
 use super::{ControlError, directory};
+use crate::events::Event;
 
 /// The longest answer that is read.
 const ANSWER_MAX: usize = 16 << 20;
@@ -76,8 +79,47 @@ impl ControlClient {
         }
     }
 
+    /// Follows what happens, until the server ends.
+    pub fn events(mut self) -> Result<Events, ControlError> {
+        let request =
+            line(&Command::Events {}).map_err(|error| self.lost(format!("cannot be asked that: {error}")))?;
+        // As above.
+        let _ = self.stream.write_all(&request);
+        Ok(Events(self))
+    }
+
     fn lost(&self, reason: impl Into<String>) -> ControlError {
         ControlError::Lost { path: self.path.display().to_string(), reason: reason.into() }
+    }
+}
+
+/// What happens at a server, as it happens. The first that comes is [`EventKind::Following`](super::EventKind::Following).
+#[derive(Debug)]
+pub struct Events(ControlClient);
+
+impl Iterator for Events {
+    type Item = Result<Event, ControlError>;
+
+    /// `None` when the server has ended.
+    fn next(&mut self) -> Option<Self::Item> {
+        /// An event, or why there will be none.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Told {
+            Refused { error: Refusal },
+            Event(Event),
+        }
+        let line = match self.0.answers.next(None) {
+            Ok(line) => line,
+            Err(NoLine::End) => return None,
+            Err(NoLine::Broken(error)) => return Some(Err(self.0.lost(format!("broke off: {error}")))),
+            Err(_) => return Some(Err(self.0.lost("broke off in the middle of an event"))),
+        };
+        Some(match serde_json::from_slice(&line) {
+            Ok(Told::Event(event)) => Ok(event),
+            Ok(Told::Refused { error }) => Err(ControlError::Refused(error)),
+            Err(error) => Err(self.0.lost(format!("answers in another language: {error}"))),
+        })
     }
 }
 

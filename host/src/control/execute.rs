@@ -35,6 +35,7 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
         Command::Upgrade {} => Ok(Answer::Upgraded { pid: host.upgrade().map_err(Refusal::refused)? }),
         // When the answer is on its way: nobody might be left to give it otherwise.
         Command::Shutdown {} => Ok(Answer::Done { note: None }),
+        Command::Events {} => unreachable!("its answer has no end, so that the session gives it"),
         Command::LogLevel { filter } => set_log_filter(host, &filter),
     }
 }

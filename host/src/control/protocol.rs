@@ -68,6 +68,9 @@ pub enum Command {
     Upgrade {},
     /// End as at the first signal: [`Answer::Done`], at once.
     Shutdown {},
+    /// Follow what happens: answered by an [`Event`](super::Event) a line, until the client goes or the server ends. What else
+    /// the client says on this connection is not read.
+    Events {},
     /// Log otherwise: [`Answer::Done`].
     LogLevel {
         /// A level, or `TARGET=LEVEL` pairs.
@@ -227,6 +230,7 @@ mod tests {
             Command::Resume {},
             Command::Upgrade {},
             Command::Shutdown {},
+            Command::Events {},
             Command::LogLevel { filter: "info,guest=off".to_owned() },
         ]
     }

@@ -1,18 +1,24 @@
 //! One client of the control socket: its requests one after the other, each with its answer.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::Sender;
 use serde::Serialize;
 use socket2::SockRef;
 
 use super::Controlled;
 use super::execute::execute;
+use super::follow::follow;
 use super::lines::{Lines, NoLine};
 use super::protocol::{Answer, Command, REQUEST_MAX, Refusal, RefusalKind, line, parse_request};
 use crate::listener::peer_credentials;
 use crate::request::UnixCredentials;
+use crate::wake::Wake;
 
 /// How long a client may take for a whole request.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -20,8 +26,20 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to receive an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// What every client's thread needs of the server.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) host: Arc<dyn Controlled>,
+    pub(super) since: Instant,
+    /// Readable when the server ends.
+    pub(super) closing: Arc<Wake>,
+    /// Held by those who follow events, so that the server can wait until they have been told of its end.
+    pub(super) followers: Weak<Sender<Infallible>>,
+}
+
 /// Converses until the client goes, or does what it may not.
-pub(super) fn converse(stream: &UnixStream, host: &dyn Controlled, since: Instant) {
+pub(super) fn converse(stream: &UnixStream, session: &Session) {
+    let host = &*session.host;
     let peer = match check_peer(stream) {
         Ok(peer) => peer,
         Err(refusal) => {
@@ -32,13 +50,8 @@ pub(super) fn converse(stream: &UnixStream, host: &dyn Controlled, since: Instan
     let Ok(incoming) = stream.try_clone() else { return };
     let mut lines = Lines::new(incoming, REQUEST_MAX);
     loop {
-        let mut is_end = false;
-        let answer = match lines.next(Some(Instant::now() + REQUEST_TIME)) {
-            Ok(line) => parse_request(&line).and_then(|command| {
-                note(&command, &peer);
-                let may_be_end = matches!(command, Command::Shutdown {} | Command::Upgrade {});
-                execute(host, since.elapsed(), command).inspect(|_| is_end = may_be_end)
-            }),
+        let command = match lines.next(Some(Instant::now() + REQUEST_TIME)) {
+            Ok(line) => parse_request(&line).inspect(|command| note(command, &peer)),
             Err(NoLine::End | NoLine::Broken(_)) => return,
             Err(NoLine::Unfinished) => return refuse(stream, malformed("it does not end with a line feed")),
             Err(NoLine::TooLong) => {
@@ -49,6 +62,13 @@ pub(super) fn converse(stream: &UnixStream, host: &dyn Controlled, since: Instan
                 return refuse(stream, Refusal::new(RefusalKind::Idle, reason));
             }
         };
+        if let Ok(Command::Events {}) = command {
+            let _told_of_the_end = session.followers.upgrade();
+            return follow(stream, session.closing.as_fd());
+        }
+        let may_be_end = matches!(command, Ok(Command::Shutdown {} | Command::Upgrade {}));
+        let answer = command.and_then(|command| execute(host, session.since.elapsed(), command));
+        let is_end = may_be_end && answer.is_ok();
         let sent = send(stream, &answer.unwrap_or_else(Answer::Error));
         if is_end {
             host.shutdown();
@@ -83,7 +103,7 @@ fn check_peer(stream: &UnixStream) -> Result<UnixCredentials, Refusal> {
 
 /// Says in the log who changes what.
 fn note(command: &Command, peer: &UnixCredentials) {
-    if matches!(command, Command::Status {} | Command::Versions { .. }) {
+    if matches!(command, Command::Status {} | Command::Versions { .. } | Command::Events {}) {
         return;
     }
     let command = serde_json::to_string(command).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The listening end: who may connect, and how many at once.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -9,10 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Socket, Type};
 
 use super::protocol::{Refusal, RefusalKind};
+use super::session::Session;
 use super::{Controlled, directory, session};
 use crate::address::{ServeAddress, ServerType, UnixAddress};
 use crate::error::BindError;
@@ -21,6 +24,9 @@ use crate::wake::{Wake, poll_until};
 
 /// As many clients may be connected at once.
 const CLIENTS_MAX: usize = 16;
+
+/// How long those who follow events may take to be told of the end.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when it failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -97,16 +103,14 @@ impl ControlSocket {
     pub fn serve(self: Arc<Self>, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
         let wake = Arc::new(Wake::new()?);
         let is_closed = Arc::new(AtomicBool::new(false));
-        let accepting = Accepting {
-            socket: self,
-            wake: wake.clone(),
-            is_closed: is_closed.clone(),
-            host,
-            since: Instant::now(),
-            clients: Arc::default(),
-        };
+        let (follower, all_told) = bounded(0);
+        let follower = Arc::new(follower);
+        let followers = Arc::downgrade(&follower);
+        let session = Session { host, since: Instant::now(), closing: wake.clone(), followers };
+        let accepting =
+            Accepting { socket: self, is_closed: is_closed.clone(), session, clients: Arc::default() };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || accepting.run())?;
-        Ok(ControlServer { wake, is_closed, thread: Some(thread) })
+        Ok(ControlServer { wake, is_closed, thread: Some(thread), follower: Some(follower), all_told })
     }
 }
 
@@ -116,6 +120,10 @@ pub struct ControlServer {
     wake: Arc<Wake>,
     is_closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Those who follow events have it, too.
+    follower: Option<Arc<Sender<Infallible>>>,
+    /// Says that nobody has it any more.
+    all_told: Receiver<Infallible>,
 }
 
 impl Drop for ControlServer {
@@ -125,15 +133,16 @@ impl Drop for ControlServer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // They hear of the end, if they listen.
+        drop(self.follower.take());
+        let _ = self.all_told.recv_timeout(FAREWELL_TIME);
     }
 }
 
 struct Accepting {
     socket: Arc<ControlSocket>,
-    wake: Arc<Wake>,
     is_closed: Arc<AtomicBool>,
-    host: Arc<dyn Controlled>,
-    since: Instant,
+    session: Session,
     clients: Arc<AtomicUsize>,
 }
 
@@ -156,8 +165,10 @@ impl Accepting {
     }
 
     fn wait(&self, is_accepting: bool, deadline: Option<Instant>) {
-        let mut fds =
-            [PollFd::new(&*self.wake, PollFlags::IN), PollFd::new(&self.socket.socket, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&*self.session.closing, PollFlags::IN),
+            PollFd::new(&self.socket.socket, PollFlags::IN),
+        ];
         let fds = if is_accepting { &mut fds[..] } else { &mut fds[..1] };
         let _ = poll_until(fds, deadline);
     }
@@ -171,11 +182,11 @@ impl Accepting {
             session::refuse(&stream, Refusal::new(RefusalKind::Busy, reason));
             return Ok(());
         }
-        let (host, since) = (self.host.clone(), self.since);
+        let session = self.session.clone();
         let incoming = stream.clone();
         let converse = move || {
             let _client = client;
-            session::converse(&incoming, &*host, since);
+            session::converse(&incoming, &session);
         };
         let spawned = thread::Builder::new().name("control-client".to_owned()).spawn(converse);
         if let Err(error) = &spawned {

@@ -16,6 +16,7 @@ use super::control::LoopControl;
 use crate::admission::Admission;
 use crate::clients::{ProxyHeaders, Refusal, SourceCount};
 use crate::error::{ServeError, is_exhausted};
+use crate::events::{EventKind, emit};
 use crate::job::{Job, Service};
 use crate::listener::{Incoming, Listener};
 use crate::log_limit::LogLimit;
@@ -187,6 +188,8 @@ impl Acceptor<'_> {
     fn say_full(&mut self) {
         let max = self.admission.max();
         self.entrance.said_full.run(|_| {
+            let address = || self.service.info.address().to_string();
+            emit(|| EventKind::Full { address: address(), max: max as u64, count: 1 });
             tracing::warn!("{max} requests are open, the most allowed: new ones wait in the listen queue");
         });
     }

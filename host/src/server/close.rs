@@ -9,6 +9,7 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use super::accept::Accepted;
 use super::{Accepting, Held, Server};
 use crate::error::Limit;
+use crate::events::EventKind;
 use crate::job::isolated;
 
 /// How long a close waits for requests that were cut off, and after what time it cuts off those that have just
@@ -79,7 +80,11 @@ impl Server {
 
     /// Stops who accepts, too.
     fn close_listener(&self) {
-        self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = self.listener.write().unwrap_or_else(PoisonError::into_inner).take();
+        if listener.is_some() {
+            self.tell(|address| EventKind::Closed { address });
+        }
+        drop(listener);
         // Connections that wait for a further request wait no longer.
         self.service.closing.set_paused(true);
         if let Held::By(_) = *self.held() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::retire::Reaper;
 use super::{Share, Slot, SlotOptions, State, Swapped, Version, VersionState};
 use crate::error::SwapError;
+use crate::events::{EventKind, emit};
 use crate::sandbox::Handler;
 
 /// What new requests get.
@@ -87,7 +88,10 @@ impl Slot {
     ) -> Result<Swapped, SwapError> {
         let version = self.prepare(publisher, previous, &self.0.options.load())?;
         version.record.stop_observing();
-        Ok(self.put(publisher, version, VersionState::RolledBack(reason)))
+        let replaced = self.stable();
+        let swapped = self.put(publisher, version.clone(), VersionState::RolledBack(reason.clone()));
+        self.tell_rolled_back(&replaced, &version, reason);
+        Ok(swapped)
     }
 
     /// Publishes a version for all new requests; the one before, and a canary, get where they now stand.
@@ -122,6 +126,12 @@ impl Slot {
             self.retire(publisher, &replaced.version, VersionState::Aborted);
         }
         drop(state);
+        self.tell(&version, |slot, generation, digest| EventKind::Canary {
+            slot,
+            generation,
+            digest,
+            share: share.to_string(),
+        });
         self.say(&format!("a canary gets {share} of new requests"), &version)
     }
 
@@ -134,8 +144,32 @@ impl Slot {
         let canary = published.canary.as_ref().ok_or(SwapError::NoCanary)?;
         let stable = published.stable.clone();
         self.0.published.store(Arc::new(Published { stable: stable.clone(), canary: None }));
-        self.retire(publisher, &canary.version, outcome);
+        self.retire(publisher, &canary.version, outcome.clone());
+        match outcome {
+            VersionState::RolledBack(reason) => self.tell_rolled_back(&canary.version, &stable, reason),
+            _ => self.tell(&canary.version, |slot, generation, digest| EventKind::Aborted {
+                slot,
+                generation,
+                digest,
+                serving: stable.info.generation,
+            }),
+        }
         Ok(self.say("the canary was aborted", &stable))
+    }
+
+    /// Tells those who follow events of a version: its slot, its generation and its digest.
+    pub(super) fn tell(&self, version: &Version, event: impl FnOnce(String, u64, String) -> EventKind) {
+        emit(|| event(self.name().to_owned(), version.info.generation, version.handler.digest().to_owned()));
+    }
+
+    fn tell_rolled_back(&self, version: &Version, serving: &Version, reason: String) {
+        self.tell(version, |slot, generation, digest| EventKind::RolledBack {
+            slot,
+            generation,
+            digest,
+            serving: serving.info.generation,
+            reason,
+        });
     }
 
     fn say(&self, what: &str, version: &Version) -> Swapped {

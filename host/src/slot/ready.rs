@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst};
 use super::publish::Publisher;
 use super::{Share, Slot, SlotOptions, Source, SwapOptions, Swapped, Version, VersionState};
 use crate::error::SwapError;
+use crate::events::{EventKind, emit};
 
 /// A version that is ready to be published. Until then no other is published in its slot, and no server begins to serve that.
 /// Dropped, it leaves the slot as it was.
@@ -37,6 +38,17 @@ impl Slot {
     }
 
     pub(super) fn make_ready(
+        &self,
+        source: Source,
+        how: SwapOptions,
+        options: Arc<SlotOptions>,
+    ) -> Result<Ready<'_>, SwapError> {
+        self.try_to_make_ready(source, how, options).inspect_err(|error| {
+            emit(|| EventKind::NotSwapped { slot: self.name().to_owned(), reason: error.to_string() });
+        })
+    }
+
+    fn try_to_make_ready(
         &self,
         source: Source,
         how: SwapOptions,
@@ -81,7 +93,9 @@ impl Ready<'_> {
             }
             Next::Stable(version) => {
                 let digest = version.handler.digest().to_owned();
-                (slot.put(&mut self.publisher, version, VersionState::Replaced), digest)
+                let swapped = slot.put(&mut self.publisher, version.clone(), VersionState::Replaced);
+                slot.tell(&version, |slot, generation, digest| EventKind::Swapped { slot, generation, digest });
+                (swapped, digest)
             }
             Next::Canary(version, share) => {
                 let digest = version.handler.digest().to_owned();

@@ -9,6 +9,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::publish::Publisher;
 use super::{Inner, Slot, Version, VersionState};
+use crate::events::{EventKind, emit};
 
 impl Slot {
     /// Lets a version end what it has begun.
@@ -38,6 +39,7 @@ impl Inner {
         let cut: usize = self.servers().iter().map(|server| server.cut(version)).sum();
         if cut > 0 {
             let generation = version.info.generation;
+            emit(|| EventKind::CutOff { slot: self.name.clone(), generation, count: cut as u64 });
             tracing::warn!(slot = self.name, generation, "cut off {cut} requests of a replaced version");
         }
     }

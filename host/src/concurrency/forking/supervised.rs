@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::child_process::ChildProcess;
+use crate::events::{EventKind, emit};
 use crate::fork_server::{Ready, Setup, ToForkServer};
 use crate::helper_process::{self, Channel, Role};
 use crate::request::Request;
@@ -179,6 +181,12 @@ impl Shared {
         if !state.is_closed {
             state.channel = Some(channel);
             state.number += 1;
+            self.tell(process.id(), |address, generation, digest, pid| EventKind::ForkServerStarted {
+                address,
+                generation,
+                digest,
+                pid,
+            });
             let waiting = std::mem::take(&mut state.waiting);
             waiting.into_iter().for_each(|errand| state.give(errand));
         }
@@ -220,6 +228,7 @@ impl Shared {
                 return;
             }
             drop(state);
+            self.tell_ended(process.id(), ended);
             match ended {
                 Some(status) => tracing::error!("the fork server died ({status}); starting another"),
                 // Somebody else has its status.
@@ -239,6 +248,19 @@ impl Shared {
                 }
             };
         }
+    }
+
+    /// Tells those who follow events of a process of this fork server.
+    fn tell(&self, pid: u32, event: impl FnOnce(String, u64, String, u32) -> EventKind) {
+        let Setup { info, generation, digest, .. } = &self.fork_setup.setup;
+        emit(|| event(info.address().to_string(), *generation, digest.clone(), pid));
+    }
+
+    fn tell_ended(&self, pid: u32, ended: Option<ExitStatus>) {
+        self.tell(pid, |address, generation, digest, pid| {
+            let reason = ended.map_or("unknown".to_owned(), |status| status.to_string());
+            EventKind::ForkServerEnded { address, generation, digest, pid, reason }
+        });
     }
 
     fn is_closed_within(&self, time: Duration) -> bool {
