@@ -36,7 +36,6 @@ mod serve;
 mod sign;
 mod signals;
 mod sources;
-mod stderr;
 mod supervisor;
 mod swapping;
 mod targets;

@@ -33,6 +33,7 @@ use rustix::net::RecvFlags;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, pidfd_open, waitpid,
 };
+use rustix::stdio::dup2_stderr;
 
 pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
 
@@ -40,7 +41,7 @@ use crate::address::ServerType;
 use crate::block_on::block_on;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::confine::{self, ChildConfinement};
-use crate::helper_process::{Channel, message_buffer, send};
+use crate::helper_process::{Channel, log_filter, message_buffer, send};
 use crate::request::{DatagramSocket, Request, Waits};
 use crate::runtime;
 use crate::sandbox::{Drain, Fixed, Handler, Handover, Limits, Sandbox, VersionInfo, Watch};
@@ -108,6 +109,7 @@ impl ForkServer {
         let setup = fds.next().ok_or("the host sent no setup")?;
         let setup = Setup::from_file(setup).map_err(|error| error.to_string())?;
         let code = fds.next().ok_or("the host sent no handler")?;
+        log_filter::follow(fds.next().ok_or("the host sent nothing to hear of the log's filter by")?);
         let socket = if setup.has_datagram_socket { fds.next() } else { None };
         let datagram_socket = socket
             .map(|socket| DatagramSocket::new(socket.into(), setup.info.server_type).map(Arc::new))
@@ -150,6 +152,10 @@ impl ForkServer {
             }
             let fds = match channel.try_recv() {
                 Ok(Some((ToForkServer::Serve, fds))) => fds,
+                Ok(Some((ToForkServer::LogTo, fds))) => {
+                    fds.first().map(dup2_stderr).transpose()?;
+                    continue;
+                }
                 Ok(Some((ToForkServer::Setup, _))) => {
                     return Err(io::Error::other("it is set up already"));
                 }
@@ -161,6 +167,8 @@ impl ForkServer {
             let mut fds = fds.into_iter();
             let Some(status) = fds.next() else { return Err(io::Error::other("a status socket is missing")) };
             let errand = Errand { status, connection: fds.next() };
+            // So that not each child has to do it.
+            log_filter::look();
             // SAFETY: this process has a single thread, so the child may do whatever it could have done.
             match unsafe { fork() } {
                 Ok(ForkResult::Child) => return Ok(Some(errand)),

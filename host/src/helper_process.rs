@@ -4,12 +4,15 @@
 
 mod channel;
 pub(crate) mod confine;
+pub(crate) mod log_filter;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 pub use confine::{Walls, try_walls};
 
@@ -84,6 +87,19 @@ pub(crate) fn can_be_started() -> bool {
 
 static CAN_BE_STARTED: AtomicBool = AtomicBool::new(false);
 
+/// What helpers have as their standard error; `None` if it is this process's.
+static STDERR: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Has helpers that are started from now on write their log here.
+pub(crate) fn set_stderr(stderr: Option<OwnedFd>) {
+    *STDERR.lock().unwrap_or_else(PoisonError::into_inner) = stderr;
+}
+
+/// What helpers have as their standard error, if it is not this process's.
+pub(crate) fn stderr() -> io::Result<Option<OwnedFd>> {
+    STDERR.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(OwnedFd::try_clone).transpose()
+}
+
 /// Starts a helper, with the arguments by which this program calls [`become_helper_process_if_asked`].
 pub(crate) fn start(role: Role, arguments: &[OsString]) -> io::Result<(Channel, ChildProcess)> {
     let (channel, given) = Channel::pair()?;
@@ -96,6 +112,7 @@ pub(crate) fn start(role: Role, arguments: &[OsString]) -> io::Result<(Channel, 
             .env(MARKER, role.name())
             .stdin(Stdio::from(given))
             .stdout(Stdio::null())
+            .stderr(stderr()?.map_or_else(Stdio::inherit, Stdio::from))
             // A Ctrl-C at the terminal is for the host, which then says what to do.
             .process_group(0),
     )?;

@@ -26,6 +26,7 @@
 //! - `concurrency`: where a request is served; one file a strategy.
 //! - `fork_server`: the process that forks for each request.
 //! - `helper_process`: how it and the compiler are started, and what they give up.
+//! - [`helper_log`]: what these log, and where to.
 //! - `sandbox`: one fresh instance for each request, within its limits.
 //! - `slot`: which version of a handler serves, and how another takes its place.
 //! - `upgrade`: how another process takes over.
@@ -48,6 +49,7 @@ pub mod control;
 mod error;
 mod events;
 mod fork_server;
+pub mod helper_log;
 mod helper_process;
 mod http_options;
 mod job;

@@ -1,8 +1,12 @@
 //! What a guest prints is in the host's log, a line at a time, and can do nothing to a terminal.
 
+mod targets;
+
 use std::fs;
 
-use crate::harness::{Host, cache_dir, for_each_strategy, plugin, plugsock, run, written};
+use crate::harness::{
+    Host, cache_dir, children, for_each_strategy, plugin, plugsock, run, wait_until, written,
+};
 
 /// G15
 #[test]
@@ -37,6 +41,33 @@ fn guests_can_be_silenced() {
     host.ask(b"");
     assert!(host.terminate().success());
     assert_eq!(host.log.lines_with("guest"), [""; 0]);
+}
+
+/// Also those of processes that serve requests, and of what forks them, that have been there before.
+#[test]
+fn a_change_of_the_level_reaches_whoever_logs() {
+    for_each_strategy(|strategy| {
+        let args = ["--concurrency", strategy, "--log-level", "info,guest=off"];
+        let mut host = Host::tcp("print_line", &args);
+        let client = host.connect();
+        match strategy {
+            "forking" => wait_until(|| children(children(host.pid())[0]).len() == 1),
+            _ => wait_until(|| host.status().servers[0].open == 1),
+        }
+        let print = |client: &crate::harness::Client, line: &[u8]| {
+            client.send(line);
+            assert_eq!(client.recv_all(), b"printed");
+        };
+        assert_eq!(host.ctl(&["log-level", "info"]).stdout, "logging info\n");
+        print(&client, b"of one that was there\n");
+        host.log.wait_for("guest: of one that was there");
+        print(&host.connect(), b"of one that came later\n");
+        host.log.wait_for("guest: of one that came later");
+        assert_eq!(host.ctl(&["log-level", "warn"]).code, Some(0));
+        print(&host.connect(), b"of one too many\n");
+        assert!(host.terminate().success());
+        assert_eq!(host.log.lines_with("one too many"), [""; 0]);
+    });
 }
 
 /// Whether a terminal shows it as what it is, and nothing in it passes for another line.

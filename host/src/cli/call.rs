@@ -59,7 +59,7 @@ pub struct Call {
 
 impl Call {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.log.init();
+        self.log.init()?;
         plugsock::become_helper_process_if_asked();
         let name = self.handler.to_string();
         let registry = self.registry.registry(None);

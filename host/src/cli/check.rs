@@ -37,7 +37,7 @@ pub struct Check {
 
 impl Check {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.log.init();
+        self.log.init()?;
         plugsock::become_helper_process_if_asked();
         let name = self.handler.to_string();
         let registry = self.registry.registry(None);

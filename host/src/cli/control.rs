@@ -80,6 +80,6 @@ impl Controlled for Running {
     }
 
     fn set_log_filter(&self, filter: &str) -> Result<(), String> {
-        self.log_filter.set(filter)
+        self.log.set_filter(filter)
     }
 }

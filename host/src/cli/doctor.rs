@@ -57,7 +57,7 @@ struct Report {
 impl Doctor {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         surroundings::settle();
-        self.log.init();
+        self.log.init()?;
         plugsock::become_helper_process_if_asked();
         let findings = self.findings();
         let serves = findings.iter().all(|finding| finding.verdict < Verdict::TooLow);

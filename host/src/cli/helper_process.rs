@@ -22,7 +22,7 @@ impl HelperProcess {
     }
 
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.log.init_to_serve();
+        self.log.init_to_serve()?.follow_host();
         plugsock::become_helper_process_if_asked();
         anyhow::bail!("only a host starts its helpers")
     }

@@ -1,4 +1,8 @@
-//! The host's log, on standard error.
+//! The host's log: what is in it, how it looks and where it goes.
+
+mod journal;
+mod sink;
+mod target;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -6,15 +10,23 @@ use std::panic;
 use std::sync::Arc;
 use std::thread;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use plugsock::helper_log;
 use tracing_subscriber::{EnvFilter, reload};
 
-use super::stderr::Stderr;
+use journal::JournalFormat;
+use sink::Sink;
+use target::LogTarget;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogOptions {
-    /// How log lines look
+    /// Where the log goes: stderr, journald (or journald:SOCKET), or a file, which is appended to and opened anew at SIGHUP
+    #[arg(long, value_name = "stderr|journald|FILE", default_value = "stderr")]
+    log_target: LogTarget,
+
+    /// How log lines look; the journal has fields instead
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
@@ -27,39 +39,56 @@ pub struct LogOptions {
 enum LogFormat {
     Text,
     Json,
+    /// For helpers of a host that logs to the journal, which is their standard error.
+    #[value(hide = true)]
+    Journal,
 }
 
 impl LogOptions {
-    /// The options that say the same.
+    /// The options by which a helper logs to the same target, which it finds as its standard error.
     pub fn arguments(&self) -> Vec<OsString> {
-        let format = self.log_format.to_possible_value().expect("no format is hidden");
+        let format = self.format().to_possible_value().expect("each has a name");
         ["--log-format", format.get_name(), "--log-level", &self.log_level].map(OsString::from).into()
     }
 
-    /// Starts logging.
-    pub fn init(&self) {
-        self.start(Stderr::as_it_is());
+    fn format(&self) -> LogFormat {
+        match self.log_target {
+            LogTarget::Journal(_) => LogFormat::Journal,
+            _ => self.log_format,
+        }
     }
 
-    /// Starts logging for a process that serves, which standard error never keeps from it; what this returns changes
-    /// the filter.
-    pub fn init_to_serve(&self) -> LogFilter {
-        let filter = self.start(Stderr::that_never_waits());
+    /// Starts logging.
+    pub fn init(&self) -> anyhow::Result<()> {
+        let sink = match &self.log_target {
+            LogTarget::Stderr => Sink::stderr_as_it_is(),
+            other => other.open()?,
+        };
+        self.start(sink).map(drop)
+    }
+
+    /// Starts logging for a process that serves, which no target of the log ever keeps from it; what this returns changes
+    /// how it logs.
+    pub fn init_to_serve(&self) -> anyhow::Result<Log> {
+        let log = self.start(self.log_target.open()?)?;
         panic::set_hook(Box::new(|panic| {
             let thread = thread::current();
             let thread = thread.name().unwrap_or("without a name").to_owned();
             let panic = panic.to_string();
             tracing::error!("thread {thread} {}", panic.lines().collect::<Vec<_>>().join(" "));
         }));
-        filter
+        Ok(log)
     }
 
-    fn start(&self, stderr: Stderr) -> LogFilter {
+    fn start(&self, sink: Sink) -> anyhow::Result<Log> {
+        let sink = Arc::new(sink);
+        helper_log::set_output(sink.to_share().context("cannot share the log with helper processes")?);
         let filter = env_filter(&self.log_level);
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Arc::new(stderr));
-        match self.log_format {
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink.clone());
+        let filter = match self.format() {
             LogFormat::Text => {
-                let log = log.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+                let is_terminal = matches!(self.log_target, LogTarget::Stderr) && io::stderr().is_terminal();
+                let log = log.with_ansi(is_terminal).with_filter_reloading();
                 let filter = LogFilter::new(log.reload_handle());
                 log.init();
                 filter
@@ -70,19 +99,62 @@ impl LogOptions {
                 log.init();
                 filter
             }
+            LogFormat::Journal => {
+                let log = log.event_format(JournalFormat).with_filter_reloading();
+                let filter = LogFilter::new(log.reload_handle());
+                log.init();
+                filter
+            }
+        };
+        Ok(Log { filter, sink, target: self.log_target.clone() })
+    }
+}
+
+/// The log of a process that runs.
+pub struct Log {
+    filter: LogFilter,
+    sink: Arc<Sink>,
+    target: LogTarget,
+}
+
+impl Log {
+    /// Changes what is logged, here and in helpers that run.
+    pub fn set_filter(&self, filter: &str) -> Result<(), String> {
+        parse_filter(filter)?;
+        helper_log::set_filter(filter)
+            .map_err(|error| format!("it cannot be told to helper processes: {error}"))?;
+        self.filter.set(filter)
+    }
+
+    /// Opens the file anew, if it is one: what was renamed is written to no more.
+    pub fn reopen(&self) {
+        let LogTarget::File(path) = &self.target else { return };
+        let reopened = target::open_file(path).and_then(|file| {
+            helper_log::set_output(Some(file.try_clone()?));
+            self.sink.replace(file);
+            Ok(())
+        });
+        if let Err(error) = reopened {
+            let path = plugsock::shown(path);
+            tracing::error!("the log goes on in the file that it had: cannot open {path}: {error}");
         }
+    }
+
+    /// Has a helper log as its host does by then.
+    pub fn follow_host(self) {
+        helper_log::follow_filter(move |filter| drop(self.filter.set(filter)));
     }
 }
 
 /// What is logged, to be changed while the process runs.
-pub struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+struct LogFilter(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
 impl LogFilter {
     fn new<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> Self {
         Self(Box::new(move |filter| handle.reload(filter)))
     }
 
-    pub fn set(&self, filter: &str) -> Result<(), String> {
+    fn set(&self, filter: &str) -> Result<(), String> {
         let filter = env_filter(&parse_filter(filter)?);
         (self.0)(filter).map_err(|error| error.to_string())
     }

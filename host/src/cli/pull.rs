@@ -51,7 +51,7 @@ pub struct Pull {
 
 impl Pull {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.log.init();
+        self.log.init()?;
         let (reference, registry) = (&self.reference, self.registry.registry(None));
         let (max_size, public_keys) = (self.max_component_size.as_u64(), self.public_key.clone());
         let trust = Trust { max_size, public_keys, digest: None };

@@ -58,7 +58,7 @@ fn parse_annotation(text: &str) -> Result<(String, String), String> {
 
 impl Push {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        self.log.init();
+        self.log.init()?;
         let (reference, name) = (&self.reference, shown(&self.file));
         if reference.digest().is_some() {
             bail!("cannot push {name}: {reference} names a digest; push to a tag, and the digest is printed");

@@ -18,7 +18,7 @@ use plugsock::{
 use signal_hook::consts::SIGTERM;
 
 use super::handler_source::HandlerSource;
-use super::log::LogFilter;
+use super::log::Log;
 use super::progress::spin_while;
 use super::registry::{OciReference, Registry};
 use super::signals::Signals;
@@ -36,7 +36,7 @@ pub struct Running {
     pub certificates: Option<Certificates>,
     /// What an upgrade starts: the path by which this program was started.
     pub executable: PathBuf,
-    pub log_filter: LogFilter,
+    pub log: Log,
     /// Where it is told what to do. It goes with whoever serves it.
     pub control: Weak<ControlSocket>,
     /// Held by an upgrade under way.

@@ -177,7 +177,7 @@ impl Serve {
     /// Serves, once this process is settled in its surroundings.
     pub fn serve(self) -> anyhow::Result<ExitCode> {
         let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
-        let log_filter = self.log.init_to_serve();
+        let log = self.log.init_to_serve()?;
         plugsock::become_helper_process_if_asked();
         capacity::check()?;
         let inherited = inherited::take()?;
@@ -221,7 +221,7 @@ impl Serve {
             shutdown_timeout,
             certificates,
             executable,
-            log_filter,
+            log,
             control,
             upgrading,
             supervisor,

@@ -27,7 +27,10 @@ impl Signals {
     pub fn follow(mut self, running: &Arc<Running>) {
         for signal in self.0.forever() {
             match signal {
-                SIGHUP => running.reload(),
+                SIGHUP => {
+                    running.log.reopen();
+                    running.reload();
+                }
                 SIGUSR2 => upgrade(running),
                 _ => break,
             }

@@ -16,6 +16,7 @@ use crate::sandbox::Drain;
 use crate::server_info::ServerInfo;
 use crate::slot::Version;
 use children::Children;
+pub(crate) use supervised::renew_stderr;
 use supervised::{ForkSetup, SupervisedForkServer};
 
 #[derive(Debug)]

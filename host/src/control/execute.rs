@@ -36,7 +36,10 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
         // When the answer is on its way: nobody might be left to give it otherwise.
         Command::Shutdown {} => Ok(Answer::Done { note: None }),
         Command::Events {} => unreachable!("its answer has no end, so that the session gives it"),
-        Command::LogLevel { filter } => set_log_filter(host, &filter),
+        Command::LogLevel { filter } => {
+            host.set_log_filter(&filter).map_err(Refusal::refused)?;
+            Ok(Answer::Done { note: None })
+        }
     }
 }
 
@@ -60,13 +63,4 @@ fn publish(slot: &Slot, change: impl FnOnce(&Slot) -> Result<Swapped, SwapError>
     };
     let slot = slot.name().to_owned();
     Ok(Answer::Swapped(Published { slot, is_changed, generation, digest }))
-}
-
-fn set_log_filter(host: &dyn Controlled, filter: &str) -> Result<Answer, Refusal> {
-    host.set_log_filter(filter).map_err(Refusal::refused)?;
-    let is_forking = host.servers().iter().any(|server| server.info().concurrency == "forking");
-    let note = is_forking.then(|| {
-        "what handlers print under forking is logged as before: its processes keep their filter".to_owned()
-    });
-    Ok(Answer::Done { note })
 }

@@ -26,11 +26,13 @@ use crate::wake::poll_until;
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToForkServer {
-    /// Comes first; beside it a file with the [`Setup`], the precompiled handler, a datagram server's socket, and the
-    /// version's drain.
+    /// Comes first; beside it a file with the [`Setup`], the precompiled handler, changes of the log's filter, a datagram
+    /// server's socket, the server's drain and the version's.
     Setup,
     /// Fork; beside it a status socket and a stream's connection.
     Serve,
+    /// Log to what is beside it.
+    LogTo,
 }
 
 /// The only answer: whether it can serve.
@@ -135,7 +137,7 @@ impl StatusSocket {
 
     /// Answers what the child has asked, who waits for it; never blocks.
     pub(crate) fn answer(&self, answer: &Answer) -> io::Result<()> {
-        send_now(self, answer)
+        send_now(self, answer, &[])
     }
 
     /// Has whoever is at the other end give up.

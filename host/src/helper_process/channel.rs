@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 const MESSAGE_MAX: usize = 128 * 1024;
 
 /// The most descriptors beside one message.
-const FDS_MAX: usize = 4;
+const FDS_MAX: usize = 8;
 
 /// One end of the pair.
 #[derive(Debug)]
@@ -88,8 +88,12 @@ pub(crate) fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedF
 }
 
 /// Sends one message whole; `WouldBlock` while the other side has too many unread.
-pub(crate) fn send_now(socket: impl AsFd, message: &impl Serialize) -> io::Result<()> {
-    send_with(socket, message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+pub(crate) fn send_now(
+    socket: impl AsFd,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    send_with(socket, message, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
 }
 
 fn send_with(

@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::streams::room_after;
 use crate::error::one_line;
+use crate::helper_process::log_filter;
 
 /// The most of a line that is held back until it ends.
 const LINE_MAX: usize = 8 * 1024;
@@ -137,6 +138,7 @@ impl Lines {
     fn emit(&mut self) {
         // Taken first: whatever goes wrong with it, it is not tried again.
         let partial = std::mem::take(&mut self.partial);
+        log_filter::look();
         if self.log.allows_line() {
             let text = String::from_utf8_lossy(&partial);
             let line = one_line(text.trim_end_matches(['\r', '\n']));

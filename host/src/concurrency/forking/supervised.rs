@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rustix::net::{Shutdown, shutdown};
 use crate::child_process::ChildProcess;
 use crate::events::{EventKind, emit};
 use crate::fork_server::{Ready, Setup, ToForkServer};
-use crate::helper_process::{self, Channel, Role};
+use crate::helper_process::{self, Channel, Role, log_filter, send_now};
 use crate::request::Request;
 use crate::sandbox::Drain;
 use crate::wake::poll_until;
@@ -45,6 +45,25 @@ pub(super) struct ForkSetup {
     pub(super) closing: Arc<Drain>,
     /// What tells children that their version drains.
     pub(super) drain: Option<Arc<Drain>>,
+}
+
+/// Those of all servers and versions, for [`renew_stderr`].
+static ALL: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+fn all() -> MutexGuard<'static, Vec<Weak<Shared>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives fork servers that run, and what they fork from now on, the standard error that those have which are started now.
+pub(crate) fn renew_stderr() {
+    let shared: Vec<_> = all().iter().filter_map(Weak::upgrade).collect();
+    let Ok(Some(stderr)) = helper_process::stderr() else { return };
+    for shared in shared {
+        if let Some(channel) = &shared.state().channel {
+            // One that has too much to read goes on with what it has.
+            let _ = send_now(channel, &ToForkServer::LogTo, &[stderr.as_fd()]);
+        }
+    }
 }
 
 /// A fork server that is started again whenever it dies. It ends when this is dropped.
@@ -91,6 +110,11 @@ impl SupervisedForkServer {
         }
         let (state, closed) = Default::default();
         let shared = Arc::new(Shared { fork_setup, arguments, state, closed });
+        // First: a process that is started meanwhile has what it is given now.
+        let mut all = all();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&shared));
+        drop(all);
         let process = shared.start_process()?;
         let supervisor = shared.clone();
         thread::Builder::new()
@@ -197,9 +221,11 @@ impl Shared {
     fn set_up(&self, channel: &Channel) -> io::Result<()> {
         let ForkSetup { setup, code, datagram_socket, closing, drain } = &self.fork_setup;
         let setup = setup.to_file()?;
+        let log_filter = log_filter::to_follow()?;
         let fds = [
             Some(setup.as_fd()),
             Some(code.as_fd()),
+            Some(log_filter.as_fd()),
             datagram_socket.as_ref().map(AsFd::as_fd),
             Some(closing.as_fd()),
             drain.as_ref().map(|drain| drain.as_fd()),

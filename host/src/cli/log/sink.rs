@@ -1,10 +1,14 @@
-//! Standard error as the log has it: what it does not take is lost. A full disk or a closed pipe ends neither a request
-//! nor the host; and where a process serves, no thread waits for whoever should read the pipe and does not.
+//! Where the log goes, of whatever kind: what it does not take is lost and counted. A full disk or a closed pipe ends
+//! neither a request nor the host; and where a process serves, no thread waits for whoever should read and does not.
+//!
+//! There is no thread between the log and its target, which forked children could not have, and whose queue would be lost
+//! with a process that ends at once.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
@@ -16,7 +20,9 @@ use rustix::stdio::{dup2_stderr, stderr};
 /// What a pipe is to hold if it may: a reader is often late.
 const PIPE_SIZE: usize = 1 << 20;
 
-pub struct Stderr {
+pub struct Sink {
+    /// What it is, for people.
+    name: &'static str,
     how: How,
     state: Mutex<State>,
 }
@@ -35,21 +41,47 @@ enum How {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What it writes to; `None` for standard error.
+    own: Option<OwnedFd>,
     /// Lines that it did not take, since it was last said how many.
     lost: u64,
     /// The last line has no end.
     is_cut: bool,
 }
 
-impl Stderr {
-    /// Waits for whoever reads it, as is usual.
-    pub fn as_it_is() -> Self {
-        Self { how: How::Plainly, state: Mutex::default() }
+impl Sink {
+    /// Standard error, which waits for whoever reads it, as is usual.
+    pub fn stderr_as_it_is() -> Self {
+        Self { name: "standard error", how: How::Plainly, state: Mutex::default() }
     }
 
-    /// Never waits. A pipe or terminal is opened anew, so that those with whom this process shares it notice nothing;
+    /// A file, which need not be waited for.
+    pub fn file(file: OwnedFd) -> Self {
+        Self { name: "its file", how: How::Plainly, state: State::of(file) }
+    }
+
+    /// A datagram socket that is connected to who gets the lines.
+    pub fn socket(name: &'static str, socket: OwnedFd) -> Self {
+        Self { name, how: How::Socket, state: State::of(socket) }
+    }
+
+    /// From now on writes here.
+    pub fn replace(&self, own: OwnedFd) {
+        self.state().own = Some(own);
+    }
+
+    /// What helpers are to write to, if that is not what they have anyway.
+    pub fn to_share(&self) -> io::Result<Option<OwnedFd>> {
+        self.state().own.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Standard error, which never waits. A pipe or terminal is opened anew, so that those with whom this process shares it notice nothing;
     /// what it starts inherits that.
-    pub fn that_never_waits() -> Self {
+    pub fn stderr_that_never_waits() -> Self {
         let kind = fstat(stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let how = match kind {
             Ok(FileType::Socket) => How::Socket,
@@ -61,16 +93,16 @@ impl Stderr {
             Ok(FileType::CharacterDevice) if rustix::termios::isatty(stderr()) => open_anew(),
             _ => How::Plainly,
         };
-        Self { how, state: Mutex::default() }
+        Self { name: "standard error", how, state: Mutex::default() }
     }
 
     /// Writes a line; whether it was taken.
     fn put(&self, line: &[u8]) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let line = [if state.is_cut { &b"\n"[..] } else { b"" }, line].concat();
         let mut rest = &line[..];
         while !rest.is_empty() {
-            match self.write_some(rest) {
+            match self.write_some(state.fd(), rest) {
                 Ok(0) => break,
                 Ok(length) => rest = &rest[length..],
                 Err(Errno::INTR) => {}
@@ -83,20 +115,20 @@ impl Stderr {
         is_taken
     }
 
-    fn write_some(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+    fn write_some(&self, fd: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
         match self.how {
-            How::Plainly => rustix::io::write(stderr(), bytes),
-            How::Socket => match send(stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            How::Plainly => rustix::io::write(fd, bytes),
+            How::Socket => match send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 // A compiler's has become a file.
-                Err(Errno::NOTSOCK) => rustix::io::write(stderr(), bytes),
+                Err(Errno::NOTSOCK) => rustix::io::write(fd, bytes),
                 sent => sent,
             },
             How::IfThereIsRoom => {
                 let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-                match poll(&mut [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)], Some(&at_once))? {
+                match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&at_once))? {
                     0 => Err(Errno::AGAIN),
                     // A pipe with any room has room for so much.
-                    _ => rustix::io::write(stderr(), &bytes[..bytes.len().min(PIPE_BUF)]),
+                    _ => rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_BUF)]),
                 }
             }
         }
@@ -104,12 +136,11 @@ impl Stderr {
 
     /// Says how many lines were lost, once it takes some again.
     fn tell_lost(&self) {
-        let state = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = std::mem::take(&mut state().lost);
+        let lost = std::mem::take(&mut self.state().lost);
         if lost > 0 {
-            tracing::warn!("{lost} lines of the log were lost: standard error took no more");
+            tracing::warn!("{lost} lines of the log were lost: {} took no more", self.name);
             // Unless this was lost, too, and counted as another.
-            let mut state = state();
+            let mut state = self.state();
             if state.lost > 0 {
                 state.lost += lost - 1;
             }
@@ -117,7 +148,17 @@ impl Stderr {
     }
 }
 
-impl Write for &Stderr {
+impl State {
+    fn of(own: OwnedFd) -> Mutex<Self> {
+        Mutex::new(Self { own: Some(own), ..Self::default() })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.own.as_ref().map_or(stderr(), OwnedFd::as_fd)
+    }
+}
+
+impl Write for &Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.put(line) {
             self.tell_lost();
