@@ -12,10 +12,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use plugsock::control::{Answer, Command, ControlClient, ControlError, Published, find_control_socket};
 use plugsock::{Digest, Share, one_line};
-use serde::Serialize;
 
 use super::handler_source::HandlerSource;
 use super::log::parse_filter;
+use super::output;
 
 /// Look at a server that runs, and change it
 #[derive(Args, Debug)]
@@ -31,6 +31,10 @@ server to ask, or several and none is named.")]
 pub struct Ctl {
     #[command(flatten)]
     which: WhichServer,
+
+    /// Print the answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
 
     #[command(subcommand)]
     command: CtlCommand,
@@ -72,19 +76,11 @@ impl WhichServer {
 #[derive(Debug, Subcommand)]
 enum CtlCommand {
     /// Show the addresses, the handlers that serve them, and how requests go
-    Status {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status,
     /// Show the versions that a slot has had, or every slot
     Versions {
         /// The slot
         name: Option<String>,
-
-        /// As JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Put another version of a handler in place; the old one serves on if anything is wrong with it
     #[command(allow_missing_positional = true)]
@@ -147,18 +143,30 @@ enum CtlCommand {
 
 impl Ctl {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut client = self.which.connect()?;
-        match self.command {
-            CtlCommand::Status { json } => match client.ask(&Command::Status {})? {
-                Answer::Status(status) if json => print_json(&status)?,
-                Answer::Status(status) => print!("{}", tables::status(&status)),
-                other => return unexpected(&other),
-            },
-            CtlCommand::Versions { name, json } => match client.ask(&Command::Versions { slot: name })? {
-                Answer::Versions(slots) if json => print_json(&slots)?,
-                Answer::Versions(slots) => print!("{}", tables::versions(&slots)),
-                other => return unexpected(&other),
-            },
+        let client = self.which.connect()?;
+        Asking { client, json: self.json }.run(self.command).map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// A conversation with a server.
+struct Asking {
+    client: ControlClient,
+    json: bool,
+}
+
+impl Asking {
+    fn run(mut self, command: CtlCommand) -> anyhow::Result<()> {
+        match command {
+            CtlCommand::Status => self.say(&Command::Status {}, |answer| match answer {
+                Answer::Status(status) => Ok(tables::status(status, output::width())),
+                other => unexpected(other),
+            }),
+            CtlCommand::Versions { name } => {
+                self.say(&Command::Versions { slot: name }, |answer| match answer {
+                    Answer::Versions(slots) => Ok(tables::versions(slots, output::width())),
+                    other => unexpected(other),
+                })
+            }
             CtlCommand::Swap { name, file, digest, canary, force } => {
                 let file = match file {
                     // Whatever directory the server runs in.
@@ -166,67 +174,78 @@ impl Ctl {
                     other => other.to_string().into(),
                 };
                 let swap = Command::Swap { slot: name, file, digest, canary, force };
-                let published = change(&mut client, swap)?;
-                let Published { slot, generation, digest, .. } = &published;
-                match canary {
-                    _ if !published.is_changed => {
-                        println!(
+                self.change(&swap, |Published { slot, is_changed, generation, digest }| match canary {
+                    _ if !is_changed => {
+                        format!(
                             "{slot}: unchanged, since {digest} serves already, as generation {generation}"
-                        );
+                        )
                     }
                     Some(share) => {
-                        println!("{slot}: generation {generation} gets {share} of new requests, {digest}");
+                        format!("{slot}: generation {generation} gets {share} of new requests, {digest}")
                     }
-                    None => println!("{slot}: generation {generation} serves, {digest}"),
-                }
+                    None => format!("{slot}: generation {generation} serves, {digest}"),
+                })
             }
-            CtlCommand::Rollback { name } => serves(change(&mut client, Command::Rollback { slot: name })?),
-            CtlCommand::Promote { name } => serves(change(&mut client, Command::Promote { slot: name })?),
-            CtlCommand::Abort { name } => serves(change(&mut client, Command::Abort { slot: name })?),
-            CtlCommand::Drain { timeout } => drain::drain(&mut client, timeout)?,
-            CtlCommand::Resume => done(&mut client, &Command::Resume {}, "accepting again")?,
-            CtlCommand::Upgrade => match client.ask(&Command::Upgrade {})? {
-                Answer::Upgraded { pid } => println!("process {pid} has taken over"),
-                other => return unexpected(&other),
-            },
-            CtlCommand::Shutdown => done(&mut client, &Command::Shutdown {}, "shutting down")?,
-            CtlCommand::Events => events::follow(client)?,
+            CtlCommand::Rollback { name } => self.change(&Command::Rollback { slot: name }, serves),
+            CtlCommand::Promote { name } => self.change(&Command::Promote { slot: name }, serves),
+            CtlCommand::Abort { name } => self.change(&Command::Abort { slot: name }, serves),
+            CtlCommand::Drain { timeout } => drain::drain(&mut self, timeout),
+            CtlCommand::Resume => self.done(&Command::Resume {}, "accepting again"),
+            CtlCommand::Upgrade => self.say(&Command::Upgrade {}, |answer| match answer {
+                Answer::Upgraded { pid } => Ok(format!("process {pid} has taken over\n")),
+                other => unexpected(other),
+            }),
+            CtlCommand::Shutdown => self.done(&Command::Shutdown {}, "shutting down"),
+            CtlCommand::Events => events::follow(self.client),
             CtlCommand::LogLevel { filter } => {
                 let said = format!("logging {filter}");
-                done(&mut client, &Command::LogLevel { filter }, &said)?;
+                self.done(&Command::LogLevel { filter }, &said)
             }
         }
-        Ok(ExitCode::SUCCESS)
     }
-}
 
-fn change(client: &mut ControlClient, command: Command) -> anyhow::Result<Published> {
-    match client.ask(&command)? {
-        Answer::Swapped(Published { slot, is_changed, generation, digest }) => {
-            // To be printed.
-            Ok(Published { slot: one_line(&slot), digest: one_line(&digest), is_changed, generation })
+    /// Asks for something, and prints the answer: in words, or as the server gave it.
+    fn say(
+        &mut self,
+        command: &Command,
+        words: impl FnOnce(&Answer) -> anyhow::Result<String>,
+    ) -> anyhow::Result<()> {
+        let answer = self.client.ask(command)?;
+        let text = words(&answer)?;
+        match (self.json, &answer) {
+            (false, _) => output::print(&text),
+            (true, Answer::Status(status)) => output::print_json(status),
+            (true, Answer::Versions(slots)) => output::print_json(slots),
+            (true, Answer::Swapped(published)) => output::print_json(published),
+            (true, answer) => output::print_json(answer),
         }
-        other => unexpected(&other),
+    }
+
+    /// Asks for another version.
+    fn change(&mut self, command: &Command, words: impl FnOnce(Published) -> String) -> anyhow::Result<()> {
+        self.say(command, |answer| match answer {
+            Answer::Swapped(Published { slot, is_changed, generation, digest }) => {
+                // To be printed.
+                let (slot, digest) = (one_line(slot), one_line(digest));
+                let published = Published { slot, is_changed: *is_changed, generation: *generation, digest };
+                Ok(words(published) + "\n")
+            }
+            other => unexpected(other),
+        })
+    }
+
+    fn done(&mut self, command: &Command, said: &str) -> anyhow::Result<()> {
+        self.say(command, |answer| match answer {
+            Answer::Done { note: None } => Ok(format!("{said}\n")),
+            Answer::Done { note: Some(note) } => Ok(format!("{said}; {}\n", one_line(note))),
+            other => unexpected(other),
+        })
     }
 }
 
-fn serves(published: Published) {
+fn serves(published: Published) -> String {
     let Published { slot, generation, digest, .. } = published;
-    println!("{slot}: generation {generation} serves, {digest}");
-}
-
-fn done(client: &mut ControlClient, command: &Command, said: &str) -> anyhow::Result<()> {
-    match client.ask(command)? {
-        Answer::Done { note: None } => println!("{said}"),
-        Answer::Done { note: Some(note) } => println!("{said}; {}", one_line(&note)),
-        other => return unexpected(&other),
-    }
-    Ok(())
-}
-
-fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    format!("{slot}: generation {generation} serves, {digest}")
 }
 
 pub fn unexpected<T>(answer: &Answer) -> anyhow::Result<T> {

@@ -15,6 +15,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use ratatui::widgets::TableState;
 
 use super::ctl::{WhichServer, unexpected};
+use super::output;
 use sample::Sample;
 
 /// Watch how a server's requests go, version by version
@@ -39,6 +40,10 @@ pub struct Top {
     /// Print one table of what happens within the interval, and end
     #[arg(long)]
     once: bool,
+
+    /// Print that as JSON: what `plugsock ctl status` says, with requests a second of each version
+    #[arg(long)]
+    json: bool,
 }
 
 /// The server leaves a client that says nothing for much longer.
@@ -56,9 +61,13 @@ impl Top {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut client = self.which.connect()?;
         let first = Sample::first(status(&mut client)?);
-        if self.once || !std::io::stdout().is_terminal() {
+        if self.once || self.json || !std::io::stdout().is_terminal() {
             thread::sleep(self.interval);
-            print!("{}", view::text(&first.next(status(&mut client)?)));
+            let sample = first.next(status(&mut client)?);
+            match self.json {
+                true => output::print_json(&sample.report())?,
+                false => output::print(&view::text(&sample, output::width()))?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let mut terminal = ratatui::try_init()?;
@@ -85,7 +94,7 @@ fn watch(
     let mut chosen = TableState::default().with_selected(0);
     let mut next = Instant::now() + interval;
     loop {
-        terminal.draw(|frame| view::draw(frame, &sample, Some(&mut chosen)))?;
+        terminal.draw(|frame| view::draw(frame, &sample, &mut chosen))?;
         if event::poll(next.saturating_duration_since(Instant::now()))? {
             match event::read()? {
                 Event::Key(key) if is_quit(&key) => return Ok(()),

@@ -94,7 +94,11 @@ impl Ready<'_> {
             Next::Stable(version) => {
                 let digest = version.handler.digest().to_owned();
                 let swapped = slot.put(&mut self.publisher, version.clone(), VersionState::Replaced);
-                slot.tell(&version, |slot, generation, digest| EventKind::Swapped { slot, generation, digest });
+                slot.tell(&version, |slot, generation, digest| EventKind::Swapped {
+                    slot,
+                    generation,
+                    digest,
+                });
                 (swapped, digest)
             }
             Next::Canary(version, share) => {

@@ -1,4 +1,4 @@
-//! What is known of servers, as text in columns.
+//! What is known of servers, as text in columns that fit the terminal.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use plugsock::control::{
 };
 use serde::Serialize;
 
+use crate::cli::columns::Columns;
 use crate::cli::registry::SCHEME;
 
 pub const SERVER_COLUMNS: [&str; 7] = ["ADDRESS", "TYPE", "STRATEGY", "SLOT", "STATE", "OPEN", "REFUSED"];
@@ -21,12 +22,14 @@ pub const VERSION_COLUMNS: [&str; 13] = [
 /// Which of the columns is the first that counts something.
 pub const COUNTS_FROM: usize = 5;
 
+/// Where a version's row has its digest.
+const DIGEST_COLUMN: usize = 4;
+
 /// As much of a digest as tells versions apart.
 const DIGEST_LENGTH: usize = "sha256:".len() + 12;
 
-pub fn status(status: &Status) -> String {
-    let rows: Vec<_> = status.servers.iter().map(server_row).collect();
-    let mut servers = table(&SERVER_COLUMNS, &rows);
+pub fn status(status: &Status, width: Option<usize>) -> String {
+    let mut servers = servers(status).fit(width, COUNTS_FROM).lines(width);
     for server in &status.servers {
         if let Some(reasons) = refusals(&server.refused) {
             let refused = printable(format!("{} refused clients: {reasons}", server.address));
@@ -36,7 +39,7 @@ pub fn status(status: &Status) -> String {
             let _ = writeln!(servers, "{}", printable(format!("{} {remark}", server.address)));
         }
     }
-    format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots))
+    format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots, width))
 }
 
 /// How handshakes went, if there were any, and what is shown in them.
@@ -69,18 +72,36 @@ pub fn headline(status: &Status) -> String {
     format!("plugsock {version}, process {pid}, up {}", humantime::format_duration(uptime))
 }
 
-pub fn versions(slots: &[SlotStatus]) -> String {
-    let rows: Vec<_> = slots
-        .iter()
-        .flat_map(|slot| slot.versions.iter().map(|version| version_row(slot, version)))
-        .collect();
-    let mut text = table(&VERSION_COLUMNS, &rows);
+pub fn servers(status: &Status) -> Columns {
+    let rows = status.servers.iter().map(|server| server_row(server).into());
+    Columns::new(std::iter::once(SERVER_COLUMNS.map(str::to_owned).into()).chain(rows).collect())
+}
+
+pub fn versions(slots: &[SlotStatus], width: Option<usize>) -> String {
+    let rows =
+        slots.iter().flat_map(|slot| slot.versions.iter().map(|version| version_row(slot, version).into()));
+    let rows = std::iter::once(VERSION_COLUMNS.map(str::to_owned).into()).chain(rows).collect();
+    let mut text = fit_versions(Columns::new(rows), width).lines(width);
     for slot in slots {
         for remark in slot.versions.iter().flat_map(|version| remarks(slot, version)) {
             let _ = writeln!(text, "{remark}");
         }
     }
     text
+}
+
+/// Fits the columns of versions; where there is little room, digests go without what they all begin with.
+pub fn fit_versions(columns: Columns, width: Option<usize>) -> Columns {
+    if width.is_none_or(|width| columns.width() <= width) {
+        return columns;
+    }
+    let mut rows = columns.rows;
+    for row in &mut rows {
+        if let Some(digits) = row[DIGEST_COLUMN].strip_prefix("sha256:") {
+            row[DIGEST_COLUMN] = digits.to_owned();
+        }
+    }
+    Columns::new(rows).fit(width, COUNTS_FROM)
 }
 
 /// What is to be said of a version beyond its row.
@@ -149,21 +170,4 @@ fn time(seconds: f64) -> String {
         short if short < 1.0 => format!("{:.1}ms", short * 1e3),
         long => format!("{long:.1}s"),
     }
-}
-
-/// Rows below their columns' names, as wide as needed.
-fn table<const N: usize>(columns: &[&str; N], rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([columns[column].len()]).max().unwrap_or_default()
-    };
-    let mut text = String::new();
-    let mut line = |cells: [&str; N]| {
-        let cells = cells.iter().enumerate();
-        let cells = cells.map(|(column, cell)| format!("{cell:width$}", width = width(column)));
-        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(*columns);
-    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
-    text
 }

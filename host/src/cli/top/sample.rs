@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use plugsock::control::{SlotStatus, Status, VersionStatus};
+use serde::Serialize;
 
 pub struct Sample {
     pub status: Status,
@@ -39,6 +40,32 @@ impl Sample {
     pub fn versions(&self) -> impl Iterator<Item = (&SlotStatus, &VersionStatus)> {
         let slots = self.status.slots.iter();
         slots.flat_map(|slot| slot.versions.iter().map(move |version| (slot, version)))
+    }
+}
+
+/// What a program reads of a sample.
+#[derive(Serialize)]
+pub struct Report<'a> {
+    requests_per_second: f64,
+    rates: Vec<Rate<'a>>,
+    status: &'a Status,
+}
+
+#[derive(Serialize)]
+struct Rate<'a> {
+    slot: &'a str,
+    generation: u64,
+    requests_per_second: f64,
+}
+
+impl Sample {
+    pub fn report(&self) -> Report<'_> {
+        let rates = self.versions().map(|(slot, version)| Rate {
+            slot: &slot.name,
+            generation: version.generation,
+            requests_per_second: self.rate(slot, version),
+        });
+        Report { requests_per_second: self.total_rate(), rates: rates.collect(), status: &self.status }
     }
 }
 

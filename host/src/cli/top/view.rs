@@ -1,92 +1,68 @@
 //! How a sample looks, on the screen and as text.
 
-use ratatui::backend::TestBackend;
+use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Cell, Row, Table, TableState};
-use ratatui::{Frame, Terminal};
 
 use super::sample::Sample;
+use crate::cli::columns::Columns;
 use crate::cli::ctl::tables;
 
-/// Between two columns.
-const SPACING: u16 = 2;
-
-/// A table's cells, and how wide its columns are.
-struct Cells {
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
-    widths: Vec<u16>,
+fn servers(sample: &Sample, width: Option<usize>) -> Columns {
+    tables::servers(&sample.status).fit(width, tables::COUNTS_FROM)
 }
 
-impl Cells {
-    fn new(columns: Vec<String>, rows: Vec<Vec<String>>) -> Self {
-        let width = |column: usize| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([columns[column].len()]).max().and_then(|width| width.try_into().ok())
-        };
-        let widths = (0..columns.len()).map(|column| width(column).unwrap_or(u16::MAX)).collect();
-        Self { columns, rows, widths }
-    }
-
-    fn servers(sample: &Sample) -> Self {
-        let rows = sample.status.servers.iter().map(|server| tables::server_row(server).into()).collect();
-        Self::new(tables::SERVER_COLUMNS.map(str::to_owned).into(), rows)
-    }
-
-    /// As `ctl status` has them, with the rate before the counts.
-    fn versions(sample: &Sample) -> Self {
-        let with_rate = |cells: [String; 13], rate: String| {
-            let mut cells = Vec::from(cells);
-            cells.insert(tables::COUNTS_FROM, rate);
-            cells
-        };
-        let rows = sample.versions().map(|(slot, version)| {
-            with_rate(tables::version_row(slot, version), format!("{:.1}", sample.rate(slot, version)))
-        });
-        let columns = with_rate(tables::VERSION_COLUMNS.map(str::to_owned), "REQ/S".to_owned());
-        Self::new(columns, rows.collect())
-    }
-
-    fn width(&self) -> u16 {
-        let spaces = SPACING.saturating_mul(self.widths.len() as u16);
-        self.widths.iter().fold(spaces, |sum, width| sum.saturating_add(*width))
-    }
-
-    /// With the line of its columns' names.
-    fn height(&self) -> u16 {
-        u16::try_from(self.rows.len() + 1).unwrap_or(u16::MAX)
-    }
-
-    fn into_table(self) -> Table<'static> {
-        let row = |cells: Vec<String>| Row::new(cells.into_iter().map(Cell::from));
-        Table::new(self.rows.into_iter().map(row), self.widths.into_iter().map(Constraint::Length))
-            .header(row(self.columns).style(Style::new().bold()))
-            .column_spacing(SPACING)
-            .row_highlight_style(Style::new().reversed())
-    }
+/// As `ctl status` has them, with the rate before the counts.
+fn versions(sample: &Sample, width: Option<usize>) -> Columns {
+    let with_rate = |cells: [String; 13], rate: String| {
+        let mut cells = Vec::from(cells);
+        cells.insert(tables::COUNTS_FROM, rate);
+        cells
+    };
+    let rows = sample.versions().map(|(slot, version)| {
+        with_rate(tables::version_row(slot, version), format!("{:.1}", sample.rate(slot, version)))
+    });
+    let columns = with_rate(tables::VERSION_COLUMNS.map(str::to_owned), "REQ/S".to_owned());
+    let columns = Columns::new(std::iter::once(columns).chain(rows).collect());
+    tables::fit_versions(columns, width)
 }
 
-/// Draws a sample; on the screen with the chosen version, of which there is more to see.
-pub fn draw(frame: &mut Frame<'_>, sample: &Sample, chosen: Option<&mut TableState>) {
-    let (servers, versions) = (Cells::servers(sample), Cells::versions(sample));
-    let is_live = chosen.is_some();
-    let mut none = TableState::default();
-    let chosen = chosen.unwrap_or(&mut none);
-    let details = if is_live { details(sample, chosen.selected()) } else { Vec::new() };
+/// How many lines they take.
+fn height(columns: &Columns) -> u16 {
+    u16::try_from(columns.rows.len()).unwrap_or(u16::MAX)
+}
+
+fn table(columns: Columns) -> Table<'static> {
+    let row = |cells: Vec<String>| Row::new(cells.into_iter().map(Cell::from));
+    let length = |width: usize| u16::try_from(width).unwrap_or(u16::MAX);
+    let widths = columns.widths.into_iter().map(length).map(Constraint::Length);
+    let mut rows = columns.rows.into_iter();
+    let names = row(rows.next().unwrap_or_default()).style(Style::new().bold());
+    Table::new(rows.map(row), widths)
+        .header(names)
+        .column_spacing(length(columns.spacing))
+        .row_highlight_style(Style::new().reversed())
+}
+
+/// Draws a sample on the screen, with the chosen version, of which there is more to see.
+pub fn draw(frame: &mut Frame<'_>, sample: &Sample, chosen: &mut TableState) {
+    let width = Some(frame.area().width.into());
+    let (servers, versions) = (servers(sample, width), versions(sample, width));
+    let details = details(sample, chosen.selected());
     let [headline, _, server_area, _, version_area, detail_area] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
-        Constraint::Length(servers.height()),
+        Constraint::Length(height(&servers)),
         Constraint::Length(1),
-        Constraint::Min(versions.height().min(3)),
+        Constraint::Min(height(&versions).min(3)),
         Constraint::Length(details.len() as u16),
     ])
     .areas(frame.area());
     frame.render_widget(Line::from(headline_of(sample)), headline);
-    frame.render_widget(servers.into_table(), server_area);
-    frame.render_stateful_widget(versions.into_table(), version_area, chosen);
+    frame.render_widget(table(servers), server_area);
+    frame.render_stateful_widget(table(versions), version_area, chosen);
     frame.render_widget(Text::from(details), detail_area);
 }
 
@@ -110,17 +86,8 @@ fn details(sample: &Sample, chosen: Option<usize>) -> Vec<Line<'static>> {
     lines
 }
 
-/// A sample as text, as large as it needs to be.
-pub fn text(sample: &Sample) -> String {
-    let (servers, versions) = (Cells::servers(sample), Cells::versions(sample));
-    let width = servers.width().max(versions.width()).max(headline_of(sample).len() as u16);
-    let height = servers.height().saturating_add(versions.height()).saturating_add(3);
-    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
-    let Ok(drawn) = terminal.draw(|frame| draw(frame, sample, None));
-    let lines = drawn.buffer.content.chunks(usize::from(width).max(1));
-    let line = |cells: &[ratatui::buffer::Cell]| {
-        let text: String = cells.iter().map(|cell| cell.symbol()).collect();
-        text.trim_end().to_owned() + "\n"
-    };
-    lines.map(line).collect()
+/// A sample as text.
+pub fn text(sample: &Sample, width: Option<usize>) -> String {
+    let (servers, versions) = (servers(sample, width), versions(sample, width));
+    format!("{}\n\n{}\n{}", headline_of(sample), servers.lines(width), versions.lines(width))
 }
