@@ -117,7 +117,7 @@ pub enum SwapError {
     #[error("a later swap has taken its place")]
     Superseded,
     /// The component was rolled back before.
-    #[error("{digest} was rolled back before, because {}; force it if it is to be tried again", one_line(.reason))]
+    #[error("{digest} was rolled back before, because {}; `plugsock ctl swap --force` has it tried again", one_line(.reason))]
     Refused {
         /// The component's SHA-256.
         digest: String,
@@ -128,10 +128,10 @@ pub enum SwapError {
     #[error("cannot make the new version ready: {0}")]
     Prepare(io::Error),
     /// The slot has had one version, or the one before was rolled back.
-    #[error("there is no version to go back to")]
+    #[error("there is no version to go back to: put one in place with `plugsock ctl swap`")]
     NothingBefore,
     /// Nothing to promote or abort.
-    #[error("no canary is on trial")]
+    #[error("no canary is on trial: `plugsock ctl swap FILE --canary SHARE` begins one")]
     NoCanary,
     /// It is unclear what a rollback is to replace.
     #[error("a canary is on trial: promote or abort it first")]

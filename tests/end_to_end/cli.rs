@@ -212,6 +212,18 @@ fn check_says_what_a_handler_is() {
 }
 
 #[test]
+fn check_answers_programs_in_json() {
+    let checked = run(plugsock().args(["check", "--json", &plugin("echo")]));
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!((checked.code, &report["can_be_served"]), (Some(0), &true.into()), "{checked:?}");
+    assert!(report["digest"].as_str().unwrap().starts_with("sha256:"), "{report}");
+    let checked = run(plugsock().args(["check", "--json", &written("unknown_import")]));
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!((checked.code, &report["can_be_served"]), (Some(1), &false.into()), "{checked:?}");
+    assert!(report["reason"].as_str().unwrap().contains("acme:tools/hammer"), "{report}");
+}
+
+#[test]
 fn check_says_what_a_handler_is_made_of() {
     let checked = run(plugsock().args(["check", &written("anatomy")]));
     assert_eq!(checked.code, Some(0), "{checked:?}");

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use plugsock::control::{ServerState, VersionStatusState};
 
-use crate::harness::{Ended, Host, guest, plugin, wait_until};
+use crate::harness::{Ended, Host, guest, plugin, plugsock, run, wait_until};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 
@@ -129,6 +129,76 @@ fn shutdown_ends_the_host_as_a_signal_does() {
     assert!(!host.control_socket().exists());
 }
 
+/// Whatever `COLUMNS` says.
+#[test]
+fn tables_are_no_wider_than_the_terminal() {
+    let host = Host::serve(&[TCP]);
+    let show = |args: &[&str], columns: &str| {
+        let mut command = plugsock();
+        command.args(args).arg("--control").arg(host.control_socket()).env("COLUMNS", columns);
+        done(run(&mut command))
+    };
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+    for args in [&["ctl", "status"][..], &["ctl", "versions"], &["top", "--once", "--interval", "100ms"]] {
+        let whole = show(args, "1000");
+        assert!(whole.contains("sha256:") && !whole.contains('…') && widest(&whole) > 90, "{whole}");
+        for columns in [80, 100] {
+            let fitted = show(args, &columns.to_string());
+            assert_eq!(fitted.lines().count(), whole.lines().count(), "{fitted}");
+            let table = fitted.lines().filter(|line| !line.starts_with("plugsock ")).collect::<Vec<_>>();
+            assert!(widest(&table.join("\n")) <= columns, "{columns}: {fitted}");
+            assert!(fitted.contains("GEN") && fitted.contains("serving"), "{columns}: {fitted}");
+        }
+    }
+    assert!(show(&["ctl", "versions"], "20").contains('…'));
+}
+
+#[test]
+fn every_answer_can_be_had_as_json() {
+    let host = Host::serve(&[TCP]);
+    let ask = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&done(host.ctl(args))).unwrap() };
+    assert_eq!(ask(&["swap", &guest("v2"), "--json"])["generation"], 2);
+    assert_eq!(ask(&["--json", "rollback"])["generation"], 3);
+    assert_eq!(ask(&["swap", &guest("v2"), "--canary", "10%", "--json"])["is_changed"], true);
+    assert_eq!(ask(&["abort", "--json"])["slot"], "echo");
+    assert_eq!(ask(&["drain", "--json"])["servers"][0]["state"], "drained");
+    assert!(ask(&["resume", "--json"])["done"].is_object());
+    assert!(ask(&["log-level", "info", "--json"])["done"].is_object());
+    assert!(ask(&["versions", "--json"])[0]["versions"].is_array());
+    let socket = host.control_socket();
+    let top = ["top", "--json", "--interval", "100ms", "--control", socket.to_str().unwrap()];
+    let top: serde_json::Value = serde_json::from_str(&done(run(plugsock().args(top)))).unwrap();
+    assert!(top["requests_per_second"].is_number() && top["rates"][0]["slot"] == "echo", "{top}");
+}
+
+/// `plugsock ctl status | head -0`
+#[test]
+fn whoever_has_read_enough_is_no_error() {
+    let host = Host::serve(&[TCP]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = plugsock();
+    let status = command.args(["ctl", "status", "--control"]).arg(host.control_socket()).stdout(writer);
+    assert_eq!(status.status().unwrap().code(), Some(0));
+}
+
+#[test]
+fn errors_name_what_would_help() {
+    let host = Host::serve(&[TCP]);
+    is_refused(&host.ctl(&["promote"]), &["no canary", "--canary"]);
+    is_refused(&host.ctl(&["rollback"]), &["plugsock ctl swap"]);
+    let other = format!("sha256:{}", "0".repeat(64));
+    is_refused(&host.ctl(&["swap", &guest("v2"), "--digest", &other]), &[&other, "--digest"]);
+    for control in ["/no/such/socket", "4194305"] {
+        is_error(&host.ctl(&["status", "--control", control]), 3, &[control, "--control"]);
+    }
+    // Taken before the subcommand and after it.
+    let socket = host.control_socket();
+    let socket = socket.to_str().unwrap();
+    done(host.ctl(&["--control", socket, "swap", &guest("v2")]));
+    done(host.ctl(&["swap", &plugin("echo"), "--control", socket]));
+}
+
 #[test]
 fn a_wrong_command_is_a_usage_error() {
     let host = Host::serve(&[TCP]);
@@ -172,9 +242,9 @@ fn a_handler_may_be_named_from_where_the_client_is() {
     let host = Host::serve(&[TCP]);
     let v2 = guest("v2");
     let path = Path::new(&v2);
-    let mut command = crate::harness::plugsock();
+    let mut command = plugsock();
     command.arg("ctl").arg("--control").arg(host.control_socket());
     command.current_dir(path.parent().unwrap()).arg("swap").arg(path.file_name().unwrap());
-    done(crate::harness::run(&mut command));
+    done(run(&mut command));
     assert_eq!(host.ask(b""), b"v2\n");
 }

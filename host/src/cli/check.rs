@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use plugsock::{Anatomy, Extent, one_line};
+use plugsock::{Anatomy, Extent, Inspection, one_line};
+use serde_json::json;
 
 use super::handler_source::HandlerSource;
 use super::log::LogOptions;
 use super::options::SandboxArgs;
+use super::output;
 use super::progress::spin_while;
 use super::registry::RegistryArgs;
 
@@ -27,6 +29,10 @@ pub struct Check {
     #[arg(value_parser = HandlerSource::parser())]
     handler: HandlerSource,
 
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
@@ -43,6 +49,10 @@ impl Check {
         let registry = self.registry.registry(None);
         let sandbox = self.sandbox.for_requests(1).sandbox(&name, &self.log)?;
         let (name, inspection) = spin_while("compiling", || self.handler.inspect(&sandbox, &registry))?;
+        if self.json {
+            output::print_json(&report(&name, &inspection))?;
+            return inspection.verdict.map(|()| ExitCode::SUCCESS).map_err(Into::into);
+        }
         println!("handler  {name}");
         println!("size     {} bytes", inspection.size);
         println!("digest   {}", inspection.digest);
@@ -74,6 +84,33 @@ impl Check {
             }
         }
     }
+}
+
+/// The same for programs; sizes are in bytes.
+fn report(handler: &str, inspection: &Inspection) -> serde_json::Value {
+    let extent = |Extent { initial, maximum }: &Extent| json!({ "initial": initial, "maximum": maximum });
+    let anatomy = inspection.anatomy.as_ref().map(|anatomy| {
+        json!({
+            "memories": anatomy.memories.iter().map(extent).collect::<Vec<_>>(),
+            "stacks": anatomy.stacks,
+            "tables": anatomy.tables.iter().map(extent).collect::<Vec<_>>(),
+            "unused": anatomy.unused,
+        })
+    });
+    let imports = inspection.imports.iter();
+    let imports = imports.map(|import| json!({ "name": import.name, "denied": import.denied }));
+    json!({
+        "handler": handler,
+        "size": inspection.size,
+        "digest": inspection.digest.to_string(),
+        "kind": inspection.kind.map(|kind| kind.to_string()),
+        "starts_tls": inspection.starts_tls,
+        "anatomy": anatomy,
+        "imports": imports.collect::<Vec<_>>(),
+        "exports": inspection.exports,
+        "can_be_served": inspection.verdict.is_ok(),
+        "reason": inspection.verdict.as_ref().err().map(ToString::to_string),
+    })
 }
 
 fn print_anatomy(anatomy: &Anatomy) {

@@ -10,7 +10,10 @@ use clap::Args;
 use minisign::SecretKey;
 use plugsock::{Digest, PublicKey, one_line, shown, signature_path};
 
+use serde_json::json;
+
 use super::keys::{parse_public_key, read_secret_key};
+use super::output;
 
 /// Sign handlers: make FILE.minisig beside each
 #[derive(Args, Debug)]
@@ -39,6 +42,10 @@ pub struct Verify {
     /// The public key, or its file
     #[arg(long, value_name = "FILE|KEY", value_parser = parse_public_key)]
     public_key: PublicKey,
+
+    /// Print what was verified as JSON, a line each
+    #[arg(long)]
+    json: bool,
 
     /// The components; their signatures are in FILE.minisig
     #[arg(required = true, value_name = "HANDLER")]
@@ -78,7 +85,13 @@ impl Verify {
         for path in &self.files {
             let name = path.display();
             let (digest, comment) = self.verify(path).with_context(|| format!("{name} is not verified"))?;
-            println!("{} {digest} {}", shown(path), one_line(&comment));
+            match self.json {
+                true => {
+                    let verified = json!({ "file": path, "digest": digest.to_string(), "comment": comment });
+                    output::print(&format!("{verified}\n"))?;
+                }
+                false => output::print(&format!("{} {digest} {}\n", shown(path), one_line(&comment)))?,
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

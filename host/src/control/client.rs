@@ -40,8 +40,12 @@ impl ControlClient {
         connect().map_err(|error: io::Error| {
             let path = path.display();
             let reason = match error.kind() {
-                io::ErrorKind::NotFound => format!("there is no control socket {path}"),
-                io::ErrorKind::ConnectionRefused => format!("the server of {path} has ended"),
+                io::ErrorKind::NotFound => {
+                    format!("there is no control socket {path}: name one that there is with --control")
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    format!("the server of {path} has ended: name one that runs with --control")
+                }
                 io::ErrorKind::PermissionDenied => {
                     format!("{path} is for its user and root alone: ask as one of them")
                 }
@@ -132,13 +136,14 @@ pub fn find_control_socket(pid: Option<u32>) -> Result<PathBuf, ControlError> {
 }
 
 fn of_process(pid: u32) -> Result<PathBuf, ControlError> {
-    let process = std::fs::metadata(format!("/proc/{pid}"))
-        .map_err(|_| ControlError::NoServer(format!("there is no process {pid}")))?;
+    let process = std::fs::metadata(format!("/proc/{pid}")).map_err(|_| {
+        ControlError::NoServer(format!("there is no process {pid}: name one that serves with --control"))
+    })?;
     let places = directory::of_user(process.uid());
     let mut sockets = places.iter().map(|place| directory::socket_in(place, pid));
     sockets.find(|socket| socket.exists()).ok_or_else(|| {
         ControlError::NoServer(format!(
-            "process {pid} has no control socket where they are by default; give its path"
+            "process {pid} has no control socket where they are by default: give the path of the one that it has, with --control"
         ))
     })
 }
@@ -155,7 +160,7 @@ fn the_only_one() -> Result<PathBuf, ControlError> {
     match serving.len() {
         0 => Err(ControlError::NoServer(format!(
             "none runs whose control socket is in {}; is it another user's, or was it started with --control or \
-             --no-control?",
+             --no-control? Name it with --control",
             place.display()
         ))),
         1 => Ok(serving.remove(0).0),

@@ -48,7 +48,7 @@ fn find_slot(host: &dyn Controlled, name: Option<String>) -> Result<Slot, Refusa
     let names = || host.slots().iter().map(|slot| slot.name().to_owned()).collect::<Vec<_>>().join(", ");
     match name {
         None if slots.len() == 1 => Ok(slots.remove(0)),
-        None => Err(Refusal::refused(format!("name a slot: there are {}", names()))),
+        None => Err(Refusal::refused(format!("name a slot after the subcommand: there are {}", names()))),
         Some(name) => slots
             .into_iter()
             .find(|slot| slot.name() == name)

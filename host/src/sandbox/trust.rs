@@ -163,14 +163,19 @@ impl<'a> Candidate<'a> {
             return Err(too_large(trust.max_size));
         }
         if let Some(pinned) = pinned.filter(|pinned| *pinned != self.digest) {
-            return Err(format!("its digest is {}, and {pinned} is wanted", self.digest));
+            return Err(format!("its digest is {}, and {pinned} is wanted (--digest)", self.digest));
         }
         match &self.voucher {
             _ if trust.public_keys.is_empty() => Ok(()),
             Voucher::BuiltIn | Voucher::HandedOver => Ok(()),
-            Voucher::File(Some((path, Ok(signature)))) => self
-                .check_signature(signature, &trust.public_keys)
-                .map_err(|error| format!("the signature {} is not valid: {error}", path.display())),
+            Voucher::File(Some((path, Ok(signature)))) => {
+                self.check_signature(signature, &trust.public_keys).map_err(|error| {
+                    format!(
+                        "the signature {} is not valid: {error} (--public-key names whose count)",
+                        path.display()
+                    )
+                })
+            }
             Voucher::File(Some((path, Err(error)))) => Err(format!(
                 "a signature is required, and {} cannot be read: {error}; `plugsock sign` makes one",
                 path.display()
@@ -203,7 +208,7 @@ impl<'a> Candidate<'a> {
 }
 
 fn too_large(max: u64) -> String {
-    format!("it is larger than {max} bytes, the most that is loaded")
+    format!("it is larger than {max} bytes, the most that is loaded (--max-component-size)")
 }
 
 /// A whole file, of which no more is read than `max` bytes.
