@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub(crate) use forking::{Forking, renew_stderr};
+pub(crate) use forking::{ForkServers, Forking, renew_stderr};
 
 use crate::job::Job;
 use crate::request::Waits;

@@ -212,6 +212,9 @@ pub enum Phase {
 impl Phase {
     pub(crate) const ALL: [Self; 6] =
         [Self::Verify, Self::Handshake, Self::Instantiate, Self::Setup, Self::Handle, Self::Finish];
+
+    /// Those that are the handler's own.
+    pub(crate) const OF_HANDLER: [Self; 4] = [Self::Instantiate, Self::Setup, Self::Handle, Self::Finish];
 }
 
 impl fmt::Display for Phase {
@@ -327,6 +330,27 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// What [`name`](Self::name) may say.
+    pub(crate) const NAMES: [&str; 7] = ["error", "trap", "limit", "cut", "client", "tls", "host"];
+
+    /// Its name's place among them.
+    pub(crate) fn number(&self) -> usize {
+        match self {
+            Self::Error(_) => 0,
+            Self::Trap { .. } => 1,
+            Self::Limit(limit) if !limit.is_a_cut() => 2,
+            Self::Limit(_) => 3,
+            Self::Client(_) => 4,
+            Self::Tls(_) => 5,
+            Self::Host(_) => 6,
+        }
+    }
+
+    /// Its name, for counters.
+    pub(crate) fn name(&self) -> &'static str {
+        Self::NAMES[self.number()]
+    }
+
     /// Whether it was the client's doing.
     pub(crate) fn is_the_clients(&self) -> bool {
         match self {
@@ -403,9 +427,14 @@ const EXCERPT_MAX: usize = 8 * 1024;
 
 /// A text from outside, without its end if it is long; says how much of it is missing.
 pub(crate) fn excerpt(text: &str) -> String {
-    if text.len() <= EXCERPT_MAX {
+    excerpt_of(text, EXCERPT_MAX)
+}
+
+/// Likewise, with so many bytes of it.
+pub(crate) fn excerpt_of(text: &str, max: usize) -> String {
+    if text.len() <= max {
         return text.to_owned();
     }
-    let kept = &text[..text.floor_char_boundary(EXCERPT_MAX)];
+    let kept = &text[..text.floor_char_boundary(max)];
     format!("{kept} [and {} bytes more]", text.len() - kept.len())
 }

@@ -46,6 +46,7 @@ use crate::request::{DatagramSocket, Request, Waits};
 use crate::runtime;
 use crate::sandbox::{Drain, Fixed, Handler, Handover, Limits, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
+use crate::taken::{AnswerCount, Taken};
 use crate::wake::poll_until;
 use message::WireRequest;
 
@@ -214,7 +215,7 @@ impl ForkServer {
             Ok(served) => served,
             Err(error) => {
                 let error = RequestError::host(Phase::Instantiate, error.to_string());
-                return send(&status, &Report::Served(Err(error)), &[]);
+                return send(&status, &Report::Served(Err(error), Taken::default()), &[]);
             }
         };
         let host = status.clone();
@@ -224,10 +225,11 @@ impl ForkServer {
         if self.handler.speaks_http() {
             return runtime::drive(self.serve_http(&status, &request, received))?;
         }
-        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread));
+        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread).measuring(self.info.is_measured));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
-            end(&status, served, &request, Waits::Thread).await
+            let taken = self.with_the_rest(watch.taken(), &request);
+            end(&status, served, taken, &request, Waits::Thread).await
         })
     }
 
@@ -239,25 +241,36 @@ impl ForkServer {
         request: &Arc<Request>,
         received: Vec<u8>,
     ) -> io::Result<()> {
-        let watch = Arc::new(Watch::for_connection(&self.setup.limits));
+        let watch = Arc::new(Watch::for_connection(&self.setup.limits).measuring(self.info.is_measured));
         let handover = Arc::new(Handover::new(&self.version, received));
-        let host = status.clone();
+        let (host, connection) = (status.clone(), request.clone());
         let exchanges = Arc::new(Fixed {
             handler: self.handler.clone(),
             version: self.version.clone(),
             time: None,
             closing: Some(self.closing.clone()),
             handover: Some(handover.clone()),
-            ended: move |served, latency| {
+            is_measured: self.info.is_measured,
+            answers: AnswerCount::default(),
+            ended: move |served, latency, taken| {
+                let taken = Taken { volume: connection.take_volume(), ..taken };
                 // A host that has gone need not know.
-                let _ = send(&host, &Report::Exchanged(served, latency), &[]);
+                let _ = send(&host, &Report::Exchanged(served, latency, taken), &[]);
             },
         });
-        let served = self.handler.serve_http(&self.info, request, &watch, exchanges).await;
+        let served = self.handler.serve_http(&self.info, request, &watch, exchanges.clone()).await;
+        let taken = Taken { answers: exchanges.answers.take(), ..watch.taken() };
+        let taken = self.with_the_rest(taken, request);
         match handover.take() {
-            Some(received) if served.is_ok() => send(status, &Report::HandedBack(received), &[]),
-            _ => end(status, served, request, Waits::Task).await,
+            Some(received) if served.is_ok() => send(status, &Report::HandedBack(received, taken), &[]),
+            _ => end(status, served, taken, request, Waits::Task).await,
         }
+    }
+
+    /// With what is known of the child as a whole.
+    fn with_the_rest(&self, taken: Taken, request: &Request) -> Taken {
+        let dropped_lines = self.handler.sandbox().dropped_lines();
+        Taken { volume: request.take_volume(), dropped_lines, ..taken }
     }
 
     fn prepare_child(&self, status: &OwnedFd) -> io::Result<WireRequest> {
@@ -275,12 +288,13 @@ impl ForkServer {
 async fn end(
     status: &OwnedFd,
     served: Result<(), RequestError>,
+    taken: Taken,
     request: &Request,
     waits: Waits,
 ) -> io::Result<()> {
     let is_sending = request.discard_unread();
     // The host half-closes the connection, so that what the request counts for is given back before.
-    send(status, &Report::Served(served), &[])?;
+    send(status, &Report::Served(served, taken), &[])?;
     if is_sending {
         request.linger(waits).await;
     }

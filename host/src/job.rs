@@ -2,6 +2,7 @@
 //! goes wrong in it ends here, in the log and the hooks.
 
 mod closing;
+mod counts;
 mod hooks;
 mod http;
 mod open;
@@ -13,9 +14,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use closing::Closing;
+pub(crate) use counts::{FAILURES, Failure, ServerCounts};
 pub(crate) use hooks::isolated;
 pub use hooks::{NoHooks, ServerHooks};
 pub(crate) use open::OpenRequests;
@@ -32,6 +34,7 @@ use crate::runtime;
 use crate::sandbox::{Subject, Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
+use crate::taken::Taken;
 use open::Open;
 use table::Entered;
 
@@ -48,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) places: usize,
     /// Whether connections are to bring no further requests of HTTP.
     pub(crate) closing: Closing,
+    pub(crate) counts: ServerCounts,
     /// Where its requests wait.
     pub(crate) waits: Waits,
 }
@@ -62,6 +66,8 @@ pub struct Job {
     /// Perhaps the last that a replaced version was there for. With HTTP, where it is served in this process, a connection
     /// has none: each of its requests does.
     hold: Option<VersionHold>,
+    /// When it got its room, if that is measured.
+    admitted: Option<Instant>,
     /// Let go of before the client sees the end, if it has sent nothing more: it may come again at once.
     source: Option<SourceCount>,
     /// What another process has left of it.
@@ -97,14 +103,16 @@ impl Job {
             true => (Some(version.enter()), Watch::for_connection(limits)),
             false => (Some(version.enter()), Watch::new(limits, service.waits)),
         };
-        let watch = Arc::new(watch);
+        let is_measured = service.info.is_measured;
+        let watch = Arc::new(watch.measuring(is_measured));
+        let admitted = is_measured.then(Instant::now);
         let generation = hold.as_ref().map(|hold| hold.version.info.generation);
         let open = service.open.enter(request.id(), Arc::downgrade(&request), &watch, generation);
         if speaks_http {
             service.note_crowd();
         }
         let service = service.clone();
-        Self { service, request, watch, hold, source, core_dump: None, _permit: permit, open }
+        Self { service, request, watch, hold, admitted, source, core_dump: None, _permit: permit, open }
     }
 
     /// Makes ready a thread that jobs are to run on, while there is memory for it; what fails is tried again with
@@ -148,11 +156,14 @@ impl Job {
     /// Serves it where the future is polled: on a thread of its own, or as a task of tokio's.
     pub(crate) async fn serve(mut self) {
         let Self { service, request, watch, .. } = &self;
+        if let Some(admitted) = self.admitted {
+            service.counts.start_wait.record(admitted.elapsed());
+        }
         match &self.hold {
             Some(hold) => {
                 let Version { handler, info, .. } = &*hold.version;
                 let served = handler.serve(&service.info, info, request, watch).await;
-                self.report(&served, watch.waits()).await;
+                self.report(&served, &watch.taken(), watch.waits()).await;
             }
             None => {
                 let exchanges = Arc::new(http::Exchanged::of(service, request));
@@ -161,6 +172,7 @@ impl Job {
                 http::say_end(request, &served);
             }
         }
+        service.counts.count_handshake(&watch.taken());
         if self.shutdown() {
             self.request.linger(self.watch.waits()).await;
         }
@@ -177,11 +189,20 @@ impl Job {
     }
 
     /// Says how one of them went that another process has served.
-    pub(crate) fn exchanged(&self, served: Result<(), RequestError>, latency: Duration) {
+    pub(crate) fn exchanged(&self, served: Result<(), RequestError>, latency: Duration, taken: &Taken) {
         let Self { service, request, hold, core_dump, .. } = self;
         let Some(hold) = hold else { return };
         let served = with_core_dump(served, core_dump.clone());
-        block_on(service.report(request, request.id(), hold, &served, latency, Waits::Thread));
+        block_on(service.report(request, request.id(), hold, &served, latency, taken, Waits::Thread));
+        service.counts.take_in(taken);
+    }
+
+    /// Takes in what another process has taken for it, besides what it has said of its requests.
+    pub(crate) fn take_in(&self, taken: &Taken) {
+        let Self { service, .. } = self;
+        service.counts.take_in(taken);
+        service.counts.count_handshake(taken);
+        self.version().handler.sandbox().add_dropped_lines(taken.dropped_lines);
     }
 
     /// Gives a connection that another process has served the version that serves now; whether it can go on with that.
@@ -193,6 +214,7 @@ impl Job {
         let generation = Some(version.info.generation);
         self.open.change(|open| open.serve_by(generation));
         self.hold = Some(version.enter());
+        self.admitted = None;
         true
     }
 
@@ -215,14 +237,20 @@ impl Job {
     }
 
     /// Ends for the client what another process has served.
-    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>) {
+    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>, taken: &Taken) {
+        self.take_in(taken);
+        if let Some(admitted) = self.admitted.filter(|_| taken.instance.is_some()) {
+            // All but what it was served for.
+            let served = taken.phases.iter().sum();
+            self.service.counts.start_wait.record(admitted.elapsed().saturating_sub(served));
+        }
         let served = with_core_dump(served, self.core_dump.take());
         let served = match (served, self.watch.cut_off()) {
             // Its process was killed for it, or none was begun.
             (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
             (served, _) => served,
         };
-        block_on(self.report(&served, Waits::Thread));
+        block_on(self.report(&served, taken, Waits::Thread));
         // Whoever served it waits for a client that is still sending.
         self.shutdown();
     }
@@ -267,10 +295,11 @@ impl Job {
     /// Ends it unserved, likewise; it is closed later.
     pub(crate) fn end_refused(&mut self, reason: &str) {
         self.service.clients.refusals().count(&Refusal::NoThread);
-        self.served_elsewhere(Err(RequestError::host(Phase::Instantiate, reason.to_owned())));
+        let refused = Err(RequestError::host(Phase::Instantiate, reason.to_owned()));
+        self.served_elsewhere(refused, &Taken::default());
     }
 
-    async fn report(&self, served: &Result<(), RequestError>, waits: Waits) {
+    async fn report(&self, served: &Result<(), RequestError>, taken: &Taken, waits: Waits) {
         let Self { service, request, hold, .. } = self;
         match hold {
             // Of its requests the log has spoken.
@@ -279,7 +308,7 @@ impl Job {
             }
             Some(hold) => {
                 let latency = hold.latency();
-                service.report(request, request.id(), hold, served, latency, waits).await;
+                service.report(request, request.id(), hold, served, latency, taken, waits).await;
             }
             None => {
                 if let Err(error) = served {
@@ -298,6 +327,7 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         isolated("close_request", || self.service.hooks.close_request(&self.request));
+        self.service.counts.volume.add(self.request.take_volume());
     }
 }
 
@@ -320,6 +350,7 @@ impl Service {
     }
 
     /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.
+    #[allow(clippy::too_many_arguments, reason = "all that is known of a request at its end")]
     async fn report(
         &self,
         request: &Request,
@@ -327,9 +358,10 @@ impl Service {
         hold: &VersionHold,
         served: &Result<(), RequestError>,
         latency: Duration,
+        taken: &Taken,
         waits: Waits,
     ) {
-        self.slot.count(hold, served, latency);
+        self.slot.count(hold, served, latency, taken);
         if let Err(error) = served {
             self.tell(&hold.version, error);
         }
@@ -379,6 +411,9 @@ impl Service {
         let (client, generation) = (request.client_address(), info.generation);
         let RequestError { phase, cause } = error;
         let tls = request.tls().map(tracing::field::display);
+        if self.info.is_measured && !cause.is_the_clients() {
+            self.counts.remember(id, generation, error);
+        }
         match cause {
             cause if cause.is_the_clients() => {
                 tracing::info!(request = id, %client, tls, %phase, generation, "{cause}")

@@ -27,6 +27,7 @@ pub(crate) use stream::{ClientFault, Stream, StreamTls};
 pub(crate) use wait::{Patience, Waitable, Waits};
 
 use crate::address::SocketAddress;
+use crate::taken::Volume;
 use crate::tls::{Keeper, TlsError, TlsInfo, Wanted};
 
 /// Who is at the other end of a Unix socket, as the kernel attests it.
@@ -252,6 +253,14 @@ impl Request {
         match &self.transport {
             Transport::Stream(stream) => stream.say_end(patience).await,
             Transport::Datagram(_) => Ok(()),
+        }
+    }
+
+    /// The bytes that have passed since this was last called.
+    pub(crate) fn take_volume(&self) -> Volume {
+        match &self.transport {
+            Transport::Stream(stream) => stream.volume.take(),
+            Transport::Datagram(datagram) => datagram.volume.take(),
         }
     }
 

@@ -7,6 +7,7 @@ mod anatomy;
 mod cache;
 mod code;
 mod command;
+mod compile_counts;
 mod compiler;
 mod component;
 mod contract;
@@ -43,6 +44,7 @@ mod wasi;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
@@ -50,6 +52,7 @@ use wasmtime::Engine;
 
 pub use anatomy::{Anatomy, Extent};
 pub use cache::CacheOptions;
+pub(crate) use compile_counts::CompileCounts;
 pub use compiler::CompileOptions;
 pub(crate) use compiler::run as run_compiler;
 pub use component::{HandlerKind, Import, Inspection};
@@ -145,6 +148,9 @@ struct Host {
     /// How many instances may be made ahead of requests.
     ahead: Arc<Bound>,
     core_dumps: CoreDumps,
+    compiles: CompileCounts,
+    /// Lines of guests that were not logged.
+    dropped_lines: Arc<AtomicU64>,
 }
 
 impl Sandbox {
@@ -209,7 +215,20 @@ impl Sandbox {
         let requests = Bound::new(limits.max_requests);
         let ahead = Bound::new(engine::warm(&limits));
         let (roomy, tls, room) = (OnceLock::new(), OnceLock::new(), limits.clone());
-        let host = Host { platform, forks, roomy, room, compile, cache, requests, ahead, core_dumps };
+        let (compiles, dropped_lines) = Default::default();
+        let host = Host {
+            platform,
+            forks,
+            roomy,
+            room,
+            compile,
+            cache,
+            requests,
+            ahead,
+            core_dumps,
+            compiles,
+            dropped_lines,
+        };
         Ok(Self(Arc::new(Inner { host: Arc::new(host), limits, grants, trust, tls })))
     }
 
@@ -365,6 +384,25 @@ impl Sandbox {
 
     pub(crate) fn core_dumps(&self) -> &CoreDumps {
         &self.host().core_dumps
+    }
+
+    /// Whether both have one engine, so that what is counted of it is counted of both.
+    pub(crate) fn shares_engine_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.host(), other.host())
+    }
+
+    pub(crate) fn compiles(&self) -> &CompileCounts {
+        &self.host().compiles
+    }
+
+    /// How many lines of guests were not logged so far.
+    pub(crate) fn dropped_lines(&self) -> u64 {
+        self.host().dropped_lines.load(Relaxed)
+    }
+
+    /// Counts those of another process.
+    pub(crate) fn add_dropped_lines(&self, lines: u64) {
+        self.host().dropped_lines.fetch_add(lines, Relaxed);
     }
 
     pub(crate) fn requests(&self) -> &Arc<Bound> {

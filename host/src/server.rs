@@ -23,10 +23,10 @@ pub use types::{TcpServer, UdpServer, UnixDatagramServer, UnixStreamServer};
 use crate::address::{ServeAddress, ServerType, SocketAddress};
 use crate::admission::Admission;
 use crate::clients::{Clients, Refused};
-use crate::concurrency::{Concurrency, Strategy};
+use crate::concurrency::{Concurrency, ForkServers, Strategy};
 use crate::error::{BindError, ServeError};
 use crate::events::{EventKind, emit};
-use crate::job::{Closing, Job, OpenRequests, Service, isolated};
+use crate::job::{Closing, Job, OpenRequests, ServerCounts, Service, isolated};
 use crate::listener::{HandedSocket, Listener};
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot, Version};
@@ -127,6 +127,7 @@ impl Server {
             is_tls,
             concurrency: options.concurrency.name().to_owned(),
             http: options.http,
+            is_measured: options.measure,
         };
         let handler = slot.current();
         let sandbox = handler.sandbox();
@@ -144,6 +145,7 @@ impl Server {
             exchanges: Arc::new(OpenRequests::new(true)),
             places: options.concurrency.places().min(sandbox.limits().max_requests.saturating_sub(1)),
             closing: Closing::new()?,
+            counts: ServerCounts::default(),
             waits: options.concurrency.waits(),
         };
         let server = Self {
@@ -227,6 +229,18 @@ impl Server {
     /// How its TLS handshakes went so far.
     pub fn handshakes(&self) -> Handshakes {
         self.tls.as_ref().map(|tls| tls.handshakes()).unwrap_or_default()
+    }
+
+    /// What was counted of it so far, with what open requests have brought until now.
+    pub(crate) fn counts(&self) -> &ServerCounts {
+        let Service { open, counts, .. } = &*self.service;
+        open.volumes().into_iter().for_each(|volume| counts.volume.add(volume));
+        counts
+    }
+
+    /// How its fork servers fare, if it has any.
+    pub(crate) fn fork_servers(&self) -> Option<ForkServers> {
+        self.started.get()?.strategy.forking().map(|forking| forking.fork_servers())
     }
 
     /// Stops accepting; open requests go on, and new clients wait in the listen queue. Connections of HTTP end with the

@@ -20,6 +20,8 @@ pub struct ServerInfo {
     pub concurrency: String,
     /// How it serves HTTP, to handlers that speak it.
     pub http: HttpOptions,
+    /// Whether it is measured what its requests take.
+    pub is_measured: bool,
 }
 
 impl ServerInfo {
@@ -38,6 +40,7 @@ impl ServerInfo {
             is_tls: false,
             concurrency: String::new(),
             http: HttpOptions::default(),
+            is_measured: false,
         }
     }
 }

@@ -14,6 +14,7 @@ mod retire;
 mod roll_back;
 #[cfg(test)]
 mod stress;
+mod swaps;
 mod version;
 
 use std::io;
@@ -28,7 +29,9 @@ pub use options::{Loader, SlotOptions, Source, SwapOptions, Swapped};
 pub use policy::{RollbackPolicy, Share};
 pub use probe::Probe;
 pub use ready::Ready;
+pub(crate) use record::VersionMeasures;
 pub use record::{VersionState, VersionStats};
+pub(crate) use swaps::SwapCounts;
 pub(crate) use version::{Version, VersionHold};
 
 use crate::error::{HandlerError, SwapError};
@@ -38,6 +41,7 @@ use crate::server_info::ServerInfo;
 use publish::{Published, Publisher};
 use record::Records;
 use roll_back::Refusals;
+use swaps::Change;
 
 /// Holds the version of a handler that new requests get. Cloning is cheap and shares it: servers with clones of
 /// one slot are swapped together.
@@ -53,6 +57,7 @@ struct Inner {
     swapping: Mutex<()>,
     /// Numbers the swaps that were asked for.
     last_swap: AtomicU64,
+    swaps: SwapCounts,
     /// Held by whoever makes a version ready and publishes it, which may take long.
     publisher: Mutex<Publisher>,
     /// Held only to read and to store.
@@ -110,6 +115,7 @@ impl Slot {
             published: ArcSwap::from_pointee(Published { stable, canary: None }),
             swapping: Mutex::default(),
             last_swap: AtomicU64::new(0),
+            swaps: SwapCounts::default(),
             publisher: Mutex::default(),
             state: Mutex::new(state),
         })))
@@ -142,6 +148,16 @@ impl Slot {
         self.state().records.stats()
     }
 
+    /// What is measured of the versions so far, the newest first.
+    pub(crate) fn measures(&self) -> Vec<VersionMeasures> {
+        self.state().records.measures()
+    }
+
+    /// How often they were changed.
+    pub(crate) fn swap_counts(&self) -> &SwapCounts {
+        &self.0.swaps
+    }
+
     /// Puts another version in place: loads it, probes it, and publishes it. The version before serves until
     /// then, and on if anything fails. Of several swaps that wait for one under way, the last is done.
     pub fn swap(&self, source: impl Into<Source>) -> Result<Swapped, SwapError> {
@@ -157,31 +173,42 @@ impl Slot {
     /// Puts the version before in place again, at once: it is still compiled.
     pub fn rollback(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
+        let rolled_back = self.put_previous_back(&mut publisher);
+        self.0.swaps.count(Change::Rollback, &rolled_back);
+        rolled_back
+    }
+
+    fn put_previous_back(&self, publisher: &mut Publisher) -> Result<Swapped, SwapError> {
         if self.0.published.load().canary.is_some() {
             return Err(SwapError::CanaryOnTrial);
         }
         let previous = publisher.previous.clone().ok_or(SwapError::NothingBefore)?;
-        self.put_back(&mut publisher, previous, "asked for".to_owned())
+        self.put_back(publisher, previous, "asked for".to_owned())
     }
 
     /// Gives the canary all new requests.
     pub fn promote(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
         let published = self.0.published.load_full();
-        let canary = published.canary.as_ref().ok_or(SwapError::NoCanary)?;
-        let promoted = self.put(&mut publisher, canary.version.clone(), VersionState::Replaced);
-        self.tell(&canary.version, |slot, generation, digest| EventKind::Promoted {
-            slot,
-            generation,
-            digest,
+        let promoted = published.canary.as_ref().ok_or(SwapError::NoCanary).map(|canary| {
+            let promoted = self.put(&mut publisher, canary.version.clone(), VersionState::Replaced);
+            self.tell(&canary.version, |slot, generation, digest| EventKind::Promoted {
+                slot,
+                generation,
+                digest,
+            });
+            promoted
         });
-        Ok(promoted)
+        self.0.swaps.count(Change::Promotion, &promoted);
+        promoted
     }
 
     /// Takes the canary's share of new requests back.
     pub fn abort(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
-        self.abort_canary(&mut publisher, VersionState::Aborted)
+        let aborted = self.abort_canary(&mut publisher, VersionState::Aborted);
+        self.0.swaps.count(Change::Abort, &aborted);
+        aborted
     }
 
     /// Has every version that serves try the probe, if there is one.

@@ -35,9 +35,23 @@ pub struct Refused {
 impl Refused {
     /// Of all reasons together.
     pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each reason's name, and how many it was.
+    pub fn by_reason(&self) -> [(&'static str, u64); Refusal::KINDS] {
         let Self { denied, open_per_ip, rate_per_ip, rate, proxy_header, too_large, verify, no_thread } =
             *self;
-        denied + open_per_ip + rate_per_ip + rate + proxy_header + too_large + verify + no_thread
+        [
+            ("denied", denied),
+            ("open-per-ip", open_per_ip),
+            ("rate-per-ip", rate_per_ip),
+            ("rate", rate),
+            ("proxy-header", proxy_header),
+            ("too-large", too_large),
+            ("verify", verify),
+            ("no-thread", no_thread),
+        ]
     }
 }
 

@@ -32,6 +32,15 @@ pub(crate) struct Forking {
     closing: Arc<Drain>,
     /// Their versions keep them alive.
     started: Mutex<Vec<Weak<SupervisedForkServer>>>,
+    /// How many have died and were started again.
+    deaths: Arc<AtomicU64>,
+}
+
+/// How the fork servers of one server fare.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForkServers {
+    pub(crate) running: usize,
+    pub(crate) deaths: u64,
 }
 
 impl Forking {
@@ -53,6 +62,7 @@ impl Forking {
             children: Children::start(id)?,
             closing,
             started: Mutex::default(),
+            deaths: Arc::default(),
         })
     }
 
@@ -73,7 +83,8 @@ impl Forking {
         let datagram_socket = self.datagram_socket.clone();
         let drain = version.info.drain.clone();
         let (code, closing) = (handler.precompiled()?, self.closing.clone());
-        let fork_setup = ForkSetup { setup, code, datagram_socket, closing, drain };
+        let deaths = self.deaths.clone();
+        let fork_setup = ForkSetup { setup, code, datagram_socket, closing, drain, deaths };
         let fork_server = Arc::new(SupervisedForkServer::start(fork_setup, self.arguments.clone())?);
         let mut started = self.started();
         started.retain(|other| other.strong_count() > 0);
@@ -81,6 +92,12 @@ impl Forking {
         drop(started);
         version.keep(self.id, fork_server);
         Ok(())
+    }
+
+    pub(crate) fn fork_servers(&self) -> ForkServers {
+        let started: Vec<_> = self.started().iter().filter_map(Weak::upgrade).collect();
+        let running = started.iter().filter(|fork_server| fork_server.is_running()).count();
+        ForkServers { running, deaths: self.deaths.load(Relaxed) }
     }
 
     pub(super) fn process_request(&self, job: Job) {

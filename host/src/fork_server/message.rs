@@ -20,6 +20,7 @@ use crate::request::{
 };
 use crate::sandbox::{Grants, Limits, read_sealed, sealed_file};
 use crate::server_info::ServerInfo;
+use crate::taken::Taken;
 use crate::tls::{Answer, Ask, Host, RemoteKeeper};
 use crate::wake::poll_until;
 
@@ -91,7 +92,7 @@ pub(crate) enum Status {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The child's word on how it went.
-    Served(Result<(), RequestError>),
+    Served(Result<(), RequestError>, Taken),
     /// The fork server's: the child has died of this.
     Died { status: Option<i32>, signal: Option<i32> },
     /// The fork server's: there is no process for it, and why.
@@ -101,16 +102,16 @@ pub(crate) enum Report {
     /// The guest has trapped in this phase; beside it a sealed file with the core dump.
     CoreDump(Phase),
     /// How a request of HTTP went, which was one of the connection's, and how long it took.
-    Exchanged(Result<(), RequestError>, Duration),
+    Exchanged(Result<(), RequestError>, Duration, Taken),
     /// The connection is the host's again, to be served by the version that serves now; with what has come of the next
     /// request.
-    HandedBack(Vec<u8>),
+    HandedBack(Vec<u8>, Taken),
 }
 
 impl Report {
     /// Whether it says how it went.
     pub(crate) fn is_the_end(&self) -> bool {
-        matches!(self, Self::Served(_) | Self::Died { .. } | Self::Refused(_) | Self::HandedBack(_))
+        matches!(self, Self::Served(..) | Self::Died { .. } | Self::Refused(_) | Self::HandedBack(..))
     }
 }
 

@@ -36,7 +36,9 @@ impl Exchanges for Exchanged {
         if !handler.speaks_http() {
             return None;
         }
-        let watch = Arc::new(Watch::new(handler.sandbox().limits(), Waits::Task));
+        let is_measured = self.service.info.is_measured;
+        let watch = Watch::new(handler.sandbox().limits(), Waits::Task).measuring(is_measured);
+        let watch = Arc::new(watch);
         // It has not the connection to itself: what ends it is its watch alone.
         let open = self.service.exchanges.enter(id, Weak::new(), &watch, Some(version.generation));
         Some(Begun { handler, version, watch, kept: Box::new(Kept { hold, _open: open }) })
@@ -50,9 +52,13 @@ impl Exchanges for Exchanged {
     fn end(&self, id: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {
         Box::pin(async move {
             let kept = begun.kept.downcast::<Kept>().expect("`begin` has made it");
-            let latency = kept.hold.latency();
-            self.service.report(&self.request, id, &kept.hold, &served, latency, Waits::Task).await;
+            let (latency, taken) = (kept.hold.latency(), begun.watch.taken());
+            self.service.report(&self.request, id, &kept.hold, &served, latency, &taken, Waits::Task).await;
         })
+    }
+
+    fn answered(&self, status: http::StatusCode) {
+        self.service.counts.answers.count(status);
     }
 
     fn closing(&self) -> Pending<'static> {

@@ -7,6 +7,7 @@ use super::table::{Entered, Table};
 use crate::error::Limit;
 use crate::request::Request;
 use crate::sandbox::Watch;
+use crate::taken::Volume;
 
 #[derive(Debug)]
 pub(crate) struct OpenRequests {
@@ -51,6 +52,12 @@ impl OpenRequests {
         generation: Option<u64>,
     ) -> Entered<Open> {
         Table::enter(&self.table, id, Open { request, watch: watch.clone(), generation })
+    }
+
+    /// The bytes that have passed by their connections since this was last called.
+    pub(crate) fn volumes(&self) -> Vec<Volume> {
+        let open = self.table.select(|_| true);
+        open.iter().filter_map(|open| open.request.upgrade()).map(|request| request.take_volume()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::datagram_socket::{DatagramSocket, LocalAddress};
 use super::wait::Patience;
 use crate::address::{SocketAddress, UnixAddress};
+use crate::taken::VolumeCount;
 
 #[derive(Debug)]
 pub(crate) struct Datagram {
@@ -17,6 +18,7 @@ pub(crate) struct Datagram {
     /// How much of the packet `recv` has given out.
     position: Mutex<usize>,
     reply: Mutex<Reply>,
+    pub(super) volume: VolumeCount,
 }
 
 /// What the handler writes to `wfile`: it becomes one datagram when the request ends.
@@ -33,7 +35,8 @@ impl Datagram {
         packet: Vec<u8>,
         local_address: Option<LocalAddress>,
     ) -> Self {
-        Self { socket, local_address, packet, position: Mutex::default(), reply: Mutex::default() }
+        let (position, reply, volume) = Default::default();
+        Self { socket, local_address, packet, position, reply, volume }
     }
 
     pub(super) fn packet(&self) -> &[u8] {
@@ -60,11 +63,14 @@ impl Datagram {
         let unread = &self.packet[*position..];
         let data = &unread[..unread.len().min(max)];
         *position += data.len();
+        self.volume.receive(data.len());
         data.to_vec()
     }
 
     pub(super) fn rewind(&self) {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        // What is read anew counts once.
+        self.volume.take();
     }
 
     pub(crate) fn reply(&self) -> MutexGuard<'_, Reply> {
@@ -76,6 +82,8 @@ impl Datagram {
         if let SocketAddress::Unix(UnixAddress::Unnamed) = to {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        self.socket.send_to(data, to, self.local_address, patience).await
+        self.socket.send_to(data, to, self.local_address, patience).await?;
+        self.volume.send(data.len());
+        Ok(())
     }
 }

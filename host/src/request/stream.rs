@@ -19,6 +19,7 @@ pub(crate) use protect::StreamTls;
 
 use super::pace::{MinRate, Pace};
 use super::wait::{MayBlock, Patience, Waitable, Waits};
+use crate::taken::VolumeCount;
 use crate::tls::TlsError;
 
 /// The most that one `recv` brings; it bounds what a guest can make the host allocate.
@@ -63,6 +64,8 @@ pub(crate) struct Stream {
     unsent: Mutex<Vec<u8>>,
     /// `None` where the operator has no certificate.
     tls: Option<Box<MayBeProtected>>,
+    /// What its handler has received and sent.
+    pub(super) volume: VolumeCount,
 }
 
 impl Stream {
@@ -75,6 +78,7 @@ impl Stream {
             pace: None,
             unsent: Mutex::default(),
             tls: tls.map(MayBeProtected::new),
+            volume: VolumeCount::default(),
         }
     }
 
@@ -97,7 +101,7 @@ impl Stream {
                 self.until_done(Interest::READABLE, patience, recv).await?
             }
         };
-        self.note_bytes(data.len());
+        self.note_received(data.len());
         if data.is_empty() && max > 0 {
             self.is_at_end.store(true, Relaxed);
         }
@@ -146,7 +150,7 @@ impl Stream {
         while *sent < data.len() {
             let send = |may_block| self.send_now(&data[*sent..], may_block);
             let length = self.until_done(Interest::WRITABLE, patience, send).await?;
-            self.note_bytes(length);
+            self.note_sent(length);
             *sent += length;
         }
         self.flush(patience).await
@@ -193,7 +197,17 @@ impl Stream {
         self.pace.as_deref().is_some_and(|pace| pace.check().is_err())
     }
 
-    fn note_bytes(&self, bytes: usize) {
+    fn note_received(&self, bytes: usize) {
+        self.volume.receive(bytes);
+        self.note_pace(bytes);
+    }
+
+    fn note_sent(&self, bytes: usize) {
+        self.volume.send(bytes);
+        self.note_pace(bytes);
+    }
+
+    fn note_pace(&self, bytes: usize) {
         if let Some(pace) = &self.pace {
             pace.note(bytes);
         }
@@ -238,7 +252,7 @@ impl Stream {
     fn try_send(&self, data: &[u8]) -> io::Result<usize> {
         let sent = self.send_now(data, MayBlock(false)).or_else(|error| self.or_too_slow(error));
         let sent = sent.map_err(|error| self.noted(error))?;
-        self.note_bytes(sent);
+        self.note_sent(sent);
         Ok(sent)
     }
 
@@ -250,7 +264,7 @@ impl Stream {
             Some(data) => data,
             None => recv().map_err(|error| self.noted(error))?,
         };
-        self.note_bytes(data.len());
+        self.note_received(data.len());
         Ok(data)
     }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Instant;
 
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
@@ -134,12 +135,18 @@ pub(super) fn compile(sandbox: &Sandbox, bytes: &[u8], digest: Digest) -> Result
         // SAFETY: it carries the digest that the cache computes over its name and what it was given below, in a
         // file that only this user could write.
         match unsafe { load(sandbox, &code) } {
-            Ok(code) => return Ok(code),
+            Ok(code) => {
+                sandbox.host().compiles.found_in_cache();
+                return Ok(code);
+            }
             // Or it is more than this sandbox allows; then it is so anew.
             Err(error) => tracing::debug!("the cache's entry for {digest} is of no use: {error}"),
         }
     }
-    let compiled = compiler::compile(sandbox, bytes)?;
+    let begun = Instant::now();
+    let compiled = compiler::compile(sandbox, bytes);
+    sandbox.host().compiles.compiled(&compiled, begun.elapsed());
+    let compiled = compiled?;
     // SAFETY: this executable has just compiled it, here or in a process that it started for this alone.
     let code = unsafe { load(sandbox, &compiled) }?;
     if let Some(cache) = cache {

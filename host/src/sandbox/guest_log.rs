@@ -29,6 +29,8 @@ struct Shared {
     /// Lines a second.
     rate: u32,
     allowance: Mutex<Allowance>,
+    /// What all guests of the sandbox together have lost.
+    all_dropped: Arc<AtomicU64>,
 }
 
 /// What its streams together may still log.
@@ -46,9 +48,9 @@ impl Allowance {
 }
 
 impl GuestLog {
-    pub(super) fn new(request: Option<u64>, rate: u32) -> Self {
-        let request = AtomicU64::new(request.unwrap_or(0));
-        Self(Arc::new(Shared { request, rate, allowance: Mutex::new(Allowance::new(rate)) }))
+    pub(super) fn new(request: Option<u64>, rate: u32, all_dropped: &Arc<AtomicU64>) -> Self {
+        let (request, all_dropped) = (AtomicU64::new(request.unwrap_or(0)), all_dropped.clone());
+        Self(Arc::new(Shared { request, rate, allowance: Mutex::new(Allowance::new(rate)), all_dropped }))
     }
 
     /// From now on the guest serves this request, which may log as much as any.
@@ -86,6 +88,7 @@ impl Shared {
         let needed = if allowance.dropped > 0 { rate.max(1.0) } else { 1.0 };
         if allowance.lines < needed {
             allowance.dropped += 1;
+            self.all_dropped.fetch_add(1, Relaxed);
             return false;
         }
         allowance.lines -= 1.0;

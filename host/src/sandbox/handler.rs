@@ -30,6 +30,7 @@ use crate::request::{
 };
 use crate::runtime;
 use crate::server_info::ServerInfo;
+use crate::taken::{AnswerCount, InstanceOrigin};
 use crate::tls::{ServerTls, Tls, TlsError, Wanted};
 
 /// A component that is ready to serve. Cloning is cheap.
@@ -374,12 +375,16 @@ impl Handler {
         watch: &Arc<Watch>,
         run: impl AsyncFnOnce(&mut Live) -> Result<(), Cause>,
     ) -> Result<(), RequestError> {
-        let mut live = match self.idle().as_mut().and_then(Vec::pop).or_else(|| self.0.warm.take()) {
-            Some(mut live) => {
+        let reused = || self.idle().as_mut().and_then(Vec::pop).map(|live| (live, InstanceOrigin::Reused));
+        let ahead = || self.0.warm.take().map(|live| (live, InstanceOrigin::Ahead));
+        let mut live = match reused().or_else(ahead) {
+            Some((mut live, origin)) => {
+                watch.note_instance(origin);
                 live.store.data_mut().renew(server, version, serves, watch);
                 live
             }
             None => {
+                watch.note_instance(InstanceOrigin::New);
                 let store = self.store(server, version, serves, watch);
                 Live { store, guest: None, served: 0 }
             }
@@ -526,7 +531,9 @@ impl Handler {
             time: Some(time),
             closing: None,
             handover: None,
-            ended: move |served: Result<(), RequestError>, _| {
+            is_measured: false,
+            answers: AnswerCount::default(),
+            ended: move |served: Result<(), RequestError>, _, _| {
                 if let Err(error) = served {
                     let _ = noted.set(error);
                 }

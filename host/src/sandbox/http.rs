@@ -71,6 +71,9 @@ pub(crate) trait Exchanges: Send + Sync {
     /// A request has ended like this.
     fn end(&self, id: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_>;
 
+    /// A request was answered with this status, whoever answered it.
+    fn answered(&self, status: http::StatusCode);
+
     /// Comes when the connection is to end as soon as that loses nothing.
     fn closing(&self) -> Pending<'static>;
 

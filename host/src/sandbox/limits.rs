@@ -18,6 +18,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use crate::block_on::block_on_until;
 use crate::error::{Cause, Limit, Phase, SandboxError};
 use crate::request::{MinRate, Waits};
+use crate::taken::{InstanceOrigin, Taken};
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -243,6 +244,18 @@ pub(crate) struct Watch {
     /// refusal, and then this is the true cause.
     refused: Mutex<Option<Limit>>,
     waker: Mutex<Option<Waker>>,
+    /// If it is measured how long it is in each phase.
+    clock: Option<PhaseClock>,
+    /// An [`InstanceOrigin`], as `InstanceOrigin::ALL` counts them; 0 while there is none.
+    instance: AtomicU8,
+}
+
+/// How long a request was in each phase, in nanoseconds.
+#[derive(Debug, Default)]
+struct PhaseClock {
+    /// Since when it is in the one that it is in, from its start.
+    since: AtomicU64,
+    phases: [AtomicU64; Phase::ALL.len()],
 }
 
 impl Watch {
@@ -262,6 +275,39 @@ impl Watch {
             phase: AtomicU8::new(Phase::Instantiate as u8),
             refused: Mutex::new(None),
             waker: Mutex::new(None),
+            clock: None,
+            instance: AtomicU8::new(0),
+        }
+    }
+
+    /// Measures how long the request is in each phase, if that is wanted.
+    pub(crate) fn measuring(self, is_wanted: bool) -> Self {
+        Self { clock: is_wanted.then(PhaseClock::default), ..self }
+    }
+
+    /// Notes where the request has its instance from.
+    pub(super) fn note_instance(&self, origin: InstanceOrigin) {
+        self.instance.store(origin as u8 + 1, Relaxed);
+    }
+
+    /// What the request has taken by now, as far as it is known here.
+    pub(crate) fn taken(&self) -> Taken {
+        self.end_phase();
+        let nanos = |phase: usize| self.clock.as_ref().map_or(0, |clock| clock.phases[phase].load(Relaxed));
+        let origin = usize::from(self.instance.load(Relaxed)).checked_sub(1);
+        Taken {
+            phases: std::array::from_fn(|phase| Duration::from_nanos(nanos(phase))),
+            instance: origin.and_then(|origin| InstanceOrigin::ALL.get(origin)).copied(),
+            ..Taken::default()
+        }
+    }
+
+    /// Counts the time that the request was in its phase so far.
+    fn end_phase(&self) {
+        if let Some(PhaseClock { since, phases }) = &self.clock {
+            let now = self.elapsed();
+            let phase = usize::from(self.phase.load(Relaxed));
+            phases[phase].fetch_add(now.saturating_sub(since.swap(now, Relaxed)), Relaxed);
         }
     }
 
@@ -326,6 +372,7 @@ impl Watch {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
+        self.end_phase();
         self.phase.store(phase as u8, Relaxed);
         self.goes_on();
     }

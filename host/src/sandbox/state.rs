@@ -213,7 +213,7 @@ impl State {
     /// A WASI of what is granted, and where it prints to.
     fn build_wasi(&self) -> (WasiCtxBuilder, GuestLog) {
         let (grants, limits) = (self.sandbox.grants(), self.sandbox.limits());
-        let log = GuestLog::new(self.number, limits.log_rate);
+        let log = GuestLog::new(self.number, limits.log_rate, &self.sandbox.host().dropped_lines);
         let wasi = match (&self.program, &self.request) {
             (Some(program), Some(request)) if !self.is_verifying => {
                 let stdio = Stdio::new(Connection::of(self));

@@ -41,6 +41,8 @@ pub(super) struct Entrance {
 struct Newcomer {
     request: Request,
     source: Option<SourceCount>,
+    /// When it came, if that is measured.
+    since: Option<Instant>,
 }
 
 impl Entrance {
@@ -134,7 +136,12 @@ impl Acceptor<'_> {
     fn admit_newcomer(&mut self) -> Option<Job> {
         let newcomer = self.entrance.newcomer.take()?;
         match self.admission.admit(&self.control.wake) {
-            Some(permit) => Some(Job::new(self.service, newcomer.request, newcomer.source, permit)),
+            Some(permit) => {
+                if let Some(since) = newcomer.since {
+                    self.service.counts.room_wait.record(since.elapsed());
+                }
+                Some(Job::new(self.service, newcomer.request, newcomer.source, permit))
+            }
             None => {
                 self.entrance.newcomer = Some(newcomer);
                 self.say_full();
@@ -171,7 +178,8 @@ impl Acceptor<'_> {
         };
         match self.service.clients.admit(&request) {
             Ok(source) => {
-                self.entrance.newcomer = Some(Newcomer { request, source });
+                let since = self.service.info.is_measured.then(Instant::now);
+                self.entrance.newcomer = Some(Newcomer { request, source, since });
                 Ok(false)
             }
             Err(refusal) => {

@@ -29,6 +29,9 @@ pub struct ServerOptions {
     pub timeout: Option<Duration>,
     /// Whether to listen at once, or only with [`Server::server_activate`] (true).
     pub bind_and_activate: bool,
+    /// Whether to measure what requests take, for [`metrics`](crate::metrics): the clock is then read a few times for each
+    /// (false).
+    pub measure: bool,
     /// What the embedding program overrides.
     pub hooks: Arc<dyn ServerHooks>,
 }
@@ -44,6 +47,7 @@ impl Default for ServerOptions {
             socket: SocketOptions::default(),
             timeout: None,
             bind_and_activate: true,
+            measure: false,
             hooks: Arc::new(NoHooks),
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst};
 
 use super::publish::Publisher;
+use super::swaps::Change;
 use super::{Share, Slot, SlotOptions, Source, SwapOptions, Swapped, Version, VersionState};
 use crate::error::SwapError;
 use crate::events::{EventKind, emit};
@@ -44,6 +45,7 @@ impl Slot {
         options: Arc<SlotOptions>,
     ) -> Result<Ready<'_>, SwapError> {
         self.try_to_make_ready(source, how, options).inspect_err(|error| {
+            self.0.swaps.failed(error);
             emit(|| EventKind::NotSwapped { slot: self.name().to_owned(), reason: error.to_string() });
         })
     }
@@ -93,6 +95,7 @@ impl Ready<'_> {
             }
             Next::Stable(version) => {
                 let digest = version.handler.digest().to_owned();
+                slot.0.swaps.changed(Change::Swap);
                 let swapped = slot.put(&mut self.publisher, version.clone(), VersionState::Replaced);
                 slot.tell(&version, |slot, generation, digest| EventKind::Swapped {
                     slot,
@@ -103,6 +106,7 @@ impl Ready<'_> {
             }
             Next::Canary(version, share) => {
                 let digest = version.handler.digest().to_owned();
+                slot.0.swaps.changed(Change::Canary);
                 (slot.put_canary(&mut self.publisher, version, share), digest)
             }
         };

@@ -8,11 +8,13 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hdrhistogram::Histogram;
+use hdrhistogram::Histogram as HdrHistogram;
 
 use super::Share;
-use crate::error::{Cause, RequestError};
+use crate::error::{Cause, Phase, RequestError};
+use crate::histogram::Histogram;
 use crate::sandbox::{Handler, Origin};
+use crate::taken::{InstanceOrigin, Taken};
 
 /// How many versions a slot remembers; only the last two keep their code.
 const REMEMBERED: usize = 16;
@@ -29,6 +31,11 @@ impl Records {
         {
             self.0.remove(oldest);
         }
+    }
+
+    /// The newest first.
+    pub(super) fn measures(&self) -> Vec<VersionMeasures> {
+        self.0.iter().rev().map(|record| record.measures()).collect()
     }
 
     /// The newest first.
@@ -51,6 +58,13 @@ pub(super) struct Record {
     is_observed: AtomicBool,
     open: AtomicUsize,
     counts: Mutex<Counts>,
+}
+
+/// What is measured of a version.
+#[derive(Clone, Debug)]
+pub(crate) struct VersionMeasures {
+    pub(crate) stats: VersionStats,
+    pub(crate) counts: Counts,
 }
 
 impl Record {
@@ -97,8 +111,16 @@ impl Record {
         self.is_observed.swap(false, Relaxed)
     }
 
-    fn stats(&self) -> VersionStats {
+    fn measures(&self) -> VersionMeasures {
         let counts = self.counts();
+        VersionMeasures { stats: self.stats_with(&counts), counts: counts.clone() }
+    }
+
+    fn stats(&self) -> VersionStats {
+        self.stats_with(&self.counts())
+    }
+
+    fn stats_with(&self, counts: &Counts) -> VersionStats {
         let quantile =
             |q| Duration::from_micros(counts.latency.as_ref().map_or(0, |all| all.value_at_quantile(q)));
         VersionStats {
@@ -120,23 +142,43 @@ impl Record {
 }
 
 /// How the requests of a version went.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
     pub(super) ended: u64,
     pub(super) failed: u64,
     broken_off: u64,
     cut: u64,
     limits: BTreeMap<String, u64>,
     /// In microseconds; made with the first request.
-    latency: Option<Histogram<u64>>,
+    latency: Option<HdrHistogram<u64>>,
+    /// Those that did not end as they should, as `Cause::NAMES` has them.
+    pub(crate) causes: [u64; Cause::NAMES.len()],
+    /// Where they had their instances from, as `InstanceOrigin::ALL` has them.
+    pub(crate) instances: [u64; InstanceOrigin::ALL.len()],
+    pub(crate) times: Histogram,
+    /// How long they were in each phase, as `Phase::OF_HANDLER` has them, where that is measured.
+    pub(crate) phases: [Histogram; Phase::OF_HANDLER.len()],
 }
 
 /// The longest time that the histogram tells from longer ones, in microseconds: a day.
 const LATENCY_MAX: u64 = 24 * 3600 * 1_000_000;
 
 impl Counts {
-    pub(super) fn count(&mut self, served: &Result<(), RequestError>, latency: Duration) {
+    pub(super) fn count(&mut self, served: &Result<(), RequestError>, latency: Duration, taken: &Taken) {
         self.ended += 1;
+        if let Err(error) = served {
+            self.causes[error.cause.number()] += 1;
+        }
+        if let Some(origin) = taken.instance {
+            self.instances[origin as usize] += 1;
+        }
+        self.times.record(latency);
+        for (phase, times) in Phase::OF_HANDLER.into_iter().zip(&mut self.phases) {
+            let time = taken.phase(phase);
+            if !time.is_zero() {
+                times.record(time);
+            }
+        }
         match served.as_ref().map_err(|error| &error.cause) {
             Ok(()) => {}
             Err(Cause::Limit(limit)) if limit.is_a_cut() => self.cut += 1,
@@ -149,7 +191,7 @@ impl Counts {
         }
         let latency = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let histogram = self.latency.get_or_insert_with(|| {
-            Histogram::new_with_bounds(1, LATENCY_MAX, 2).expect("the bounds are in order")
+            HdrHistogram::new_with_bounds(1, LATENCY_MAX, 2).expect("the bounds are in order")
         });
         histogram.saturating_record(latency);
     }

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::swaps::Change;
 use super::{Slot, Version, VersionHold, VersionState};
 use crate::error::{RequestError, SwapError};
 use crate::sandbox::Handler;
+use crate::taken::Taken;
 
 /// How many refused components a slot remembers.
 const REMEMBERED: usize = 64;
@@ -56,8 +58,14 @@ impl Slot {
     }
 
     /// Counts how a request went, and rolls its version back if too many fail.
-    pub(crate) fn count(&self, held: &VersionHold, served: &Result<(), RequestError>, latency: Duration) {
-        held.count(served, latency);
+    pub(crate) fn count(
+        &self,
+        held: &VersionHold,
+        served: &Result<(), RequestError>,
+        latency: Duration,
+        taken: &Taken,
+    ) {
+        held.count(served, latency, taken);
         if served.is_ok() {
             return;
         }
@@ -107,6 +115,7 @@ impl Slot {
             // It has been replaced since.
             _ => return,
         };
+        self.0.swaps.count(Change::AutomaticRollback, &done);
         match done {
             Ok(_) => {
                 if !is_canary {

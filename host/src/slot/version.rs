@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::record::Record;
 use crate::error::RequestError;
 use crate::sandbox::{Drain, Handler, VersionInfo};
+use crate::taken::Taken;
 
 /// A handler as a slot serves it. It lives, with its code and its memory, until the slot has no use for it and
 /// the last request that took it has ended.
@@ -79,8 +80,8 @@ impl VersionHold {
     }
 
     /// Counts how a request went, and how long it took.
-    pub(super) fn count(&self, served: &Result<(), RequestError>, latency: Duration) {
-        self.version.record.counts().count(served, latency);
+    pub(super) fn count(&self, served: &Result<(), RequestError>, latency: Duration, taken: &Taken) {
+        self.version.record.counts().count(served, latency, taken);
     }
 }
 

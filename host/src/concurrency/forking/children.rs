@@ -18,6 +18,7 @@ use crate::error::{Phase, RequestError, is_exhausted};
 use crate::fork_server::{Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
 use crate::job::{Job, isolated};
+use crate::taken::Taken;
 use crate::tls::{Answering, Ask, AskedTooMuch, Keeper};
 use crate::wake::{Wake, is_ready};
 
@@ -203,12 +204,13 @@ impl Children {
                     child.has_dumped_core = true;
                     child.job.core_dumped(phase, dump);
                 }
-                Status::Said(Report::Exchanged(served, latency), _) if child.may_exchange() => {
+                Status::Said(Report::Exchanged(served, latency, taken), _) if child.may_exchange() => {
                     child.exchanged += 1;
                     (child.has_asked, child.has_dumped_core) = (true, false);
-                    child.job.exchanged(served, latency);
+                    child.job.exchanged(served, latency, &taken);
                 }
-                Status::Said(Report::HandedBack(received), _) if child.may_exchange() => {
+                Status::Said(Report::HandedBack(received, taken), _) if child.may_exchange() => {
+                    child.job.take_in(&taken);
                     return self.serve_on(child.job, received);
                 }
                 Status::Said(report, _) if !child.is_reported && report.is_the_end() => {
@@ -285,7 +287,7 @@ impl Child {
         self.is_reported = true;
         let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
         let served = match report {
-            Report::Served(served) => served,
+            Report::Served(served, taken) => return self.job.served_elsewhere(served, &taken),
             Report::Died { signal: Some(signal), .. } => {
                 failed(format!("its process was killed by signal {signal}"))
             }
@@ -293,17 +295,18 @@ impl Child {
                 failed(format!("its process exited with status {}", status.unwrap_or_default()))
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
-            Report::HandedBack(_) => failed("its process has handed back what it had not to".to_owned()),
+            Report::HandedBack(..) => failed("its process has handed back what it had not to".to_owned()),
             Report::Tls(_) | Report::CoreDump(_) | Report::Exchanged(..) => unreachable!("it is no end"),
         };
-        self.job.served_elsewhere(served);
+        self.job.served_elsewhere(served, &Taken::default());
     }
 
     /// Its process is done with the connection.
     fn ended(mut self) {
         if !self.is_reported {
             let reason = "its process ended without a word".to_owned();
-            self.job.served_elsewhere(Err(RequestError::host(Phase::Handle, reason)));
+            let served = Err(RequestError::host(Phase::Handle, reason));
+            self.job.served_elsewhere(served, &Taken::default());
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct ForkSetup {
     pub(super) closing: Arc<Drain>,
     /// What tells children that their version drains.
     pub(super) drain: Option<Arc<Drain>>,
+    /// Counts those that have died.
+    pub(super) deaths: Arc<AtomicU64>,
 }
 
 /// Those of all servers and versions, for [`renew_stderr`].
@@ -160,6 +162,10 @@ impl SupervisedForkServer {
         drop(waiting);
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.0.state().channel.is_some()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.0.state().is_closed
     }
@@ -219,7 +225,7 @@ impl Shared {
 
     /// Tells a new fork server what to serve, and waits until it can.
     fn set_up(&self, channel: &Channel) -> io::Result<()> {
-        let ForkSetup { setup, code, datagram_socket, closing, drain } = &self.fork_setup;
+        let ForkSetup { setup, code, datagram_socket, closing, drain, .. } = &self.fork_setup;
         let setup = setup.to_file()?;
         let log_filter = log_filter::to_follow()?;
         let fds = [
@@ -255,6 +261,7 @@ impl Shared {
             }
             drop(state);
             self.tell_ended(process.id(), ended);
+            self.fork_setup.deaths.fetch_add(1, SeqCst);
             match ended {
                 Some(status) => tracing::error!("the fork server died ({status}); starting another"),
                 // Somebody else has its status.

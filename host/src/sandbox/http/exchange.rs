@@ -61,6 +61,7 @@ pub(super) async fn answer(
         },
         Err(response) => (response, None),
     };
+    connection.exchanges.answered(response.status());
     AnswerBody::new(response, is_head, tell, answering, line, rest, place)
 }
 

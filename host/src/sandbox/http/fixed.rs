@@ -9,6 +9,7 @@ use crate::error::RequestError;
 use crate::request::Waits;
 use crate::sandbox::limits::Watch;
 use crate::sandbox::{Drain, Handler, VersionInfo};
+use crate::taken::{AnswerCount, Taken};
 
 /// `E` is told how each request went, and how long it took.
 pub(crate) struct Fixed<E> {
@@ -19,16 +20,20 @@ pub(crate) struct Fixed<E> {
     /// Begins when the connection is to end.
     pub(crate) closing: Option<Arc<Drain>>,
     pub(crate) handover: Option<Arc<Handover>>,
+    /// Whether it is measured what requests take.
+    pub(crate) is_measured: bool,
+    pub(crate) answers: AnswerCount,
     pub(crate) ended: E,
 }
 
-impl<E: Fn(Result<(), RequestError>, Duration) + Send + Sync> Exchanges for Fixed<E> {
+impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges for Fixed<E> {
     fn begin(&self, _: u64) -> Option<Begun> {
         let limits = self.handler.sandbox().limits();
         let watch = match self.time {
             Some(time) => Watch::at_most(time, limits, Waits::Task),
             None => Watch::new(limits, Waits::Task),
-        };
+        }
+        .measuring(self.is_measured);
         let (handler, version) = (self.handler.clone(), self.version.clone());
         Some(Begun { handler, version, watch: Arc::new(watch), kept: Box::new(Instant::now()) })
     }
@@ -39,9 +44,14 @@ impl<E: Fn(Result<(), RequestError>, Duration) + Send + Sync> Exchanges for Fixe
     }
 
     fn end(&self, _: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {
+        let taken = Taken { answers: self.answers.take(), ..begun.watch.taken() };
         let begun = begun.kept.downcast::<Instant>().expect("`begin` has made it");
-        (self.ended)(served, begun.elapsed());
+        (self.ended)(served, begun.elapsed(), taken);
         Box::pin(ready(()))
+    }
+
+    fn answered(&self, status: http::StatusCode) {
+        self.answers.count(status);
     }
 
     fn closing(&self) -> Pending<'static> {
