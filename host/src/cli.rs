@@ -41,6 +41,7 @@ mod sources;
 mod supervisor;
 mod swapping;
 mod targets;
+mod telemetry;
 mod tls;
 mod tls_client;
 mod top;

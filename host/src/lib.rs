@@ -33,6 +33,7 @@
 //! - [`surroundings`]: what a process has inherited, set to what serving needs; `child_process`: what it starts.
 //! - `events`: what happens, for those who follow it.
 //! - [`control`]: a socket to look at servers and to change them while they serve.
+//! - [`metrics`]: what is counted of them, for Prometheus, for OpenTelemetry, and for people.
 
 #![deny(unsafe_code)]
 
@@ -56,6 +57,7 @@ mod http_options;
 mod job;
 mod listener;
 mod log_limit;
+pub mod metrics;
 mod request;
 mod runtime;
 mod sandbox;

@@ -29,6 +29,7 @@ use crate::error::{HandlerError, shown};
 use crate::events::{EventKind, emit};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
+use crate::metrics::MetricsSocket;
 use crate::sandbox::{Handler, Origin, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
@@ -149,8 +150,11 @@ enum Handed {
     Control,
     /// There is no more.
     End,
-    /// What sessions of TLS are resumed by. The last, since processes of 0.1.0 know the others by their numbers.
+    /// What sessions of TLS are resumed by. From here on new ones come last, since older processes know the others by their
+    /// numbers.
     Tickets(Sessions),
+    /// Beside it the socket for metrics and, where it has one, its lock.
+    Metrics { address: String },
 }
 
 /// The only answer; an enum, since a message of no bytes would be the end of the channel.
@@ -160,8 +164,9 @@ enum Answer {
 }
 
 /// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
-/// bind, `slots`, what sessions of TLS are resumed by, and the control socket if it has a path of its own. Returns the new
-/// process's id when it serves; the caller then closes its servers.
+/// bind, `slots`, what sessions of TLS are resumed by, the control socket if it has a path of its own, and the socket for
+/// metrics, which is then no longer served here. Returns the new process's id when it serves; the caller then closes its
+/// servers.
 pub fn upgrade(
     executable: &Path,
     arguments: impl IntoIterator<Item = OsString>,
@@ -169,9 +174,10 @@ pub fn upgrade(
     slots: Vec<HandedSlot>,
     tls: Option<&Tls>,
     control: Option<&ControlSocket>,
+    metrics: Option<&MetricsSocket>,
 ) -> io::Result<u32> {
     emit(|| EventKind::Upgrading {});
-    let upgraded = start_successor(executable, arguments, servers, slots, tls, control);
+    let upgraded = start_successor(executable, arguments, servers, slots, tls, control, metrics);
     emit(|| match &upgraded {
         Ok(pid) => EventKind::Upgraded { pid: *pid },
         Err(error) => EventKind::NotUpgraded { reason: error.to_string() },
@@ -186,6 +192,7 @@ fn start_successor(
     slots: Vec<HandedSlot>,
     tls: Option<&Tls>,
     control: Option<&ControlSocket>,
+    metrics: Option<&MetricsSocket>,
 ) -> io::Result<u32> {
     let (channel, given) = Channel::pair()?;
     // Not kept: the end of the channel that it was given shows that it has ended.
@@ -203,7 +210,7 @@ fn start_successor(
     })?;
     // Any other is named for its process.
     let control = control.filter(|control| control.is_named());
-    match hand_over(&channel, servers, &slots, tls, control) {
+    match hand_over(&channel, servers, &slots, tls, control, metrics) {
         Ok(()) => {
             for HandedSlot { name, canary, .. } in &slots {
                 if let Some(digest) = canary {
@@ -212,6 +219,10 @@ fn start_successor(
             }
             servers.iter().for_each(|(_, server)| server.set_owned(false));
             control.inspect(|control| control.set_owned(false));
+            metrics.inspect(|metrics| {
+                metrics.set_owned(false);
+                metrics.stop();
+            });
             Ok(process.id())
         }
         Err(error) => {
@@ -232,6 +243,7 @@ fn hand_over(
     slots: &[HandedSlot],
     tls: Option<&Tls>,
     control: Option<&ControlSocket>,
+    metrics: Option<&MetricsSocket>,
 ) -> io::Result<()> {
     for (address, server) in servers {
         send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
@@ -241,6 +253,10 @@ fn hand_over(
     }
     if let Some(control) = control {
         send_socket(channel, &Handed::Control, &control.hand_out()?)?;
+    }
+    if let Some(metrics) = metrics {
+        let address = metrics.asked().to_string();
+        send_socket(channel, &Handed::Metrics { address }, &metrics.hand_out()?)?;
     }
     for slot in slots {
         let handed = Handed::Slot {
@@ -303,6 +319,7 @@ pub struct Predecessor {
     slots: Vec<HandedSlot>,
     tickets: Option<Sessions>,
     control: Option<HandedSocket>,
+    metrics: Option<(String, HandedSocket)>,
 }
 
 impl Predecessor {
@@ -312,7 +329,8 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots, mut tickets, mut control) = (Vec::new(), Vec::new(), None, None);
+        let (mut sockets, mut slots) = (Vec::new(), Vec::new());
+        let (mut tickets, mut control, mut metrics) = (None, None, None);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -324,8 +342,9 @@ impl Predecessor {
                 }
                 Some((Handed::Tickets(keys), _)) => tickets = Some(keys),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
+                Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
                 Some((Handed::End, _)) => {
-                    return Ok(Some(Self { channel, sockets, slots, tickets, control }));
+                    return Ok(Some(Self { channel, sockets, slots, tickets, control, metrics }));
                 }
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
@@ -354,16 +373,28 @@ impl Predecessor {
         self.control.take()
     }
 
+    /// The socket for metrics, if it was bound for this address.
+    pub fn metrics(&mut self, address: &ServeAddress) -> Option<HandedSocket> {
+        let (_, socket) = self.metrics.take_if(|(other, _)| *other == address.to_string())?;
+        Some(socket)
+    }
+
     /// The slot of this name, if there was one.
     pub fn slot(&self, name: &str) -> Option<&HandedSlot> {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
     /// Says that this process serves with `servers`, so that the one before it may end.
-    pub fn ready(self, servers: &[Arc<Server>], control: Option<&ControlSocket>) -> io::Result<()> {
+    pub fn ready(
+        self,
+        servers: &[Arc<Server>],
+        control: Option<&ControlSocket>,
+        metrics: Option<&MetricsSocket>,
+    ) -> io::Result<()> {
         self.channel.send(&Answer::Ready, &[])?;
         servers.iter().for_each(|server| server.set_owned(true));
         control.inspect(|control| control.set_owned(true));
+        metrics.inspect(|metrics| metrics.set_owned(true));
         Ok(())
     }
 }

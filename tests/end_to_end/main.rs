@@ -32,6 +32,7 @@ mod log;
 mod looking;
 mod many_connections;
 mod memory;
+mod metrics;
 mod network;
 mod network_tls;
 mod packaging;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use plugsock::control::{ControlSocket, EventKind, emit};
+use plugsock::metrics::MetricsSocket;
 use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
 use plugsock::{
     Digest, Handler, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError,
@@ -23,6 +24,7 @@ use super::progress::spin_while;
 use super::registry::{OciReference, Registry};
 use super::signals::Signals;
 use super::supervisor::Supervisor;
+use super::telemetry::Telemetry;
 use super::tls::Certificates;
 use super::watch::{Files, Look, Seen, tag, watch};
 use super::watchdog::Watchdog;
@@ -39,6 +41,8 @@ pub struct Running {
     pub log: Log,
     /// Where it is told what to do. It goes with whoever serves it.
     pub control: Weak<ControlSocket>,
+    /// Where metrics are served, likewise.
+    pub metrics: Weak<MetricsSocket>,
     /// Held by an upgrade under way.
     pub upgrading: Mutex<()>,
     pub supervisor: Supervisor,
@@ -236,9 +240,10 @@ impl Running {
         let servers: Vec<_> =
             self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
         let tls = self.certificates.as_ref().map(|certificates| &certificates.tls);
-        let control = self.control.upgrade();
+        let (control, metrics) = (self.control.upgrade(), self.metrics.upgrade());
         let arguments = std::env::args_os().skip(1);
-        upgrade(&self.executable, arguments, &servers, slots, tls, control.as_deref())
+        let (control, metrics) = (control.as_deref(), metrics.as_deref());
+        upgrade(&self.executable, arguments, &servers, slots, tls, control, metrics)
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
@@ -246,8 +251,10 @@ impl Running {
         self,
         signals: Signals,
         control: Option<Arc<ControlSocket>>,
+        telemetry: Telemetry,
     ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
+        let _shown = telemetry.start(&running)?;
         // Until all has ended: whoever waits for that looks here.
         let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
         let _watchdog = Watchdog::start(&running).context("no thread for the supervisor's watchdog")?;

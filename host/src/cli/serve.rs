@@ -29,6 +29,7 @@ use super::running::{Running, ServedAddress};
 use super::signals;
 use super::swapping::SwapArgs;
 use super::targets::{Target, default_address, sort_targets};
+use super::telemetry::{self, TelemetryArgs};
 use super::tls::{Certificates, TlsArgs};
 
 /// Serve addresses with a handler
@@ -62,6 +63,8 @@ pub struct Serve {
     swapping: SwapArgs,
     #[command(flatten)]
     control: ControlArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
     #[command(flatten)]
     privileges: PrivilegeArgs,
     #[command(flatten)]
@@ -196,6 +199,7 @@ impl Serve {
             predecessor.resume_sessions(tls);
         }
         let listeners = listen(&targets, inherited, predecessor.as_mut(), &self.socket.options())?;
+        let metrics = self.telemetry.bind(predecessor.as_mut())?;
         let home = self.privileges.drop()?;
         let registry = self.registry.registry(home.as_deref());
         let sandbox = match home {
@@ -214,6 +218,7 @@ impl Serve {
         let (servers, plugs) = (Vec::new(), Vec::new());
         let executable = executable::path().context("cannot tell where this program lies")?;
         let (control, upgrading, supervisor) = Default::default();
+        let metrics_socket = metrics.as_ref().map(Arc::downgrade).unwrap_or_default();
         let mut running = Running {
             servers,
             plugs,
@@ -223,6 +228,7 @@ impl Serve {
             executable,
             log,
             control,
+            metrics: metrics_socket,
             upgrading,
             supervisor,
         };
@@ -237,6 +243,7 @@ impl Serve {
                 tls: tls.clone(),
                 http: self.http.options(),
                 socket: self.socket.options(),
+                measure: self.telemetry.is_wanted(),
                 ..ServerOptions::default()
             };
             let server = Server::with_listener(listener, running.plugs[target].slot.clone(), options)?;
@@ -248,6 +255,7 @@ impl Serve {
         for plug in &running.plugs {
             plug.slot.probe_current()?;
         }
+        let telemetry = self.telemetry.prepare(metrics.clone())?;
         let control = self.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
         // Known before anybody is served there: the first who comes may ask for an upgrade.
         running.control = control.as_ref().map(Arc::downgrade).unwrap_or_default();
@@ -259,18 +267,21 @@ impl Serve {
                 tracing::warn!("cannot write the ready line: {error}");
             }
         }
+        metrics.iter().try_for_each(|metrics| telemetry::say(metrics))?;
         match predecessor {
             None => running.supervisor.ready(),
             Some(predecessor) => {
                 let servers: Vec<_> = running.servers.iter().map(|bound| bound.server.clone()).collect();
-                predecessor.ready(&servers, control.as_deref()).context("cannot take over")?;
+                predecessor
+                    .ready(&servers, control.as_deref(), metrics.as_deref())
+                    .context("cannot take over")?;
             }
         }
         if self.swapping.watch {
             running.watch(self.swapping.registry_poll)?;
         }
         running.certificates.iter().try_for_each(Certificates::watch)?;
-        running.serve_until_signal(signals, control)
+        running.serve_until_signal(signals, control, telemetry)
     }
 }
 

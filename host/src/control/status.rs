@@ -163,7 +163,7 @@ pub struct Latency {
 }
 
 impl Status {
-    pub(super) fn of(host: &dyn Controlled, uptime: Duration) -> Self {
+    pub(crate) fn of(host: &dyn Controlled, uptime: Duration) -> Self {
         Self {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

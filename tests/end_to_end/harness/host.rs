@@ -285,6 +285,11 @@ impl Host {
         Self::serve(&[&["tcp://127.0.0.1:0", &super::guest(name)], args].concat())
     }
 
+    /// The next line that it writes to standard output.
+    pub fn line(&self) -> String {
+        self.process.stdout.next().expect("it goes on")
+    }
+
     pub fn address(&self) -> &ServeAddress {
         &self.addresses[0]
     }

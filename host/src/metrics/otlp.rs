@@ -1,0 +1,216 @@
+//! The metrics as a collector of OpenTelemetry's wants them: sent to it once in a while, by OTLP over HTTP.
+//!
+//! The SDK's instruments do not take times that were counted elsewhere. So what is sent is written here, and its way to the
+//! collector is the SDK's own exporter's, with all that its variables say of that.
+
+mod encode;
+
+use std::env;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use opentelemetry::{Key, KeyValue};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{MetricExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use prost::Message;
+use rustls::crypto::ring;
+
+use super::Observed;
+use crate::block_on::block_on;
+use crate::control::Controlled;
+use crate::log_limit::LogLimit;
+
+/// How often they are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long sending may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the end of the program waits for what is sent last.
+const LAST_TIME: Duration = Duration::from_secs(3);
+
+/// Why metrics cannot be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot send metrics by OTLP: {0}")]
+pub struct OtlpError(String);
+
+/// A collector that metrics can be sent to.
+#[derive(Debug)]
+pub struct OtlpCollector {
+    exporter: MetricExporter,
+    body: Body,
+    interval: Duration,
+}
+
+/// Sends metrics from a thread of its own. Dropping it sends them once more, and waits for that at most three seconds.
+#[derive(Debug)]
+pub struct OtlpExporter {
+    /// Dropped to end it.
+    stop: Option<Sender<()>>,
+    ended: Receiver<()>,
+}
+
+impl OtlpCollector {
+    /// The one at `endpoint`, the whole URL; or where `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`
+    /// says. `None` if `OTEL_SDK_DISABLED` or `OTEL_METRICS_EXPORTER` switches that off.
+    pub fn at(endpoint: Option<String>) -> Result<Option<Self>, OtlpError> {
+        let is =
+            |name: &str, value: &str| env::var(name).is_ok_and(|it| it.trim().eq_ignore_ascii_case(value));
+        if is("OTEL_SDK_DISABLED", "true") || is("OTEL_METRICS_EXPORTER", "none") {
+            return Ok(None);
+        }
+        let interval = milliseconds(&["OTEL_METRIC_EXPORT_INTERVAL"], INTERVAL)?;
+        // The client has no cryptography of its own. Whoever was first has installed the same.
+        let _ = ring::default_provider().install_default();
+        let body = Body::default();
+        let client = Client { client: client()?, body: body.clone() };
+        let exporter = MetricExporter::builder().with_http().with_http_client(client);
+        let exporter = match endpoint {
+            Some(endpoint) => exporter.with_endpoint(endpoint),
+            None => exporter,
+        };
+        let exporter = exporter.build().map_err(|error| OtlpError(error.to_string()))?;
+        Ok(Some(Self { exporter, body, interval }))
+    }
+
+    /// Starts to send what is counted of a program.
+    pub fn start(self, host: Arc<dyn Controlled>) -> io::Result<OtlpExporter> {
+        let (stop, stopped) = channel();
+        let (ending, ended) = channel();
+        let sending = Sending { observed: Observed::new(host), resource: resource(), collector: self };
+        thread::Builder::new().name("otlp".to_owned()).spawn(move || {
+            sending.run(&stopped);
+            drop(ending);
+        })?;
+        Ok(OtlpExporter { stop: Some(stop), ended })
+    }
+}
+
+impl Drop for OtlpExporter {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(LAST_TIME) {
+            tracing::warn!(
+                "the last metrics are lost: the collector has not taken them within {LAST_TIME:?}"
+            );
+        }
+    }
+}
+
+/// The first of these variables that is set.
+fn milliseconds(names: &[&str], default: Duration) -> Result<Duration, OtlpError> {
+    let Some((name, value)) = names.iter().find_map(|name| Some((name, env::var(name).ok()?))) else {
+        return Ok(default);
+    };
+    match value.trim().parse() {
+        Ok(0) | Err(_) => {
+            Err(OtlpError(format!("{name} is '{value}', and must be a number of milliseconds")))
+        }
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+    }
+}
+
+struct Sending {
+    observed: Observed,
+    resource: Resource,
+    collector: OtlpCollector,
+}
+
+impl Sending {
+    fn run(self, stopped: &Receiver<()>) {
+        let interval = self.collector.interval;
+        let mut said_failed = LogLimit::default();
+        let mut next = Instant::now() + interval;
+        loop {
+            let is_last = match stopped.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => false,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if let Err(reason) = self.send() {
+                said_failed.run(|_| tracing::warn!("cannot send metrics to the collector: {reason}"));
+            }
+            if is_last {
+                return;
+            }
+            // What took longer than a round is no reason for two at once.
+            next = (next + interval).max(Instant::now());
+        }
+    }
+
+    fn send(&self) -> Result<(), String> {
+        let request = encode::request(self.observed.families(), &self.resource, self.observed.started);
+        self.collector.body.set(request.encode_to_vec().into());
+        // In its place the client sends the body.
+        let sent = block_on(self.collector.exporter.export(&ResourceMetrics::default()));
+        sent.map_err(|error| error.to_string())
+    }
+}
+
+/// Made on another thread, since one that waits in tasks must not make it.
+fn client() -> Result<reqwest::blocking::Client, OtlpError> {
+    let timeout =
+        milliseconds(&["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], TIMEOUT)?;
+    let build = move || reqwest::blocking::Client::builder().timeout(timeout).build();
+    let built = thread::spawn(build).join();
+    let built = built.map_err(|_| OtlpError("no HTTP client could be made".to_owned()))?;
+    built.map_err(|error| OtlpError(error.to_string()))
+}
+
+/// What is to be sent next.
+#[derive(Clone, Debug, Default)]
+struct Body(Arc<Mutex<Bytes>>);
+
+impl Body {
+    fn set(&self, bytes: Bytes) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
+    fn get(&self) -> Bytes {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Sends the body in the place of the exporter's own.
+#[derive(Debug)]
+struct Client {
+    client: reqwest::blocking::Client,
+    body: Body,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        self.client.send_bytes(request.map(|_| self.body.get())).await
+    }
+}
+
+/// Who sends, as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say. Two processes of which one takes over from the other
+/// are two instances.
+fn resource() -> Resource {
+    let from_environment = Resource::builder().build();
+    let has = |name: &'static str| from_environment.get(&Key::from_static_str(name));
+    let is_named = has("service.name").is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let own = [
+        (!is_named).then(|| KeyValue::new("service.name", "plugsock")),
+        has("service.version").is_none().then(|| KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))),
+        has("service.instance.id").is_none().then(|| KeyValue::new("service.instance.id", instance_id())),
+    ];
+    Resource::builder().with_attributes(own.into_iter().flatten()).build()
+}
+
+/// Unlike that of any other process.
+fn instance_id() -> String {
+    let mut random = [0; 16];
+    // Where there is no chance, the time has to do.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    format!("{:032x}", u128::from_ne_bytes(random))
+}
