@@ -241,7 +241,7 @@ impl Job {
         self.take_in(taken);
         if let Some(admitted) = self.admitted.filter(|_| taken.instance.is_some()) {
             // All but what it was served for.
-            let served = taken.phases.iter().sum();
+            let served = taken.phases.iter().fold(Duration::ZERO, |sum, time| sum.saturating_add(*time));
             self.service.counts.start_wait.record(admitted.elapsed().saturating_sub(served));
         }
         let served = with_core_dump(served, self.core_dump.take());
@@ -327,7 +327,10 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         isolated("close_request", || self.service.hooks.close_request(&self.request));
-        self.service.counts.volume.add(self.request.take_volume());
+        // Together with others' this is where processors meet.
+        if self.service.info.is_measured {
+            self.service.counts.volume.add(self.request.take_volume());
+        }
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) struct StatusSocket(OwnedFd);
 
 /// What comes of a request, in the host.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and most carry a report")]
 pub(crate) enum Status {
     /// Nothing new.
     Open,

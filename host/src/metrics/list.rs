@@ -44,7 +44,7 @@ fn of_sandboxes(slots: &[Slot]) -> Vec<Family> {
         Family::counter("plugsock_compile_failures", "Handlers that could not be compiled")
             .with(numbered().map(|(number, sandbox)| (labels(number), sandbox.compiles().failures()))),
         Family::counter("plugsock_cache_hits", "Handlers that were found compiled in the cache")
-            .with(numbered().map(|(number, sandbox)| (labels(number), sandbox.compiles().from_cache()))),
+            .with(numbered().map(|(number, sandbox)| (labels(number), sandbox.compiles().cached()))),
         Family::counter("plugsock_guest_log_dropped_lines", "Lines of handlers that were not logged")
             .with(numbered().map(|(number, sandbox)| (labels(number), sandbox.dropped_lines()))),
     ]

@@ -31,7 +31,7 @@ impl CompileCounts {
         self.failures.load(Relaxed)
     }
 
-    pub(crate) fn from_cache(&self) -> u64 {
+    pub(crate) fn cached(&self) -> u64 {
         self.from_cache.load(Relaxed)
     }
 }
