@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
@@ -17,8 +17,15 @@ use rustix::process::{Resource, getrlimit};
 /// No filter is longer, in bytes.
 const FILTER_MAX: usize = 1024;
 
-/// The host's; made with the first change, or the first helper.
-static CHANGES: Mutex<Option<File>> = Mutex::new(None);
+/// The host's.
+static CHANGES: Mutex<Changes> = Mutex::new(Changes { file: None, last: String::new() });
+
+struct Changes {
+    /// Made for the first helper that is to follow.
+    file: Option<File>,
+    /// What was told before; empty if nothing was.
+    last: String,
+}
 
 /// A helper's.
 static FOLLOWED: OnceLock<File> = OnceLock::new();
@@ -31,13 +38,8 @@ type Apply = Box<dyn Fn(&str) + Send + Sync>;
 /// What a helper does with a filter.
 static APPLY: OnceLock<Apply> = OnceLock::new();
 
-fn with_changes<T>(act: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-    let mut changes = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
-    let changes = match &mut *changes {
-        Some(changes) => changes,
-        none => none.insert(memfd_create("log-filter", MemfdFlags::CLOEXEC)?.into()),
-    };
-    act(changes)
+fn changes() -> MutexGuard<'static, Changes> {
+    CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells helpers of another filter.
@@ -45,20 +47,36 @@ pub(crate) fn set(filter: &str) -> io::Result<()> {
     if filter.len() > FILTER_MAX || filter.contains('\n') {
         return Err(io::Error::other(format!("a filter has one line of at most {FILTER_MAX} bytes")));
     }
-    with_changes(|changes| {
-        let line = format!("{filter}\n");
-        let size = changes.metadata()?.len() + line.len() as u64;
-        // Who writes beyond this limit is sent a signal that would end the process.
-        if getrlimit(Resource::Fsize).current.is_some_and(|max| size > max) {
-            return Err(Errno::FBIG.into());
-        }
-        changes.write_all(line.as_bytes())
-    })
+    let mut changes = changes();
+    if let Some(file) = &mut changes.file {
+        append(file, filter)?;
+    }
+    filter.clone_into(&mut changes.last);
+    Ok(())
+}
+
+fn append(file: &mut File, filter: &str) -> io::Result<()> {
+    let line = format!("{filter}\n");
+    let size = file.metadata()?.len() + line.len() as u64;
+    // Who writes beyond this limit is sent a signal that would end the process.
+    if getrlimit(Resource::Fsize).current.is_some_and(|max| size > max) {
+        return Err(Errno::FBIG.into());
+    }
+    file.write_all(line.as_bytes())
 }
 
 /// For a helper that is to follow: the same file, which it cannot write to.
 pub(crate) fn to_follow() -> io::Result<OwnedFd> {
-    with_changes(|changes| Ok(File::open(format!("/proc/self/fd/{}", changes.as_raw_fd()))?.into()))
+    let mut changes = changes();
+    if changes.file.is_none() {
+        let mut file = File::from(memfd_create("log-filter", MemfdFlags::CLOEXEC)?);
+        if !changes.last.is_empty() {
+            append(&mut file, &changes.last)?;
+        }
+        changes.file = Some(file);
+    }
+    let file = changes.file.as_ref().expect("it was made above");
+    Ok(File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.into())
 }
 
 /// Says what is done with a filter; what was said before stays.
