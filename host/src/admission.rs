@@ -12,7 +12,7 @@ use crate::wake::Wake;
 /// The most of something, and how many there are.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    max: usize,
+    max: AtomicUsize,
     taken: AtomicUsize,
     /// Accept loops to wake when there is one less.
     sleepers: Mutex<Vec<Arc<Wake>>>,
@@ -26,19 +26,29 @@ pub(crate) struct Room(Arc<Bound>);
 
 impl Bound {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        let taken = AtomicUsize::new(0);
+        let (max, taken) = (AtomicUsize::new(max), AtomicUsize::new(0));
         Arc::new(Self { max, taken, sleepers: Mutex::new(Vec::new()), has_sleepers: AtomicBool::new(false) })
     }
 
     /// Room for one, if there is some.
     pub(crate) fn take(bound: &Arc<Self>) -> Option<Room> {
-        let one_more = |taken| (taken < bound.max).then_some(taken + 1);
+        let one_more = |taken| (taken < bound.max()).then_some(taken + 1);
         let is_taken = bound.taken.fetch_update(SeqCst, SeqCst, one_more).is_ok();
         is_taken.then(|| Room(bound.clone()))
     }
 
+    fn max(&self) -> usize {
+        self.max.load(SeqCst)
+    }
+
+    /// Bounds what comes from now on, and wakes who waits for more.
+    fn set_max(&self, max: usize) {
+        self.max.store(max, SeqCst);
+        self.wake_sleepers();
+    }
+
     fn has_room(&self) -> bool {
-        self.taken.load(SeqCst) < self.max
+        self.taken.load(SeqCst) < self.max()
     }
 
     /// What `look` finds, or a promise to wake `wake` when there is room.
@@ -48,6 +58,13 @@ impl Bound {
             // One may have left between the first look and the promise.
             look()
         })
+    }
+
+    fn wake_sleepers(&self) {
+        if self.has_sleepers.swap(false, SeqCst) {
+            let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            sleepers.drain(..).for_each(|wake| wake.wake());
+        }
     }
 
     fn wake_when_left(&self, wake: &Arc<Wake>) {
@@ -63,10 +80,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         let Self(bound) = self;
         bound.taken.fetch_sub(1, SeqCst);
-        if bound.has_sleepers.swap(false, SeqCst) {
-            let mut sleepers = bound.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-            sleepers.drain(..).for_each(|wake| wake.wake());
-        }
+        bound.wake_sleepers();
     }
 }
 
@@ -93,7 +107,12 @@ impl Admission {
 
     /// The bound that new requests meet first.
     pub(crate) fn max(&self) -> usize {
-        self.own.max.min(self.all.max)
+        self.own.max().min(self.all.max())
+    }
+
+    /// How many requests the server may have open from now on.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.own.set_max(max);
     }
 
     /// Whether there is room for one more; otherwise `wake` is woken when there is.

@@ -8,6 +8,7 @@ mod clients;
 mod columns;
 mod completions;
 mod componentize;
+mod config;
 mod control;
 mod ctl;
 mod dev;
@@ -26,15 +27,18 @@ mod new;
 mod notices;
 mod options;
 mod output;
+mod plan;
 mod privileges;
 mod progress;
 mod pull;
 mod push;
 mod registry;
+mod reload;
 mod running;
 mod sdk;
 mod self_signed;
 mod serve;
+mod serving;
 mod sign;
 mod signals;
 mod sources;
@@ -49,10 +53,13 @@ mod watch;
 mod watchdog;
 mod wit;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use plugsock::control::ControlError;
+
+use config::file::Problems;
 
 /// Socket servers whose request handlers are sandboxed WebAssembly components.
 #[derive(Debug, Parser)]
@@ -71,6 +78,7 @@ enum Command {
     Check(Box<check::Check>),
     Push(Box<push::Push>),
     Pull(Box<pull::Pull>),
+    Config(config::Config),
     New(new::New),
     Build(build::Build),
     Dev(dev::Dev),
@@ -90,13 +98,14 @@ impl Cli {
     /// Runs the subcommand; its exit code, or the error to print.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve(serve) => serve.run(),
+            Command::Serve(serve) => serve.run(args_after(2)),
             Command::Ctl(ctl) => ctl.run(),
             Command::Top(top) => top.run(),
             Command::Call(call) => call.run(),
             Command::Check(check) => check.run(),
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
+            Command::Config(config) => config.run(args_after(3)),
             Command::New(new) => new.run(),
             Command::Build(build) => build.run(),
             Command::Dev(dev) => dev.run(),
@@ -111,6 +120,19 @@ impl Cli {
             Command::Man(man) => man.run(),
             Command::HelperProcess(helper) => helper.run(),
         }
+    }
+}
+
+/// This process's arguments after the names of program and command.
+fn args_after(names: usize) -> Vec<OsString> {
+    std::env::args_os().skip(names).collect()
+}
+
+/// What is wrong, a line each.
+pub fn error_lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<Problems>() {
+        Some(problems) => problems.lines().collect(),
+        None => vec![plugsock::one_line(&format!("{error:#}"))],
     }
 }
 

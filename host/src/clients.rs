@@ -20,6 +20,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 pub use networks::{NetworkError, Networks};
 pub use proxies::Proxies;
 pub(crate) use proxy_protocol::ProxyHeaders;
@@ -61,7 +62,7 @@ pub struct ClientLimits {
 /// Keeps a server's [`ClientLimits`].
 #[derive(Debug)]
 pub(crate) struct Clients {
-    limits: ClientLimits,
+    limits: ArcSwap<ClientLimits>,
     refusals: Arc<Refusals>,
     open: Arc<OpenBySource>,
     /// What times are counted from.
@@ -80,7 +81,7 @@ impl Clients {
     /// For the server at this address.
     pub(crate) fn new(limits: ClientLimits, address: String) -> Self {
         Self {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             refusals: Arc::new(Refusals::at(address)),
             open: Arc::default(),
             epoch: Instant::now(),
@@ -91,7 +92,7 @@ impl Clients {
     /// Whether a newcomer may be turned away for who it is; if not, there is no sense in looking at one for which
     /// there is no room.
     pub(crate) fn are_choosy(&self) -> bool {
-        let limits = &self.limits;
+        let limits = self.limits.load();
         limits.max_connections_per_ip.is_some()
             || limits.connection_rate.is_some()
             || limits.connection_rate_per_ip.is_some()
@@ -101,13 +102,19 @@ impl Clients {
 
     /// What takes the headers off connections that begin with one, if any do.
     pub(crate) fn proxy_headers(&self) -> io::Result<Option<ProxyHeaders>> {
-        let proxies = &self.limits.proxy_protocol;
+        let limits = self.limits.load();
+        let proxies = &limits.proxy_protocol;
         (!proxies.is_empty()).then(|| ProxyHeaders::new(proxies.clone())).transpose()
     }
 
     /// How many requests of this server may be open, by its operator's word.
     pub(crate) fn max_connections(&self) -> Option<usize> {
-        self.limits.max_connections
+        self.limits.load().max_connections
+    }
+
+    /// From now on asks this of newcomers. What was counted goes on to count; who is trusted with PROXY headers stays.
+    pub(crate) fn set_limits(&self, limits: ClientLimits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Whom this server has turned away.
@@ -120,30 +127,31 @@ impl Clients {
         if !self.are_choosy() {
             return Ok(None);
         }
+        let limits = self.limits.load();
         let client = request.client_address();
-        if !networks::is_allowed(&self.limits.allow, &self.limits.deny, client) {
+        if !networks::is_allowed(&limits.allow, &limits.deny, client) {
             return Err(Refusal::Denied);
         }
         let source = Source::of(client, request.unix_credentials());
-        let count = match (source, self.limits.max_connections_per_ip) {
+        let count = match (source, limits.max_connections_per_ip) {
             (Some(source), Some(max)) => {
                 Some(OpenBySource::enter(&self.open, source, max).ok_or(Refusal::OpenPerIp(max))?)
             }
             _ => None,
         };
-        self.take_from_rates(source)?;
+        self.take_from_rates(&limits, source)?;
         Ok(count)
     }
 
     /// One that is refused by its own rate takes nothing from that of all.
-    fn take_from_rates(&self, source: Option<Source>) -> Result<(), Refusal> {
+    fn take_from_rates(&self, limits: &ClientLimits, source: Option<Source>) -> Result<(), Refusal> {
         let now = self.epoch.elapsed();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(source), Some(rate)) = (source, self.limits.connection_rate_per_ip) {
+        if let (Some(source), Some(rate)) = (source, limits.connection_rate_per_ip) {
             let allowance = rates.by_source.entry(source);
             allowance.take(rate, now).map_err(|NoneLeft| Refusal::RatePerIp(rate))?;
         }
-        if let Some(rate) = self.limits.connection_rate {
+        if let Some(rate) = limits.connection_rate {
             rates.all.take(rate, now).map_err(|NoneLeft| Refusal::Rate(rate))?;
         }
         Ok(())

@@ -56,6 +56,9 @@ pub trait Controlled: Send + Sync {
     /// Has the program end as at its first signal; returns at once.
     fn shutdown(&self);
 
+    /// Loads again what it serves by: configuration, handlers, certificates. What has changed, or why nothing has, in words.
+    fn reload(&self) -> Result<Vec<String>, String>;
+
     /// Changes what is logged; why not, in words.
     fn set_log_filter(&self, filter: &str) -> Result<(), String>;
 }

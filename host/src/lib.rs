@@ -96,6 +96,6 @@ pub use slot::{
     VersionState, VersionStats,
 };
 pub use tls::{
-    ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, Tls, TlsError, TlsFailure,
-    TlsInfo, TlsLoadError, TlsOptions, TlsVersion,
+    ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, LoadedAgain, Tls, TlsError,
+    TlsFailure, TlsInfo, TlsLoadError, TlsOptions, TlsVersion,
 };

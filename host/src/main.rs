@@ -13,9 +13,13 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
+            if let Some(error) = error.downcast_ref::<clap::Error>() {
+                error.exit();
+            }
             // Whoever started it may have closed its standard error.
-            let error_line = plugsock::one_line(&format!("{error:#}"));
-            let _ = writeln!(std::io::stderr(), "plugsock: error: {error_line}");
+            for line in cli::error_lines(&error) {
+                let _ = writeln!(std::io::stderr(), "plugsock: error: {line}");
+            }
             cli::exit_code(&error)
         }
     }

@@ -8,6 +8,7 @@ mod close;
 mod control;
 mod follow;
 mod options;
+mod succeed;
 mod types;
 
 use std::io;

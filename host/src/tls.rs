@@ -275,15 +275,14 @@ impl Tls {
 
     /// Loads the files again. If one of them is not fit, all stays as it was. Open connections keep what they have.
     pub fn reload(&self) -> Result<(), TlsLoadError> {
-        let loaded = Loaded::load(&self.0.options, &self.0.tickets)?;
-        loaded.identities.warn_of_expiry();
-        // Who resumes a session does not show its certificate again.
-        let has_other_clients = loaded.clients.roots != self.0.current.load().clients.roots;
-        self.0.current.store(Arc::new(loaded));
-        if has_other_clients {
-            self.0.tickets.take_over(TicketKeys::new());
-        }
+        self.load_again()?.put();
         Ok(())
+    }
+
+    /// Loads the files again, to be put in place later together with something else.
+    pub fn load_again(&self) -> Result<LoadedAgain, TlsLoadError> {
+        let loaded = Loaded::load(&self.0.options, &self.0.tickets)?;
+        Ok(LoadedAgain { tls: self.clone(), loaded })
     }
 
     /// What is known of its identities.
@@ -318,6 +317,28 @@ impl Tls {
             true => config.clone(),
             false => Arc::new(with_alpn((**config).clone(), alpn)),
         })
+    }
+}
+
+/// What the files were when they were loaded again. Dropped, it leaves all as it was.
+#[must_use]
+#[derive(Debug)]
+pub struct LoadedAgain {
+    tls: Tls,
+    loaded: Loaded,
+}
+
+impl LoadedAgain {
+    /// Has new connections protected by it.
+    pub fn put(self) {
+        let Self { tls: Tls(inner), loaded } = self;
+        loaded.identities.warn_of_expiry();
+        // Who resumes a session does not show its certificate again.
+        let has_other_clients = loaded.clients.roots != inner.current.load().clients.roots;
+        inner.current.store(Arc::new(loaded));
+        if has_other_clients {
+            inner.tickets.take_over(TicketKeys::new());
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
 //! ready in time, the old one serves on.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -164,15 +165,15 @@ enum Answer {
 }
 
 /// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
-/// bind, `slots`, what sessions of TLS are resumed by, the control socket if it has a path of its own, and the socket for
-/// metrics, which is then no longer served here. Returns the new process's id when it serves; the caller then closes its
-/// servers.
+/// bind, `slots`, what sessions of TLS are resumed by (of each `tls` in its order), the control socket if it has a path of its
+/// own, and the socket for metrics, which is then no longer served here. Returns the new process's id when it serves; the
+/// caller then closes its servers.
 pub fn upgrade(
     executable: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     servers: &[(ServeAddress, &Server)],
     slots: Vec<HandedSlot>,
-    tls: Option<&Tls>,
+    tls: &[&Tls],
     control: Option<&ControlSocket>,
     metrics: Option<&MetricsSocket>,
 ) -> io::Result<u32> {
@@ -190,7 +191,7 @@ fn start_successor(
     arguments: impl IntoIterator<Item = OsString>,
     servers: &[(ServeAddress, &Server)],
     slots: Vec<HandedSlot>,
-    tls: Option<&Tls>,
+    tls: &[&Tls],
     control: Option<&ControlSocket>,
     metrics: Option<&MetricsSocket>,
 ) -> io::Result<u32> {
@@ -241,14 +242,14 @@ fn hand_over(
     channel: &Channel,
     servers: &[(ServeAddress, &Server)],
     slots: &[HandedSlot],
-    tls: Option<&Tls>,
+    tls: &[&Tls],
     control: Option<&ControlSocket>,
     metrics: Option<&MetricsSocket>,
 ) -> io::Result<()> {
     for (address, server) in servers {
         send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
     }
-    if let Some(tls) = tls {
+    for tls in tls {
         channel.send(&Handed::Tickets(tls.sessions()), &[])?;
     }
     if let Some(control) = control {
@@ -317,7 +318,8 @@ pub struct Predecessor {
     channel: Channel,
     sockets: Vec<(String, HandedSocket)>,
     slots: Vec<HandedSlot>,
-    tickets: Option<Sessions>,
+    /// In the order of the certificates that they belong to.
+    tickets: VecDeque<Sessions>,
     control: Option<HandedSocket>,
     metrics: Option<(String, HandedSocket)>,
 }
@@ -329,8 +331,8 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots) = (Vec::new(), Vec::new());
-        let (mut tickets, mut control, mut metrics) = (None, None, None);
+        let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), VecDeque::new());
+        let (mut control, mut metrics) = (None, None);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -340,7 +342,7 @@ impl Predecessor {
                     let (component, canary) = (fds.into_iter().next(), None);
                     slots.push(HandedSlot { name, seen, handler, component, generation, refused, canary });
                 }
-                Some((Handed::Tickets(keys), _)) => tickets = Some(keys),
+                Some((Handed::Tickets(keys), _)) => tickets.push_back(keys),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
                 Some((Handed::End, _)) => {
@@ -363,9 +365,9 @@ impl Predecessor {
         self.sockets.drain(..).filter_map(|(address, socket)| Some((address.parse().ok()?, socket)))
     }
 
-    /// Has sessions resumed that the process before this one has begun.
+    /// Has sessions resumed that the process before this one has begun: of several certificates with the next in their order.
     pub fn resume_sessions(&mut self, tls: &Tls) {
-        self.tickets.take().into_iter().for_each(|sessions| tls.take_over(sessions));
+        self.tickets.pop_front().into_iter().for_each(|sessions| tls.take_over(sessions));
     }
 
     /// The control socket, if it had a path of its own.

@@ -8,6 +8,7 @@ mod cli;
 mod clients;
 mod commands;
 mod compiling;
+mod config;
 mod control;
 mod datagrams;
 mod dependencies;

@@ -46,6 +46,11 @@ impl AtomicUsize {
         sequentially(|| self.0.load(order))
     }
 
+    #[allow(dead_code, reason = "no test changes a bound")]
+    pub fn store(&self, value: usize, order: Ordering) {
+        sequentially(|| self.0.store(value, order));
+    }
+
     pub fn fetch_add(&self, value: usize, order: Ordering) -> usize {
         sequentially(|| self.0.fetch_add(value, order))
     }

@@ -21,14 +21,14 @@ pub fn check() -> anyhow::Result<()> {
 
 /// Refuses to serve without the threads that serving itself takes: those of each server, of its strategy, and for signals
 /// and the control socket.
-pub fn check_threads(servers: usize, concurrency: &Concurrency) -> anyhow::Result<()> {
-    let of_strategy = match *concurrency {
-        Concurrency::Sync | Concurrency::Threading { .. } => 0,
+pub fn check_threads(servers: impl Iterator<Item = Concurrency>) -> anyhow::Result<()> {
+    let of_server = |concurrency| match concurrency {
+        Concurrency::Sync | Concurrency::Threading { .. } => 1,
         // For the end of its fork server, and for what its children say.
-        Concurrency::Forking { .. } => 2,
-        Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => workers,
+        Concurrency::Forking { .. } => 3,
+        Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => 1 + workers,
     };
-    let needed = servers * (1 + of_strategy) + 2;
+    let needed = servers.map(of_server).sum::<usize>() + 2;
     // All are there until this is dropped.
     let (all, wait) = bounded::<()>(0);
     thread::scope(|scope| {

@@ -5,7 +5,7 @@ use plugsock::{ClientLimits, Networks, Proxies, Rate};
 
 use super::options::parse_count;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Clients (of each address; who is refused is closed at once)")]
 pub struct ClientArgs {
     /// Requests that may be open at once; more wait in the listen queue

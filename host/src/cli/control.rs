@@ -13,7 +13,7 @@ use signal_hook::consts::SIGTERM;
 use super::handler_source::HandlerSource;
 use super::running::Running;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Control")]
 pub struct ControlArgs {
     /// Where `plugsock ctl` and `plugsock top` connect; by default in the user's runtime directory, where they
@@ -54,11 +54,16 @@ impl ControlArgs {
 
 impl Controlled for Running {
     fn servers(&self) -> Vec<Arc<Server>> {
-        self.servers.iter().map(|bound| bound.server.clone()).collect()
+        Self::servers(self).iter().map(|bound| bound.server.clone()).collect()
     }
 
     fn slots(&self) -> Vec<Slot> {
-        self.plugs.iter().map(|plug| plug.slot.clone()).collect()
+        self.serving().plugs.iter().map(|plug| plug.slot.clone()).collect()
+    }
+
+    fn reload(&self) -> Result<Vec<String>, String> {
+        let _reloading = self.supervisor.reloading();
+        Self::reload(self)
     }
 
     fn source(&self, handler: &Path) -> Result<Source, String> {

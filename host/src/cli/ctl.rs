@@ -127,6 +127,8 @@ enum CtlCommand {
     },
     /// Accept again
     Resume,
+    /// Load the configuration, handlers and certificates again; all as before if anything is wrong with them
+    Reload,
     /// Have the executable on disk take over without a break, and end
     Upgrade,
     /// Stop accepting, let open requests end, and end; as SIGTERM, without waiting for it
@@ -191,6 +193,13 @@ impl Asking {
             CtlCommand::Abort { name } => self.change(&Command::Abort { slot: name }, serves),
             CtlCommand::Drain { timeout } => drain::drain(&mut self, timeout),
             CtlCommand::Resume => self.done(&Command::Resume {}, "accepting again"),
+            CtlCommand::Reload => self.say(&Command::Reload {}, |answer| match answer {
+                Answer::Reloaded { changes } if changes.is_empty() => Ok("nothing has changed\n".to_owned()),
+                Answer::Reloaded { changes } => {
+                    Ok(changes.iter().map(|change| one_line(change) + "\n").collect())
+                }
+                other => unexpected(other),
+            }),
             CtlCommand::Upgrade => self.say(&Command::Upgrade {}, |answer| match answer {
                 Answer::Upgraded { pid } => Ok(format!("process {pid} has taken over\n")),
                 other => unexpected(other),

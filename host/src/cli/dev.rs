@@ -1,5 +1,6 @@
 //! `plugsock dev`: edit, save, and the next request is answered by the new code.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -29,8 +30,10 @@ impl Dev {
         surroundings::settle();
         // Its arguments are looked at before anything is built.
         let handler = folder.join("build/handler.wasm").display().to_string();
-        let before = ["plugsock", "serve", "--watch", "--handler", &handler].map(str::to_owned);
-        let cli = Cli::parse_from(before.into_iter().chain(self.serve));
+        let before = ["--watch", "--handler", &handler].map(str::to_owned);
+        let args: Vec<String> = before.into_iter().chain(self.serve).collect();
+        let named = ["plugsock", "serve"].map(str::to_owned);
+        let cli = Cli::parse_from(named.iter().chain(&args));
         let Command::Serve(serve) = cli.command else { unreachable!("it says `serve`") };
         let mut sources = Sources::watch(folder);
         while let Err(error) = plugsock_project::build(folder) {
@@ -46,6 +49,6 @@ impl Dev {
             }
         })?;
         // As the first process of its namespace it would reap the compilers, whose status is for the builds.
-        serve.serve()
+        serve.serve(args.into_iter().map(OsString::from).collect())
     }
 }

@@ -7,7 +7,7 @@ use plugsock::{AccessLog, Forwarded, HttpOptions};
 
 use super::options::{Time, parse_time};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP (for handlers that export wasi:http/incoming-handler)")]
 pub struct HttpArgs {
     /// Requests that one connection may bring

@@ -19,7 +19,7 @@ use journal::JournalFormat;
 use sink::Sink;
 use target::LogTarget;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogOptions {
     /// Where the log goes: stderr, journald (or journald:SOCKET), or a file, which is appended to and opened anew at SIGHUP

@@ -15,14 +15,31 @@ use super::helper_process::HelperProcess;
 use super::keys::parse_public_key;
 use super::log::LogOptions;
 
+/// All that a sandbox is made of, for commands that have one handler.
 #[derive(Args, Debug)]
 pub struct SandboxArgs {
+    #[command(flatten)]
+    guest: GuestArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What may be another for each handler.
+#[derive(Args, Clone, Debug)]
+pub struct GuestArgs {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     grants: GrantArgs,
     #[command(flatten)]
     trust: TrustArgs,
+}
+
+/// What all handlers of a process share.
+#[derive(Args, Clone, Debug)]
+pub struct EngineArgs {
+    #[command(flatten)]
+    shared: SharedLimitArgs,
     #[command(flatten)]
     compile: CompileArgs,
     #[command(flatten)]
@@ -31,7 +48,20 @@ pub struct SandboxArgs {
     core_dumps: CoreDumpArgs,
 }
 
-#[derive(Args, Debug)]
+/// Limits that the engine has for all handlers.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits of one request")]
+struct SharedLimitArgs {
+    /// Requests of all handlers that may be open at once; more wait in the listen queue
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
+    max_requests: usize,
+
+    /// Stack, of 64KiB to 1GiB: how deep its code may call. Interpreters need more for deep input
+    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = parse_stack)]
+    stack: ByteSize,
+}
+
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of one request")]
 struct LimitArgs {
     /// Linear memory: all its memories, and what is collected for it
@@ -42,10 +72,6 @@ struct LimitArgs {
     /// they are not taken from pools
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().memories, value_parser = parse_count)]
     memories: usize,
-
-    /// Stack, of 64KiB to 1GiB: how deep its code may call. Interpreters need more for deep input
-    #[arg(long, value_name = "SIZE", default_value = "512KiB", value_parser = parse_stack)]
-    stack: ByteSize,
 
     /// Elements of all its tables
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().table_elements)]
@@ -79,10 +105,6 @@ struct LimitArgs {
     #[arg(long, value_name = "LINES", default_value_t = Limits::default().log_rate)]
     log_rate: u32,
 
-    /// Requests that may be open at once; more wait in the listen queue
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().max_requests, value_parser = parse_count)]
-    max_requests: usize,
-
     /// Let one instance serve so many requests, one after the other. Gives isolation up: a request may then
     /// read and change what those before it left in the instance's memory
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = parse_count)]
@@ -94,7 +116,7 @@ struct LimitArgs {
     warm: usize,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Grants (handlers get nothing else)")]
 struct GrantArgs {
     /// An environment variable for handlers; may be repeated
@@ -128,7 +150,7 @@ struct GrantArgs {
     arguments: Vec<String>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Trust in handlers")]
 struct TrustArgs {
     /// Load only the component with this SHA-256, as `plugsock check` shows it
@@ -145,7 +167,7 @@ struct TrustArgs {
     max_component_size: ByteSize,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Compiling (in a process of its own, at a low priority)")]
 struct CompileArgs {
     /// How long it may take; `none` for no limit
@@ -157,7 +179,7 @@ struct CompileArgs {
     compile_memory: ByteSize,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Cache of compiled handlers")]
 struct CacheArgs {
     /// Keep compiled handlers here instead of in the user's cache directory
@@ -173,7 +195,7 @@ struct CacheArgs {
     no_cache: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Looking into a handler")]
 struct CoreDumpArgs {
     /// Have each trap leave a WebAssembly core dump here, in a file named by handler, digest, time, request and phase. It
@@ -191,10 +213,19 @@ struct CoreDumpArgs {
 }
 
 impl SandboxArgs {
-    pub fn max_requests(&self) -> usize {
-        self.limits.max_requests
+    /// Starts the sandbox that these options describe; `handler` is the handler's own name.
+    pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
+        let sandbox = self.engine.sandbox(self.guest.limits(), log)?;
+        self.guest.sandbox(&sandbox, handler)
     }
 
+    /// The same options where no more than so many requests are ever open.
+    pub fn for_requests(self, most: usize) -> Self {
+        Self { engine: self.engine.for_requests(most), ..self }
+    }
+}
+
+impl GuestArgs {
     /// Refuses grants that could not be kept.
     pub fn check_stdin(&self, is_forking: bool) -> anyhow::Result<()> {
         anyhow::ensure!(
@@ -202,6 +233,57 @@ impl SandboxArgs {
             "forked processes have no standard input: use --allow-stdin with another --concurrency"
         );
         Ok(())
+    }
+
+    /// Whether instances are kept for further requests.
+    pub fn keeps_instances(&self) -> bool {
+        self.limits.reuse > 1
+    }
+
+    /// What its requests may use, but for what all handlers share.
+    pub fn limits(&self) -> Limits {
+        let LimitArgs { memories, table_elements, instances, resources, log_rate, reuse, warm, .. } =
+            self.limits;
+        Limits {
+            memory: self.limits.memory.as_u64().try_into().unwrap_or(usize::MAX),
+            memories,
+            table_elements,
+            instances,
+            resources,
+            request_time: self.limits.request_time.0,
+            cpu_time: self.limits.cpu_time.0,
+            idle_time: self.limits.idle_timeout.0,
+            min_rate: self.limits.min_rate,
+            log_rate,
+            reuse,
+            warm,
+            ..Limits::default()
+        }
+    }
+
+    /// For a handler of this name, on an engine that has room for it.
+    pub fn sandbox(&self, engine: &Sandbox, handler: &str) -> Result<Sandbox, SandboxError> {
+        engine.with(self.limits(), self.grants(handler), self.trust.clone().trust())
+    }
+
+    fn grants(&self, handler: &str) -> Grants {
+        let GrantArgs { env, dir, allow_net, tls_ca, allow_send_to, allow_stdin, arguments } =
+            self.grants.clone();
+        Grants {
+            env,
+            dirs: dir,
+            args: std::iter::once(handler.to_owned()).chain(arguments).collect(),
+            send_to: allow_send_to,
+            stdin: allow_stdin,
+            net: allow_net,
+            tls_ca: tls_ca.into_iter().flat_map(|file| file.0).collect(),
+        }
+    }
+}
+
+impl EngineArgs {
+    pub fn max_requests(&self) -> usize {
+        self.shared.max_requests
     }
 
     /// The same options for a user with this home, unless another place for the cache was asked for.
@@ -213,63 +295,21 @@ impl SandboxArgs {
     /// The same options where no more than so many requests are ever open: the engine's pools need be no larger, and take
     /// time to make.
     pub fn for_requests(mut self, most: usize) -> Self {
-        self.limits.max_requests = self.limits.max_requests.min(most);
+        self.shared.max_requests = self.shared.max_requests.min(most);
         self
     }
 
-    /// Whether instances are kept for further requests.
-    pub fn keeps_instances(&self) -> bool {
-        self.limits.reuse > 1
-    }
-
-    /// Starts the sandbox that these options describe; `handler` is the handlers' own name.
-    pub fn sandbox(self, handler: &str, log: &LogOptions) -> Result<Sandbox, SandboxError> {
-        let LimitArgs {
-            memory,
-            memories,
-            stack,
-            table_elements,
-            instances,
-            resources,
-            log_rate,
-            max_requests,
-            reuse,
-            warm,
-            ..
-        } = self.limits;
-        let limits = Limits {
-            memory: memory.as_u64().try_into().unwrap_or(usize::MAX),
-            memories,
-            stack: stack.as_u64().try_into().unwrap_or(usize::MAX),
-            table_elements,
-            instances,
-            resources,
-            request_time: self.limits.request_time.0,
-            cpu_time: self.limits.cpu_time.0,
-            idle_time: self.limits.idle_timeout.0,
-            min_rate: self.limits.min_rate,
-            log_rate,
-            max_requests,
-            reuse,
-            warm,
-            ..Limits::default()
-        };
-        let GrantArgs {
-            env,
-            dir: dirs,
-            allow_net: net,
-            tls_ca,
-            allow_send_to: send_to,
-            allow_stdin: stdin,
-            arguments,
-        } = self.grants;
-        let args = std::iter::once(handler.to_owned()).chain(arguments).collect();
-        let tls_ca = tls_ca.into_iter().flat_map(|file| file.0).collect();
-        let grants = Grants { env, dirs, args, send_to, stdin, net, tls_ca };
-        let trust = self.trust.trust();
-        let compile = self.compile.options(log);
-        let (cache, core_dumps) = (self.cache.options(), self.core_dumps.options());
-        Sandbox::new(SandboxOptions { limits, grants, trust, compile, cache, core_dumps })
+    /// Starts the engine, with room for handlers with these limits.
+    pub fn sandbox(self, limits: Limits, log: &LogOptions) -> Result<Sandbox, SandboxError> {
+        let SharedLimitArgs { max_requests, stack } = self.shared;
+        let stack = stack.as_u64().try_into().unwrap_or(usize::MAX);
+        Sandbox::new(SandboxOptions {
+            limits: Limits { max_requests, stack, ..limits },
+            compile: self.compile.options(log),
+            cache: self.cache.options(),
+            core_dumps: self.core_dumps.options(),
+            ..SandboxOptions::default()
+        })
     }
 }
 

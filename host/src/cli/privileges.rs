@@ -8,7 +8,7 @@ use clap::Args;
 use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
 use rustix::process::DumpableBehavior;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Privileges")]
 pub struct PrivilegeArgs {
     /// Become this user, and this group or else the user's own, once the addresses are bound (only as root)

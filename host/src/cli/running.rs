@@ -4,24 +4,27 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use crossbeam::channel::{Sender, bounded};
 use plugsock::control::{ControlSocket, EventKind, emit};
 use plugsock::metrics::MetricsSocket;
 use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
 use plugsock::{
-    Digest, Handler, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions, SwapError,
-    Swapped, shown,
+    Digest, Handler, HandlerError, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions,
+    SwapError, Swapped, shown,
 };
 use signal_hook::consts::SIGTERM;
 
 use super::handler_source::HandlerSource;
 use super::log::Log;
+use super::plan::{PlannedCertificates, PlannedHandler, PlannedServer};
 use super::progress::spin_while;
 use super::registry::{OciReference, Registry};
+use super::reload::Configured;
 use super::signals::Signals;
 use super::supervisor::Supervisor;
 use super::telemetry::Telemetry;
@@ -30,12 +33,12 @@ use super::watch::{Files, Look, Seen, tag, watch};
 use super::watchdog::Watchdog;
 
 pub struct Running {
-    pub servers: Vec<ServedAddress>,
-    pub plugs: Vec<Plug>,
+    pub serving: Arc<Mutex<Serving>>,
+    pub accepting: Arc<Accepting>,
     /// Where handlers are fetched.
     pub registry: Registry,
-    pub shutdown_timeout: Duration,
-    pub certificates: Option<Certificates>,
+    /// Where there is a configuration, what a reload begins with.
+    pub configured: Option<Configured>,
     /// What an upgrade starts: the path by which this program was started.
     pub executable: PathBuf,
     pub log: Log,
@@ -48,10 +51,28 @@ pub struct Running {
     pub supervisor: Supervisor,
 }
 
+/// What a reload changes.
+#[derive(Default)]
+pub struct Serving {
+    pub servers: Vec<Arc<ServedAddress>>,
+    pub plugs: Vec<Plug>,
+    pub certificates: PlannedCertificates,
+    /// Servers that serve what they had accepted, and nothing more.
+    pub ending: Vec<Arc<ServedAddress>>,
+    /// Nothing is to be changed any more.
+    pub is_closing: bool,
+}
+
 /// A server, and the address that it was asked to bind.
 pub struct ServedAddress {
     pub asked: ServeAddress,
     pub server: Arc<Server>,
+    /// What it was told; of a socket that somebody else bound, what the first server was told.
+    pub planned: PlannedServer,
+    /// Whether somebody else bound its socket.
+    pub is_inherited: bool,
+    /// How long open requests may go on when it ends.
+    pub shutdown_timeout: Duration,
 }
 
 impl ServedAddress {
@@ -67,34 +88,188 @@ impl ServedAddress {
         .map_err(|error| error.context(format!("{address} is served no more")))
         .inspect_err(|error| tracing::error!("{error:#}"))
     }
+
+    /// Ends it, cutting off what is open for too long.
+    fn close(&self) {
+        let cut = self.server.server_close_within(self.shutdown_timeout);
+        if cut > 0 {
+            tracing::warn!("cut off {cut} requests that were still open on {}", self.server.address());
+        }
+    }
+}
+
+/// The threads that accept.
+#[derive(Default)]
+pub struct Accepting {
+    state: Mutex<Accepted>,
+    has_ended: Condvar,
+}
+
+#[derive(Default)]
+struct Accepted {
+    threads: usize,
+    /// Why the first of them failed.
+    failure: Option<anyhow::Error>,
+}
+
+impl Accepting {
+    /// Has a server served on a thread of its own: as soon as something is sent, and never if nothing will be.
+    pub fn start(self: &Arc<Self>, bound: Arc<ServedAddress>) -> io::Result<Sender<()>> {
+        let (go, gone) = bounded::<()>(1);
+        let accepting = self.clone();
+        self.state().threads += 1;
+        let spawned = thread::Builder::new().name("accept".to_owned()).spawn(move || {
+            let served = if gone.recv().is_ok() { bound.serve() } else { Ok(()) };
+            drop(bound);
+            accepting.end(served);
+        });
+        match spawned {
+            Ok(_) => Ok(go),
+            Err(error) => {
+                self.end(Ok(()));
+                Err(error)
+            }
+        }
+    }
+
+    fn end(&self, served: anyhow::Result<()>) {
+        let mut state = self.state();
+        state.threads -= 1;
+        state.failure = state.failure.take().or(served.err());
+        self.has_ended.notify_all();
+    }
+
+    /// Waits for the end of all, and returns what the first that failed has said.
+    fn wait(&self) -> anyhow::Result<()> {
+        let waited = self.has_ended.wait_while(self.state(), |state| state.threads > 0);
+        let failure = waited.unwrap_or_else(PoisonError::into_inner).failure.take();
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Accepted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A slot, and what it was told to serve.
 #[derive(Clone)]
 pub struct Plug {
     pub slot: Slot,
-    source: HandlerSource,
+    pub planned: PlannedHandler,
+    /// Where its handler is loaded.
+    pub sandbox: Sandbox,
     registry: Registry,
     /// What can be watched for changes, and what that was when it was last loaded.
     watched: Option<(Watched, Seen)>,
 }
 
+/// What a handler is loaded from, where that may become another.
 #[derive(Clone)]
 enum Watched {
     Files(Files),
     Tag(OciReference),
 }
 
-impl Plug {
-    /// Loads the handler again, and says in the log what came of it.
-    pub fn reload(&self) {
-        if self.source != HandlerSource::Echo {
-            report(&self.slot, self.swap());
+impl Watched {
+    fn of(planned: &PlannedHandler, sandbox: &Sandbox) -> Option<Self> {
+        match &planned.source {
+            HandlerSource::File(file) => {
+                let is_signed = !sandbox.trust().public_keys.is_empty();
+                Some(Self::Files(Files::new(file, is_signed)))
+            }
+            // What is named by a digest is never another.
+            HandlerSource::Oci(reference) if reference.digest().is_none() => {
+                Some(Self::Tag(reference.clone()))
+            }
+            HandlerSource::Echo | HandlerSource::Oci(_) => None,
         }
     }
 
-    fn swap(&self) -> Result<Swapped, SwapError> {
-        self.slot.swap(self.source.for_swap(&self.registry))
+    /// What it is now, as far as that can be told without asking anybody.
+    fn look(&self) -> Option<Look> {
+        match self {
+            Self::Files(files) => Some(files.look()),
+            Self::Tag(_) => None,
+        }
+    }
+}
+
+impl Plug {
+    /// For a slot whose handler is loaded next.
+    pub fn new(slot: Slot, planned: PlannedHandler, sandbox: Sandbox, registry: Registry) -> Self {
+        let watched = Watched::of(&planned, &sandbox);
+        let watched = watched.map(|watched| (watched.clone(), Arc::new(Mutex::new(watched.look()))));
+        Self { slot, planned, sandbox, registry, watched }
+    }
+
+    /// Loads a handler into a slot of its own.
+    pub fn load(
+        sandbox: Sandbox,
+        planned: &PlannedHandler,
+        registry: &Registry,
+        predecessor: Option<&Predecessor>,
+    ) -> anyhow::Result<Self> {
+        let PlannedHandler { name, source, args, .. } = planned;
+        let handed = predecessor.and_then(|predecessor| predecessor.slot(name));
+        let watched = Watched::of(planned, &sandbox);
+        let options = SlotOptions { name: Some(name.clone()), ..args.swapping.slot_options() };
+        let loading = format!("compiling {source}");
+        let (slot, seen) = match handed {
+            // What was swapped in since the start serves on, and a file that has not changed since is not loaded.
+            Some(handed) => {
+                let handler = spin_while(&loading, || handed.load(&sandbox))
+                    .context("cannot go on with what the process before this one served")?;
+                (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Look::from_bytes))
+            }
+            None => {
+                let before = watched.as_ref().and_then(Watched::look);
+                let handler = spin_while(&loading, || source.load(&sandbox, registry, None))?;
+                let tag = manifest_of(&handler).map(Look::at_tag);
+                (Slot::new(handler, options)?, before.or(tag))
+            }
+        };
+        let watched = watched.map(|watched| (watched, Arc::new(Mutex::new(seen))));
+        Ok(Self { slot, planned: planned.clone(), sandbox, registry: registry.clone(), watched })
+    }
+
+    /// The same, told what makes no difference to its handler and its files.
+    pub fn planned_as(&self, planned: &PlannedHandler) -> Self {
+        Self { planned: planned.clone(), ..self.clone() }
+    }
+
+    /// Whether who watches this one watches the other.
+    pub fn is_watched_like(&self, other: &Self) -> bool {
+        let seen = |plug: &Self| plug.watched.as_ref().map(|(_, seen)| Arc::as_ptr(seen));
+        seen(self) == seen(other)
+    }
+
+    /// Its handler as it is now.
+    pub fn handler(&self) -> Result<Handler, HandlerError> {
+        self.planned.source.load(&self.sandbox, &self.registry, None)
+    }
+
+    /// Loads the handler again, and says in the log what came of it.
+    pub fn reload(&self) {
+        reload(&self.slot, &self.planned.source, &self.registry);
+    }
+
+    /// Has the handler loaded again whenever its file has changed, or its tag, if that was asked for, and as long as this is
+    /// served.
+    pub fn watch(&self) -> anyhow::Result<()> {
+        let swapping = &self.planned.args.swapping;
+        let Some((watched, seen)) = self.watched.as_ref().filter(|_| swapping.watch) else {
+            return Ok(());
+        };
+        let (slot, source, registry) =
+            (self.slot.clone(), self.planned.source.clone(), self.registry.clone());
+        match watched {
+            Watched::Files(files) => watch(files.clone(), seen, move || reload(&slot, &source, &registry)),
+            Watched::Tag(reference) => {
+                let asked = registry.clone();
+                let swap = move || slot.swap(source.for_swap(&registry));
+                tag::watch(asked, reference.clone(), swapping.registry_poll, seen, swap)
+            }
+        }
     }
 
     /// What a process that takes over needs of it.
@@ -118,6 +293,12 @@ fn manifest_of(handler: &Handler) -> Option<Digest> {
     }
 }
 
+fn reload(slot: &Slot, source: &HandlerSource, registry: &Registry) {
+    if *source != HandlerSource::Echo {
+        report(slot, slot.swap(source.for_swap(registry)));
+    }
+}
+
 /// A swap that succeeded has said so itself.
 fn report(slot: &Slot, swapped: Result<Swapped, SwapError>) {
     if let Err(error) = swapped {
@@ -126,85 +307,100 @@ fn report(slot: &Slot, swapped: Result<Swapped, SwapError>) {
 }
 
 impl Running {
-    /// Loads a handler into a slot of its own.
-    pub fn plug(
-        &mut self,
-        sandbox: &Sandbox,
-        source: HandlerSource,
-        options: SlotOptions,
-        predecessor: Option<&Predecessor>,
-    ) -> anyhow::Result<()> {
-        let stem = source.stem();
-        let namesakes = self.plugs.iter().filter(|plug| plug.source.stem() == stem);
-        let name = match namesakes.count() {
-            0 => stem,
-            others => format!("{stem}-{}", others + 1),
-        };
-        let handed = predecessor.and_then(|predecessor| predecessor.slot(&name));
-        let is_signed = !sandbox.trust().public_keys.is_empty();
-        let watched = match &source {
-            HandlerSource::File(file) => Some(Watched::Files(Files::new(file, is_signed))),
-            // What is named by a digest is never another.
-            HandlerSource::Oci(reference) if reference.digest().is_none() => {
-                Some(Watched::Tag(reference.clone()))
-            }
-            HandlerSource::Echo | HandlerSource::Oci(_) => None,
-        };
-        let options = SlotOptions { name: Some(name), ..options };
-        let loading = format!("compiling {source}");
-        let (slot, seen) = match handed {
-            // What was swapped in since the start serves on, and a file that has not changed since is not loaded.
-            Some(handed) => {
-                let handler = spin_while(&loading, || handed.load(sandbox))
-                    .context("cannot go on with what the process before this one served")?;
-                (handed.resume(handler, options)?, handed.seen.as_deref().and_then(Look::from_bytes))
-            }
-            None => {
-                let before = match &watched {
-                    Some(Watched::Files(files)) => Some(files.look()),
-                    _ => None,
-                };
-                let handler = spin_while(&loading, || source.load(sandbox, &self.registry, None))?;
-                let tag = manifest_of(&handler).map(Look::at_tag);
-                (Slot::new(handler, options)?, before.or(tag))
-            }
-        };
-        let watched = watched.map(|watched| (watched, Arc::new(Mutex::new(seen))));
-        self.plugs.push(Plug { slot, source, registry: self.registry.clone(), watched });
-        Ok(())
-    }
-
-    /// Loads every handler again, and the certificates.
-    pub fn reload(&self) {
-        emit(|| EventKind::Reloading {});
-        self.certificates.iter().for_each(Certificates::reload);
-        let reloading = self.supervisor.reloading();
-        for plug in self.plugs.clone() {
-            let reloading = reloading.clone();
-            // Beside each other, and beside whoever asked.
-            let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
-                plug.reload();
-                drop(reloading);
-            });
-            if let Err(error) = spawned {
-                tracing::error!("cannot load the handlers again: {error}");
-            }
+    pub fn new(executable: PathBuf, log: Log, registry: Registry, configured: Option<Configured>) -> Self {
+        let (serving, accepting, control, metrics, upgrading, supervisor) = Default::default();
+        Self {
+            serving,
+            accepting,
+            registry,
+            configured,
+            executable,
+            log,
+            control,
+            metrics,
+            upgrading,
+            supervisor,
         }
     }
 
-    /// Loads a handler again whenever its file has changed, or its tag, which is asked for so often.
-    pub fn watch(&self, poll: Duration) -> anyhow::Result<()> {
-        for plug in self.plugs.iter().cloned() {
-            match plug.watched.clone() {
-                Some((Watched::Files(files), seen)) => watch(files, seen, move || plug.reload())?,
-                Some((Watched::Tag(reference), seen)) => {
-                    let registry = self.registry.clone();
-                    tag::watch(registry, reference, poll, seen, move || plug.swap())?;
+    pub fn serving(&self) -> MutexGuard<'_, Serving> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that accept.
+    pub fn servers(&self) -> Vec<Arc<ServedAddress>> {
+        self.serving().servers.clone()
+    }
+
+    /// Loads all again, on another thread; the log says what came of it.
+    pub fn reload_in_background(self: &Arc<Self>) {
+        let (running, reloading) = (self.clone(), self.supervisor.reloading());
+        let spawned = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            // It has said in the log what failed.
+            let _ = running.reload();
+            drop(reloading);
+        });
+        if let Err(error) = spawned {
+            tracing::error!("nothing is loaded again: {error}");
+        }
+    }
+
+    /// Loads every handler again, and the certificates: each by itself, since nothing else can have changed.
+    pub fn reload_files(&self) -> Vec<String> {
+        let (plugs, certificates) = {
+            let serving = self.serving();
+            (serving.plugs.clone(), serving.certificates.clone())
+        };
+        certificates.loaded().for_each(Certificates::reload);
+        // Beside each other.
+        let before = plugs.iter().map(|plug| plug.slot.last_generation()).collect::<Vec<_>>();
+        thread::scope(|scope| {
+            for plug in &plugs {
+                let named = thread::Builder::new().name("reload".to_owned());
+                if let Err(error) = named.spawn_scoped(scope, || plug.reload()) {
+                    tracing::error!(slot = plug.slot.name(), "not loaded again: {error}");
                 }
-                None => {}
             }
+        });
+        let swapped = plugs.iter().zip(before).filter(|(plug, before)| plug.slot.last_generation() > *before);
+        swapped.map(|(plug, _)| format!("handler {} is another", plug.slot.name())).collect()
+    }
+
+    /// Has what files say loaded again whenever they have changed, where that was asked for.
+    pub fn watch(self: &Arc<Self>) -> anyhow::Result<()> {
+        let (plugs, certificates) = {
+            let serving = self.serving();
+            (serving.plugs.clone(), serving.certificates.clone())
+        };
+        plugs.iter().try_for_each(Plug::watch)?;
+        certificates.loaded().try_for_each(Certificates::watch)?;
+        if let Some(configured) = self.configured.as_ref()
+            && plugs.iter().any(|plug| plug.planned.args.swapping.watch)
+        {
+            configured.watch(self)?;
         }
         Ok(())
+    }
+
+    /// Ends servers that a reload has replaced or removed: those that are removed cut off what is open for too long.
+    pub fn end(&self, bound: Arc<ServedAddress>, is_removed: bool) {
+        let serving = self.serving.clone();
+        let ending = bound.clone();
+        bound.server.request_shutdown();
+        let spawned = thread::Builder::new().name("closing".to_owned()).spawn(move || {
+            match is_removed {
+                true => ending.close(),
+                false => ending.server.server_close(),
+            }
+            serving
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .ending
+                .retain(|other| !Arc::ptr_eq(other, &ending));
+        });
+        if let Err(error) = spawned {
+            tracing::error!("{} is closed with this process: {error}", bound.server.address());
+        }
     }
 
     /// Has a new process of this program take over, and ends this one; says in the log what came of it.
@@ -236,14 +432,18 @@ impl Running {
         let Ok(_upgrading) = self.upgrading.try_lock() else {
             return Err(io::Error::other("another upgrade is under way"));
         };
-        let slots: Vec<_> = self.plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
-        let servers: Vec<_> =
-            self.servers.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
-        let tls = self.certificates.as_ref().map(|certificates| &certificates.tls);
+        let (plugs, certificates) = {
+            let serving = self.serving();
+            (serving.plugs.clone(), serving.certificates.clone())
+        };
+        let slots: Vec<_> = plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
+        let bound = self.servers();
+        let servers: Vec<_> = bound.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
+        let tls: Vec<_> = certificates.loaded().map(|certificates| &certificates.tls).collect();
         let (control, metrics) = (self.control.upgrade(), self.metrics.upgrade());
         let arguments = std::env::args_os().skip(1);
         let (control, metrics) = (control.as_deref(), metrics.as_deref());
-        upgrade(&self.executable, arguments, &servers, slots, tls, control, metrics)
+        upgrade(&self.executable, arguments, &servers, slots, &tls, control, metrics)
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
@@ -254,6 +454,7 @@ impl Running {
         telemetry: Telemetry,
     ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
+        running.watch()?;
         let _shown = telemetry.start(&running)?;
         // Until all has ended: whoever waits for that looks here.
         let _control = control.map(|socket| socket.serve(running.clone())).transpose()?;
@@ -262,19 +463,15 @@ impl Running {
         let signalled = running.clone();
         let follower =
             thread::Builder::new().name("signals".to_owned()).spawn(move || signals.follow(&signalled))?;
-        let served: anyhow::Result<()> = thread::scope(|scope| {
-            let serving = running.servers.iter().map(|bound| {
-                let spawned =
-                    thread::Builder::new().name("accept".to_owned()).spawn_scoped(scope, || bound.serve());
-                spawned.inspect_err(|_| {
-                    running.servers.iter().for_each(|bound| bound.server.request_shutdown());
-                })
-            });
-            let serving: Vec<_> = serving.collect::<io::Result<_>>().context("no thread to serve on")?;
-            // All are waited for, and the first that failed is what this process ends with.
-            let served: Vec<_> = serving.into_iter().map(|served| served.join()).collect();
-            served.into_iter().try_for_each(|served| served.expect("a panic was caught"))
+        let started: io::Result<Vec<_>> =
+            running.servers().into_iter().map(|bound| running.accepting.start(bound)).collect();
+        let started = started.map(|all| {
+            all.into_iter().for_each(|go| {
+                let _ = go.send(());
+            })
         });
+        // All are waited for, and the first that failed is what this process ends with.
+        let served = started.context("no thread to serve on").and_then(|()| running.accepting.wait());
         if served.is_err() {
             handle.close();
         }
@@ -287,17 +484,17 @@ impl Running {
     pub fn close(&self) {
         self.supervisor.stopping();
         emit(|| EventKind::ShuttingDown {});
-        let timeout = self.shutdown_timeout;
+        let (servers, ending) = {
+            let mut serving = self.serving();
+            serving.is_closing = true;
+            (serving.servers.clone(), serving.ending.clone())
+        };
+        let timeout = servers.iter().map(|bound| bound.shutdown_timeout).max().unwrap_or_default();
         tracing::info!("shutting down: no new requests; open ones have {timeout:?}");
-        self.servers.iter().for_each(|bound| bound.server.request_shutdown());
+        servers.iter().for_each(|bound| bound.server.request_shutdown());
         thread::scope(|scope| {
-            for ServedAddress { server, .. } in &self.servers {
-                let close = move || {
-                    let cut = server.server_close_within(timeout);
-                    if cut > 0 {
-                        tracing::warn!("cut off {cut} requests that were still open on {}", server.address());
-                    }
-                };
+            for bound in servers.iter().chain(&ending) {
+                let close = || bound.close();
                 // Beside each other: what one has still to serve does not wait for what another has open.
                 if thread::Builder::new().name("closing".to_owned()).spawn_scoped(scope, close).is_err() {
                     close();

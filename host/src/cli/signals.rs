@@ -27,10 +27,7 @@ impl Signals {
     pub fn follow(mut self, running: &Arc<Running>) {
         for signal in self.0.forever() {
             match signal {
-                SIGHUP => {
-                    running.log.reopen();
-                    running.reload();
-                }
+                SIGHUP => running.reload_in_background(),
                 SIGUSR2 => upgrade(running),
                 _ => break,
             }

@@ -7,7 +7,7 @@ use plugsock::{Probe, RollbackPolicy, SlotOptions};
 
 use super::options::{Time, parse_time};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Swapping")]
 pub struct SwapArgs {
     /// Load the handler again whenever its file, or the signature that is required of it, changes, or its tag in a registry

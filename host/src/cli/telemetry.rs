@@ -11,7 +11,7 @@ use plugsock::upgrade::Predecessor;
 
 use super::running::Running;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Telemetry")]
 pub struct TelemetryArgs {
     /// Serve metrics for Prometheus at tcp://HOST:PORT or unix:///PATH, by plain HTTP under /metrics, with a page for people

@@ -9,9 +9,9 @@ use anyhow::bail;
 use clap::Args;
 use plugsock::{ClientAuth, IdentityFiles, Tls, TlsOptions, TlsVersion};
 
-use super::watch::{Files, Look, watch};
+use super::watch::{Files, Seen, watch};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
     /// A certificate, with those above it, and its key; may be given again. Clients get the one for the name that they
@@ -41,8 +41,8 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// What the options name, loaded and checked; `None` if they name nothing.
-    pub fn load(&self) -> anyhow::Result<Option<Certificates>> {
+    /// What they name, checked; `None` if they name nothing.
+    fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
         let is_asked_for = matches!(self.client_auth, Some(ClientAuth::Request | ClientAuth::Require));
         if is_asked_for && self.client_ca.is_none() {
             bail!("--tls-client-auth needs something to verify certificates by: give --tls-client-ca FILE");
@@ -50,7 +50,7 @@ impl TlsArgs {
         if self.identities.is_empty() {
             return Ok(None);
         }
-        let options = TlsOptions {
+        Ok(Some(TlsOptions {
             identities: self.identities.clone(),
             // Absolute, whatever becomes of the working directory.
             client_ca: self.client_ca.as_deref().map(std::path::absolute).transpose()?,
@@ -58,25 +58,31 @@ impl TlsArgs {
             min_version: self.min_version,
             handshake_timeout: self.handshake_timeout,
             alpn: self.alpn.clone(),
-        };
-        let files = Files::all(options.files());
-        // Before they are loaded, so that no change is missed.
-        let seen = files.look();
-        Ok(Some(Certificates { tls: Tls::load(options)?, files, seen }))
+        }))
     }
 }
 
 /// What was loaded, and what it was loaded from.
+#[derive(Clone)]
 pub struct Certificates {
     pub tls: Tls,
     files: Files,
-    seen: Look,
+    seen: Seen,
 }
 
 /// How often certificates that expire soon are warned of.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Certificates {
+    /// What the options name, loaded and checked; `None` if they name nothing.
+    pub fn load(args: &TlsArgs) -> anyhow::Result<Option<Self>> {
+        let Some(options) = args.options()? else { return Ok(None) };
+        let files = Files::all(options.files());
+        // Before they are loaded, so that no change is missed.
+        let seen = Arc::new(Mutex::new(Some(files.look())));
+        Ok(Some(Self { tls: Tls::load(options)?, files, seen }))
+    }
+
     /// Loads them again. What is open keeps those that it has.
     pub fn reload(&self) {
         reload(&self.tls);
@@ -85,10 +91,14 @@ impl Certificates {
     /// Loads them again whenever one of the files has changed, and warns every day of those that expire soon.
     pub fn watch(&self) -> anyhow::Result<()> {
         let (changed, expiring) = (self.tls.clone(), self.tls.clone());
-        watch(self.files.clone(), Arc::new(Mutex::new(Some(self.seen.clone()))), move || reload(&changed))?;
+        watch(self.files.clone(), &self.seen, move || reload(&changed))?;
+        let seen = Arc::downgrade(&self.seen);
         thread::Builder::new().name("expiry".to_owned()).spawn(move || {
             loop {
                 thread::sleep(DAY);
+                if seen.strong_count() == 0 {
+                    return;
+                }
                 expiring.warn_of_expiry();
             }
         })?;

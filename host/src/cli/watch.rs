@@ -87,13 +87,14 @@ impl Look {
 /// What the files were when they were last loaded, if that is known; a process that takes over goes on from there.
 pub type Seen = Arc<Mutex<Option<Look>>>;
 
-/// Runs `changed` whenever the files are others than were seen, as long as the process lives.
-pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+/// Runs `changed` whenever the files are others than were seen, as long as somebody else has `seen`.
+pub fn watch(files: Files, seen: &Seen, changed: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let seen = Arc::downgrade(seen);
     let mut notices = Notices::new(files.name());
     notices.follow(directories(&files));
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         let mut is_told = false;
-        loop {
+        while let Some(seen) = seen.upgrade() {
             // They may have changed since they were loaded.
             let (now, last) = (files.look(), seen.lock().unwrap_or_else(PoisonError::into_inner).clone());
             if Some(&now) != last.as_ref() {
@@ -115,6 +116,7 @@ pub fn watch(files: Files, seen: Seen, changed: impl Fn() + Send + 'static) -> a
             } else if is_told {
                 tracing::debug!("{} is as it was", files.name());
             }
+            drop(seen);
             is_told = notices.wait();
         }
     })?;

@@ -30,7 +30,8 @@ fn watch(running: &Running, stopped: &Receiver<()>, every: Duration) {
     let mut are_silent = false;
     while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         // Each is asked, also after one that does not answer.
-        let silent: Vec<_> = running.servers.iter().filter(|bound| !bound.server.is_responsive()).collect();
+        let servers = running.servers();
+        let silent: Vec<_> = servers.iter().filter(|bound| !bound.server.is_responsive()).collect();
         if silent.is_empty() {
             running.supervisor.alive();
         } else if !are_silent {

@@ -32,6 +32,7 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
             host.servers().iter().for_each(|server| server.resume());
             Ok(Answer::Done { note: None })
         }
+        Command::Reload {} => Ok(Answer::Reloaded { changes: host.reload().map_err(Refusal::refused)? }),
         Command::Upgrade {} => Ok(Answer::Upgraded { pid: host.upgrade().map_err(Refusal::refused)? }),
         // When the answer is on its way: nobody might be left to give it otherwise.
         Command::Shutdown {} => Ok(Answer::Done { note: None }),

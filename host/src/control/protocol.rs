@@ -64,6 +64,8 @@ pub enum Command {
     Drain {},
     /// Accept again: [`Answer::Done`].
     Resume {},
+    /// Load configuration, handlers and certificates again: [`Answer::Reloaded`], when that is done.
+    Reload {},
     /// Have another process take over, and end as at the first signal: [`Answer::Upgraded`], when it serves.
     Upgrade {},
     /// End as at the first signal: [`Answer::Done`], at once.
@@ -88,6 +90,11 @@ pub enum Answer {
     Versions(Vec<SlotStatus>),
     /// Which version is in place now.
     Swapped(Published),
+    /// All that was loaded again serves.
+    Reloaded {
+        /// What is different now, in words.
+        changes: Vec<String>,
+    },
     /// Another process has taken over.
     Upgraded {
         /// Its id.
@@ -228,6 +235,7 @@ mod tests {
             Command::Abort { slot: slot() },
             Command::Drain {},
             Command::Resume {},
+            Command::Reload {},
             Command::Upgrade {},
             Command::Shutdown {},
             Command::Events {},

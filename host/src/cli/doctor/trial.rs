@@ -35,7 +35,7 @@ pub fn trial(requests: usize, concurrency: Concurrency, arguments: Vec<OsString>
 }
 
 fn serve(requests: usize, concurrency: Concurrency, arguments: Vec<OsString>) -> anyhow::Result<()> {
-    capacity::check_threads(1, &concurrency)?;
+    capacity::check_threads(std::iter::once(concurrency.clone()))?;
     let sandbox = Sandbox::new(SandboxOptions {
         limits: Limits { max_requests: requests, ..Limits::default() },
         compile: CompileOptions { arguments: arguments.clone(), ..CompileOptions::default() },

@@ -11,7 +11,7 @@ use super::Registry;
 use super::credentials;
 use super::tls::{Ca, parse_ca};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries (handlers as oci://REGISTRY/NAME:TAG)")]
 pub struct RegistryArgs {
     /// Certificates (PEM) of those who vouch for registries, besides the system's list; may be repeated

@@ -1,6 +1,6 @@
 //! `--watch` of a tag in a registry, which has to be asked what the tag stands for.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,19 +12,22 @@ use crate::cli::registry::{OciReference, Registry, jittered};
 /// The longest pause while a registry does not answer, unless it is asked more seldom anyway.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Runs `swap` whenever the tag stands for another manifest than was seen, as long as the process lives.
+/// Runs `swap` whenever the tag stands for another manifest than was seen, as long as
+/// somebody else has `seen`.
 pub fn watch(
     registry: Registry,
     reference: OciReference,
     poll: Duration,
-    seen: Seen,
+    seen: &Seen,
     swap: impl Fn() -> Result<Swapped, SwapError> + Send + 'static,
 ) -> anyhow::Result<()> {
+    let seen = Arc::downgrade(seen);
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
         // In a row, and the last one's reason.
         let (mut failures, mut last) = (0, None);
         loop {
             thread::sleep(jittered(pause(poll, failures)));
+            let Some(seen) = seen.upgrade() else { return };
             match look(&registry, &reference, &seen, &swap) {
                 Ok(()) if failures > 0 => {
                     tracing::info!("{reference} can be had again");
