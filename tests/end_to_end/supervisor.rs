@@ -182,12 +182,8 @@ fn a_watchdog_hears_nothing_while_one_accept_loop_hangs() {
     let thread: i32 = accepting.file_name().to_str().unwrap().parse().unwrap();
     let ptrace = |request, data: i64| {
         // SAFETY: the thread is a child's, and none of these requests touches this process's memory.
-        assert_eq!(
-            unsafe { libc::ptrace(request, thread, 0_i64, data) },
-            0,
-            "{}",
-            std::io::Error::last_os_error()
-        );
+        let done = unsafe { libc::ptrace(request, thread, 0_i64, data) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     };
     ptrace(libc::PTRACE_SEIZE, 0);
     ptrace(libc::PTRACE_INTERRUPT, 0);

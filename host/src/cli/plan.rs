@@ -124,11 +124,14 @@ impl Plan {
     }
 }
 
+/// The options that ask for certificates, with their values.
+type AskedTls = Vec<(String, Vec<String>)>;
+
 /// What servers are protected with.
 #[derive(Clone, Default)]
 pub struct PlannedCertificates {
     /// Each with the options that ask for it.
-    loaded: Vec<(Vec<(String, Vec<String>)>, Certificates)>,
+    loaded: Vec<(AskedTls, Certificates)>,
     /// Which of them is for which server.
     of_servers: Vec<Option<usize>>,
 }
@@ -152,7 +155,7 @@ pub fn differences<'a>(before: &'a [Setting], after: &'a [Setting]) -> Vec<&'a S
 }
 
 impl PlannedServer {
-    fn tls_settings(&self) -> Vec<(String, Vec<String>)> {
+    fn tls_settings(&self) -> AskedTls {
         let tls = self.settings.iter().filter(|setting| setting.table == "tls");
         tls.map(|setting| (setting.key.clone(), setting.values.clone())).collect()
     }

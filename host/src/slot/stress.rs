@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::error::{Phase, RequestError};
 use crate::sandbox::{Limits, Sandbox, SandboxOptions};
+use crate::taken::Taken;
 
 const ROUNDS: usize = 1000;
 const TAKERS: usize = 3;
@@ -170,7 +171,7 @@ fn take_and_fail(
                 false => Ok(()),
             };
             let hold = open.pop_front().expect("there are some");
-            slot.count(&hold, &served, hold.latency());
+            slot.count(&hold, &served, hold.latency(), &Taken::default());
         }
     }
 }

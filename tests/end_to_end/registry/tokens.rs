@@ -65,11 +65,12 @@ fn a_token_is_asked_for_and_shown() {
     let nobody = |_: &str| User::new();
     let user = |host: &str| User::with_login(host, r#"{"auth":"dXNlcjpzZWNyZXQ="}"#);
     let identity = |host: &str| User::with_login(host, r#"{"identitytoken":"id/entity"}"#);
-    let whoever: [(Gives, &dyn Fn(&str) -> User); 4] = [
-        (Gives::Anybody, &nobody),
-        (Gives::Anybody, &user),
-        (Gives::User, &user),
-        (Gives::Identity, &identity),
+    type LogIn = fn(&str) -> User;
+    let whoever = [
+        (Gives::Anybody, nobody as LogIn),
+        (Gives::Anybody, user),
+        (Gives::User, user),
+        (Gives::Identity, identity),
     ];
     for (gives, user) in whoever {
         let fake = registry(gives);

@@ -125,7 +125,7 @@ pub fn write(
 }
 
 fn interfaces(component: &[u8]) -> anyhow::Result<Interfaces> {
-    let decoded = wit_component::decode(component).map_err(anyhow::Error::from);
+    let decoded = wit_component::decode(component);
     let DecodedWasm::Component(resolve, world) = decoded.context("its interfaces cannot be read")? else {
         anyhow::bail!("it is a package of WIT, and no component");
     };
