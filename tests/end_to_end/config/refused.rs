@@ -77,7 +77,7 @@ fn what_does_not_go_together() {
     let handlers = "[handler.one]\n[handler.two]\n";
     is_refused(&format!("{server}{handlers}"), &[("1:1", &["has no handler", "one, two"])]);
     is_refused(&format!("{server}handler = \"tow\"\n{handlers}"), &[("3:1", &["did you mean 'two'?"])]);
-    is_refused(&format!("{server}[[server]]\n"), &[("3:3", &["has no address"])]);
+    is_refused(&format!("{server}[[server]]\n"), &[("3:1", &["has no address"])]);
 }
 
 #[test]
