@@ -141,6 +141,11 @@ impl Deadlines {
         self.request
     }
 
+    /// Whether the request has no more than so long to go.
+    pub(super) fn request_ends_within(&self, time: Duration) -> bool {
+        self.request.is_some_and(|end| end.saturating_duration_since(Instant::now()) <= time)
+    }
+
     /// For an operation that starts now.
     pub(super) fn next(&self) -> Option<Instant> {
         let waits = [self.timeout, self.idle_time].into_iter().flatten().min();

@@ -10,7 +10,7 @@ use super::command::Stdio;
 use super::drops::Orphans;
 use super::guest_log::GuestLog;
 use super::http::Http;
-use super::limits::{Deadlines, Meter, Watch};
+use super::limits::{Deadlines, Meter, TICK, Watch};
 use super::network::Reachable;
 use super::preview1::Preview1;
 use super::streams::Connection;
@@ -165,6 +165,10 @@ impl State {
     pub(super) fn client_cause(&self, message: &str) -> Cause {
         let limit = match self.request_handle().client_fault() {
             Some(ClientFault::Slow) => self.sandbox.limits().min_rate.map(Limit::MinRate),
+            // The kernel may end a wait a little before the time is up.
+            Some(ClientFault::Silent) if self.deadlines.request_ends_within(TICK) => {
+                self.sandbox.limits().request_time.map(Limit::Time)
+            }
             Some(ClientFault::Silent) => self.deadlines.idle_limit().map(Limit::IdleTime),
             Some(ClientFault::Unprotected(time)) => Some(Limit::TlsHandshake(time)),
             Some(ClientFault::Tls) => return Cause::Tls(excerpt(message)),

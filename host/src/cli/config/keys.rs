@@ -121,7 +121,12 @@ pub fn may_be_off(arg: Arg) -> Arg {
 /// The one of these that was probably meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.75;
-    let alike = known.into_iter().map(|known| (strsim::jaro(word, known), known));
+    let likeness = |known: &str| match strsim::osa_distance(word, known) {
+        // One slip of a finger, which is much of a short word.
+        1 => 1.0,
+        _ => strsim::jaro(word, known),
+    };
+    let alike = known.into_iter().map(|known| (likeness(known), known));
     let alike = alike.filter(|(confidence, _)| *confidence > ALIKE);
     alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, known)| known)
 }
