@@ -41,6 +41,7 @@ mod phases;
 mod plugins;
 mod preview1;
 mod privileges;
+mod production;
 mod programs;
 mod projects;
 mod proposals;

@@ -42,28 +42,29 @@ fn units_are_well_formed_and_confined() {
     assert_eq!(confined.code, Some(0), "{confined:?}");
 }
 
-/// The program and its package on a machine whose first process is systemd, where it is installed, started, looked at, reloaded,
-/// replaced, watched and removed.
-#[test]
-fn the_debian_package_is_installed_serves_and_is_removed() {
+/// Runs the script that makes the package, of the program that was built already; `None` where that cannot be.
+pub fn make_package(directory: &Path) -> Option<()> {
     // Where `tests/programs/install` puts it, or anywhere else.
     let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/programs/cargo_deb/bin");
     let is_there = Path::new(programs).join("cargo-deb").exists() || is_installed("cargo-deb");
     if !is_there || !is_installed("dpkg") {
-        return;
+        return None;
     }
     let path = format!("{}:{programs}", std::env::var("PATH").unwrap());
-    let directory = TempDir::new().unwrap();
     let target = Path::new(plugsock().get_program()).ancestors().nth(2).unwrap().to_owned();
     let mut deb = Command::new(packaging("deb"));
-    succeeded(
-        &deb.arg("--no-build")
-            .arg(directory.path())
-            .env("CARGO_TARGET_DIR", target)
-            .env("PATH", path)
-            .output()
-            .unwrap(),
-    );
+    let made =
+        deb.arg("--no-build").arg(directory).env("CARGO_TARGET_DIR", target).env("PATH", path).output();
+    succeeded(&made.unwrap());
+    Some(())
+}
+
+/// The program and its package on a machine whose first process is systemd, where it is installed, started, looked at, reloaded,
+/// replaced, watched and removed.
+#[test]
+fn the_debian_package_is_installed_serves_and_is_removed() {
+    let directory = TempDir::new().unwrap();
+    let Some(()) = make_package(directory.path()) else { return };
     let package = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
     let contents = run(Command::new("dpkg").arg("--contents").arg(&package)).stdout;
     for file in [
@@ -72,7 +73,7 @@ fn the_debian_package_is_installed_serves_and_is_removed() {
         " ./usr/lib/systemd/system/plugsock.socket\n",
         " ./usr/share/man/man1/plugsock-serve.1.gz\n",
         " ./usr/share/bash-completion/completions/plugsock\n",
-        " ./etc/default/plugsock\n",
+        " ./etc/plugsock/plugsock.toml\n",
     ] {
         assert!(contents.contains(file), "no{file} in {contents}");
     }
@@ -92,21 +93,27 @@ fn the_debian_package_is_installed_serves_and_is_removed() {
     // By forking, with a handler that is compiled there, and both confine themselves besides.
     machine.put(plugin("upper"), "/var/lib/plugsock/handler.wasm");
     machine.succeeds(
-        "echo 'PLUGSOCK_SERVE=\"/var/lib/plugsock/handler.wasm --concurrency forking\"' > /etc/default/plugsock
+        "printf '[serving]\\nconcurrency = \"forking\"\\n[handler.upper]\\nfile = \"/var/lib/plugsock/handler.wasm\"\\n' \\
+            > /etc/plugsock/plugsock.toml
         systemctl restart plugsock",
     );
     assert_eq!(machine.succeeds(&ask), "HELLO\n");
     machine.put(plugin("echo"), "/var/lib/plugsock/handler.wasm");
     machine.succeeds("systemctl reload plugsock");
     wait_until(|| machine.succeeds(&ask) == "hello\n");
-    let control = "plugsock ctl --control /run/plugsock/control.sock status";
-    assert!(machine.succeeds(control).contains("forking"));
+    assert!(machine.succeeds("plugsock ctl status").contains("forking"));
 
-    // It is replaced, and the watchdog is that of the process which took over.
+    // What the package brings next takes over, and who is connected goes on. The watchdog is that of the process which took over.
     let main = || machine.succeeds("systemctl show -P MainPID plugsock");
-    let before = main();
-    machine.succeeds("systemctl kill --kill-whom=main --signal=USR2 plugsock");
-    wait_until(|| main() != before);
+    let connected = machine.succeeds(
+        r#"bash -euc '
+        exec 3<>/dev/tcp/127.0.0.1/10001; echo before >&3; head -n 1 <&3
+        main() { systemctl show -P MainPID plugsock; }
+        before=$(main); dpkg -i /plugsock.deb >&2
+        while [ "$(main)" = "$before" ]; do sleep 0.05; done
+        echo after >&3; head -n 1 <&3'"#,
+    );
+    assert_eq!(connected, "before\nafter\n");
     assert_eq!(machine.succeeds(&ask), "hello\n");
     let journal = machine.succeeds("journalctl --no-pager --unit plugsock");
     assert!(!journal.contains("runs without") && !journal.contains("cannot"), "{journal}");
@@ -125,8 +132,7 @@ fn the_debian_package_is_installed_serves_and_is_removed() {
 
     machine.succeeds("systemctl stop plugsock.service plugsock.socket");
     assert_eq!(machine.succeeds("systemctl show -P Result plugsock"), "success\n");
-    machine
-        .succeeds("dpkg --purge plugsock && ! test -e /usr/bin/plugsock && ! test -e /etc/default/plugsock");
+    machine.succeeds("dpkg --purge plugsock && ! test -e /usr/bin/plugsock && ! test -e /etc/plugsock");
 }
 
 /// The last stage of the Dockerfile, as far as it can be had without Docker: the root that it copies, its environment, its user and

@@ -127,7 +127,7 @@ impl Iterator for Events {
     }
 }
 
-/// Where the control socket of a process is, or of the only server that this user runs.
+/// Where the control socket of a process is, or of the only server that this user runs or systemd runs for it.
 pub fn find_control_socket(pid: Option<u32>) -> Result<PathBuf, ControlError> {
     match pid {
         Some(pid) => of_process(pid),
@@ -149,9 +149,10 @@ fn of_process(pid: u32) -> Result<PathBuf, ControlError> {
 }
 
 fn the_only_one() -> Result<PathBuf, ControlError> {
-    let place = directory::own();
-    directory::remove_stale(&place);
-    let mut sockets = directory::sockets_in(&place);
+    directory::remove_stale();
+    let mut sockets = directory::own_sockets();
+    let is_mine = |socket: &PathBuf| UnixStream::connect(socket).is_ok();
+    sockets.extend(directory::sockets_in(&directory::of_service()).into_iter().filter(is_mine));
     if sockets.len() == 1 {
         return Ok(sockets.remove(0));
     }
@@ -159,9 +160,10 @@ fn the_only_one() -> Result<PathBuf, ControlError> {
         sockets.into_iter().filter_map(|socket| Some((socket.clone(), describe(&socket)?))).collect();
     match serving.len() {
         0 => Err(ControlError::NoServer(format!(
-            "none runs whose control socket is in {}; is it another user's, or was it started with --control or \
+            "none runs whose control socket is in {} or {}; is it another user's, or was it started with --control or \
              --no-control? Name it with --control",
-            place.display()
+            directory::own().display(),
+            directory::of_service().display()
         ))),
         1 => Ok(serving.remove(0).0),
         _ => Err(ControlError::SeveralServers(serving)),

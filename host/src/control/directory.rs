@@ -73,11 +73,21 @@ pub(super) fn socket_in(directory: &Path, pid: u32) -> PathBuf {
     directory.join(format!("{pid}{SUFFIX}"))
 }
 
-/// The control sockets in this user's directory, also those of servers that died.
-pub(super) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
-    if check(directory, rustix::process::geteuid().as_raw()).is_err() {
-        return Vec::new();
+/// Where systemd has the socket of a service: only root makes anything below `/run`.
+pub(super) fn of_service() -> PathBuf {
+    PathBuf::from("/run/plugsock")
+}
+
+/// The control sockets in this user's own directory, also those of servers that died.
+pub(super) fn own_sockets() -> Vec<PathBuf> {
+    let directory = own();
+    match check(&directory, rustix::process::geteuid().as_raw()) {
+        Ok(()) => sockets_in(&directory),
+        Err(_) => Vec::new(),
     }
+}
+
+pub(super) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut sockets: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -88,8 +98,8 @@ pub(super) fn sockets_in(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes what servers left that were killed.
-pub(super) fn remove_stale(directory: &Path) {
-    for socket in sockets_in(directory) {
+pub(super) fn remove_stale() {
+    for socket in own_sockets() {
         // One that lives, or that cannot be removed, does no harm.
         let _ = remove_stale_socket(&socket);
     }

@@ -89,7 +89,7 @@ impl ControlSocket {
     /// Binds the path where [`find_control_socket`](super::find_control_socket) finds this process by itself.
     pub fn bind_default() -> Result<Self, BindError> {
         let directory = directory::make_own()?;
-        directory::remove_stale(&directory);
+        directory::remove_stale();
         let socket = Self::bind(&directory::socket_in(&directory, std::process::id()))?;
         Ok(Self { is_named: false, ..socket })
     }
