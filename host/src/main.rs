@@ -1,6 +1,8 @@
 //! The `plugsock` command: parses, runs, and maps errors to exit codes.
 
 #![deny(unsafe_code)]
+// They panic where nobody reads: `cli/output.rs` does not.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod cli;
 

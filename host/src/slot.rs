@@ -35,7 +35,6 @@ pub(crate) use swaps::SwapCounts;
 pub(crate) use version::{Version, VersionHold};
 
 use crate::error::{HandlerError, SwapError};
-use crate::events::EventKind;
 use crate::sandbox::{Digest, Handler};
 use crate::server_info::ServerInfo;
 use publish::{Published, Publisher};
@@ -99,7 +98,7 @@ impl Slot {
     /// A slot that continues another's generations.
     pub fn beginning_with(generation: u64, handler: Handler, options: SlotOptions) -> io::Result<Self> {
         let name = options.name.clone().unwrap_or_else(|| stem(handler.name()));
-        let stable = Arc::new(Version::new(handler, generation, options.drain_signal)?);
+        let stable = Arc::new(Version::new(&name, handler, generation, options.drain_signal)?);
         stable.record.stop_observing();
         let mut records = Records::default();
         records.add(stable.record.clone());
@@ -173,9 +172,7 @@ impl Slot {
     /// Puts the version before in place again, at once: it is still compiled.
     pub fn rollback(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
-        let rolled_back = self.put_previous_back(&mut publisher);
-        self.0.swaps.count(Change::Rollback, &rolled_back);
-        rolled_back
+        self.failed(self.put_previous_back(&mut publisher))
     }
 
     fn put_previous_back(&self, publisher: &mut Publisher) -> Result<Swapped, SwapError> {
@@ -183,32 +180,21 @@ impl Slot {
             return Err(SwapError::CanaryOnTrial);
         }
         let previous = publisher.previous.clone().ok_or(SwapError::NothingBefore)?;
-        self.put_back(publisher, previous, "asked for".to_owned())
+        self.put_back(publisher, previous, Change::Rollback, "asked for".to_owned())
     }
 
     /// Gives the canary all new requests.
     pub fn promote(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
         let published = self.0.published.load_full();
-        let promoted = published.canary.as_ref().ok_or(SwapError::NoCanary).map(|canary| {
-            let promoted = self.put(&mut publisher, canary.version.clone(), VersionState::Replaced);
-            self.tell(&canary.version, |slot, generation, digest| EventKind::Promoted {
-                slot,
-                generation,
-                digest,
-            });
-            promoted
-        });
-        self.0.swaps.count(Change::Promotion, &promoted);
-        promoted
+        let canary = self.failed(published.canary.as_ref().ok_or(SwapError::NoCanary))?;
+        Ok(self.put(&mut publisher, canary.version.clone(), Change::Promotion, VersionState::Replaced))
     }
 
     /// Takes the canary's share of new requests back.
     pub fn abort(&self) -> Result<Swapped, SwapError> {
         let mut publisher = self.publisher();
-        let aborted = self.abort_canary(&mut publisher, VersionState::Aborted);
-        self.0.swaps.count(Change::Abort, &aborted);
-        aborted
+        self.failed(self.abort_canary(&mut publisher, Change::Abort, VersionState::Aborted))
     }
 
     /// Has every version that serves try the probe, if there is one.

@@ -164,113 +164,116 @@ enum Answer {
     Ready,
 }
 
-/// Starts `executable` and hands everything over to it: `servers`, each under the address that it was asked to
-/// bind, `slots`, what sessions of TLS are resumed by (of each `tls` in its order), the control socket if it has a path of its
-/// own, and the socket for metrics, which is then no longer served here. Returns the new process's id when it serves; the
-/// caller then closes its servers.
-pub fn upgrade(
-    executable: &Path,
-    arguments: impl IntoIterator<Item = OsString>,
-    servers: &[(ServeAddress, &Server)],
-    slots: Vec<HandedSlot>,
-    tls: &[&Tls],
-    control: Option<&ControlSocket>,
-    metrics: Option<&MetricsSocket>,
-) -> io::Result<u32> {
-    emit(|| EventKind::Upgrading {});
-    let upgraded = start_successor(executable, arguments, servers, slots, tls, control, metrics);
-    emit(|| match &upgraded {
-        Ok(pid) => EventKind::Upgraded { pid: *pid },
-        Err(error) => EventKind::NotUpgraded { reason: error.to_string() },
-    });
-    upgraded
+/// All that a process hands over to the one that takes its place.
+#[derive(Debug)]
+pub struct HandOver<'a> {
+    /// Each under the address that it was asked to bind.
+    pub servers: Vec<(ServeAddress, &'a Server)>,
+    /// What they serve.
+    pub slots: Vec<HandedSlot>,
+    /// What sessions of TLS are resumed by, of each in its order.
+    pub tls: Vec<&'a Tls>,
+    /// Handed over if it has a path of its own: any other is named for its process.
+    pub control: Option<&'a ControlSocket>,
+    /// No longer served here afterwards.
+    pub metrics: Option<&'a MetricsSocket>,
 }
 
-fn start_successor(
-    executable: &Path,
-    arguments: impl IntoIterator<Item = OsString>,
-    servers: &[(ServeAddress, &Server)],
-    slots: Vec<HandedSlot>,
-    tls: &[&Tls],
-    control: Option<&ControlSocket>,
-    metrics: Option<&MetricsSocket>,
-) -> io::Result<u32> {
-    let (channel, given) = Channel::pair()?;
-    // Not kept: the end of the channel that it was given shows that it has ended.
-    let spawned = ChildProcess::start(
-        // What its supervisor wants to hear is asked of whoever is the main process.
-        Command::new(executable)
-            .args(arguments)
-            .env(MARKER, "1")
-            .env_remove("WATCHDOG_PID")
-            .stdin(Stdio::from(given)),
-    );
-    let mut process = spawned.map_err(|error| {
-        let executable = shown(executable);
-        io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
-    })?;
-    // Any other is named for its process.
-    let control = control.filter(|control| control.is_named());
-    match hand_over(&channel, servers, &slots, tls, control, metrics) {
-        Ok(()) => {
-            for HandedSlot { name, canary, .. } in &slots {
-                if let Some(digest) = canary {
-                    tracing::warn!(slot = name, "the canary is given up: {digest} was not handed over");
-                }
+impl HandOver<'_> {
+    /// Starts `executable` and hands everything over to it. Returns the new process's id when it serves; the caller then
+    /// closes its servers.
+    pub fn to(self, executable: &Path, arguments: impl IntoIterator<Item = OsString>) -> io::Result<u32> {
+        emit(|| EventKind::Upgrading {});
+        let upgraded = self.start_successor(executable, arguments);
+        emit(|| match &upgraded {
+            Ok(pid) => EventKind::Upgraded { pid: *pid },
+            Err(error) => EventKind::NotUpgraded { reason: error.to_string() },
+        });
+        upgraded
+    }
+
+    fn start_successor(
+        mut self,
+        executable: &Path,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> io::Result<u32> {
+        self.control = self.control.filter(|control| control.is_named());
+        let (channel, given) = Channel::pair()?;
+        // Not kept: the end of the channel that it was given shows that it has ended.
+        let spawned = ChildProcess::start(
+            // What its supervisor wants to hear is asked of whoever is the main process.
+            Command::new(executable)
+                .args(arguments)
+                .env(MARKER, "1")
+                .env_remove("WATCHDOG_PID")
+                .stdin(Stdio::from(given)),
+        );
+        let mut process = spawned.map_err(|error| {
+            let executable = shown(executable);
+            io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
+        })?;
+        match self.send_all(&channel).and_then(|()| wait_until_ready(&channel)) {
+            Ok(()) => {
+                self.let_go();
+                Ok(process.id())
             }
-            servers.iter().for_each(|(_, server)| server.set_owned(false));
-            control.inspect(|control| control.set_owned(false));
-            metrics.inspect(|metrics| {
-                metrics.set_owned(false);
-                metrics.stop();
-            });
-            Ok(process.id())
+            Err(error) => {
+                let reason = match error.kind() {
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                        "it ended before it was ready".to_owned()
+                    }
+                    _ => error.to_string(),
+                };
+                Err(io::Error::other(format!("{reason}{}", end(&mut process))))
+            }
         }
-        Err(error) => {
-            let reason = match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                    "it ended before it was ready".to_owned()
-                }
-                _ => error.to_string(),
+    }
+
+    fn send_all(&self, channel: &Channel) -> io::Result<()> {
+        for (address, server) in &self.servers {
+            send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
+        }
+        for tls in &self.tls {
+            channel.send(&Handed::Tickets(tls.sessions()), &[])?;
+        }
+        if let Some(control) = self.control {
+            send_socket(channel, &Handed::Control, &control.hand_out()?)?;
+        }
+        if let Some(metrics) = self.metrics {
+            let address = metrics.asked().to_string();
+            send_socket(channel, &Handed::Metrics { address }, &metrics.hand_out()?)?;
+        }
+        for slot in &self.slots {
+            let handed = Handed::Slot {
+                name: slot.name.clone(),
+                seen: slot.seen.clone(),
+                handler: slot.handler.clone(),
+                generation: slot.generation,
+                refused: slot.refused.clone(),
             };
-            Err(io::Error::other(format!("{reason}{}", end(&mut process))))
+            let component: Vec<_> = slot.component.iter().map(AsFd::as_fd).collect();
+            channel.send(&handed, &component)?;
         }
+        channel.send(&Handed::End, &[])
+    }
+
+    /// From here on the other process owns all of it.
+    fn let_go(&self) {
+        for HandedSlot { name, canary, .. } in &self.slots {
+            if let Some(digest) = canary {
+                tracing::warn!(slot = name, "the canary is given up: {digest} was not handed over");
+            }
+        }
+        self.servers.iter().for_each(|(_, server)| server.set_owned(false));
+        self.control.inspect(|control| control.set_owned(false));
+        self.metrics.inspect(|metrics| {
+            metrics.set_owned(false);
+            metrics.stop();
+        });
     }
 }
 
-fn hand_over(
-    channel: &Channel,
-    servers: &[(ServeAddress, &Server)],
-    slots: &[HandedSlot],
-    tls: &[&Tls],
-    control: Option<&ControlSocket>,
-    metrics: Option<&MetricsSocket>,
-) -> io::Result<()> {
-    for (address, server) in servers {
-        send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
-    }
-    for tls in tls {
-        channel.send(&Handed::Tickets(tls.sessions()), &[])?;
-    }
-    if let Some(control) = control {
-        send_socket(channel, &Handed::Control, &control.hand_out()?)?;
-    }
-    if let Some(metrics) = metrics {
-        let address = metrics.asked().to_string();
-        send_socket(channel, &Handed::Metrics { address }, &metrics.hand_out()?)?;
-    }
-    for slot in slots {
-        let handed = Handed::Slot {
-            name: slot.name.clone(),
-            seen: slot.seen.clone(),
-            handler: slot.handler.clone(),
-            generation: slot.generation,
-            refused: slot.refused.clone(),
-        };
-        let component: Vec<_> = slot.component.iter().map(AsFd::as_fd).collect();
-        channel.send(&handed, &component)?;
-    }
-    channel.send(&Handed::End, &[])?;
+fn wait_until_ready(channel: &Channel) -> io::Result<()> {
     let mut fds = [PollFd::new(channel, PollFlags::IN)];
     if !poll_until(&mut fds, Some(Instant::now() + READY_TIME))? {
         return Err(io::Error::other(format!("it was not ready within {READY_TIME:?}")));
@@ -325,7 +328,7 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Takes over, if this process was started for it by [`upgrade`].
+    /// Takes over, if this process was started for it by [`HandOver::to`].
     pub fn take_over() -> io::Result<Option<Self>> {
         if std::env::var_os(MARKER).is_none() {
             return Ok(None);

@@ -34,6 +34,53 @@ fn is_usage_error(args: &[&str], word: &str) {
     assert_eq!(ended.stdout, "", "{args:?}");
 }
 
+/// Where nobody reads what a command prints, it ends; where that cannot be written, it says so. Nowhere does it panic.
+#[test]
+fn what_a_command_prints_may_go_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let echo = plugin("echo");
+    assert_eq!(run(plugsock().args(["keygen", "--no-password", &at("release")])).code, Some(0));
+    fs::copy(&echo, at("echo.wasm")).unwrap();
+    fs::write(at("plugsock.toml"), "[handler.echo]\n").unwrap();
+    let signed = at("echo.wasm");
+    let sign = ["sign", "--key", &at("release.key"), &signed];
+    assert_eq!(run(plugsock().args(sign)).code, Some(0));
+    let verify = ["verify", "--public-key", &at("release.pub"), &signed];
+    let check = ["config", "check", &at("plugsock.toml")];
+    let commands = [
+        &["check", &echo][..],
+        &["check", "--json", &echo],
+        &["config", "schema"],
+        &["config", "show"],
+        &["config", "show", "--json"],
+        &check,
+        &sign,
+        &verify,
+        &["wit"],
+        &["completions", "bash"],
+        &["doctor", "--max-requests", "1"],
+    ];
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let broken = || std::io::pipe().unwrap().1;
+    for args in commands {
+        let unread = plugsock().args(args).stdout(broken()).output().unwrap();
+        assert_eq!(unread.status.code(), Some(0), "{args:?}: {unread:?}");
+        let unwritten = plugsock().args(args).stdout(full()).output().unwrap();
+        let error = String::from_utf8_lossy(&unwritten.stderr).into_owned();
+        assert_eq!(unwritten.status.code(), Some(1), "{args:?}: {error}");
+        assert!(
+            error.contains("plugsock: error: cannot write") && !error.contains("panicked"),
+            "{args:?}: {error}"
+        );
+        let silent = plugsock().args(args).stdout(full()).stderr(broken()).status().unwrap();
+        assert_eq!(silent.code(), Some(1), "{args:?}");
+    }
+    let mut refused = plugsock();
+    let not_there = refused.args(["call", "/no/such.wasm"]).stdin(std::process::Stdio::null());
+    assert_eq!(not_there.stderr(broken()).status().unwrap().code(), Some(1));
+}
+
 /// As the README has it: of the programs of the workspace none is named.
 #[test]
 fn cargo_runs_the_host() {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output;
+
 /// Build the handler of a project with its language's ordinary tools
 ///
 /// It leaves the component at build/handler.wasm in the project's folder, and prints this path.
@@ -20,7 +22,7 @@ pub struct Build {
 
 impl Build {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        println!("{}", plugsock_project::build(&self.folder)?.display());
+        output::print_line(plugsock_project::build(&self.folder)?.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }

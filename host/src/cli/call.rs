@@ -15,6 +15,7 @@ use plugsock::{Cause, Handler, RequestError, shown};
 use super::handler_source::HandlerSource;
 use super::log::LogOptions;
 use super::options::SandboxArgs;
+use super::output;
 use super::progress::spin_while;
 use super::registry::RegistryArgs;
 use super::tls_client::TlsClient;
@@ -89,10 +90,10 @@ impl Call {
 fn look_into(handler: &Handler, error: &anyhow::Error) {
     let Some(error) = error.downcast_ref::<RequestError>() else { return };
     if let Some(backtrace) = handler.backtrace(error) {
-        eprintln!("{backtrace}");
+        output::note(backtrace);
     }
     if let Cause::Trap { core_dump: Some(file), .. } = &error.cause {
-        eprintln!("core dump: {}", shown(file));
+        output::note(format!("core dump: {}", shown(file)));
     }
 }
 
@@ -111,9 +112,9 @@ fn call_stream(handler: &Handler, identity: Option<&str>) -> anyhow::Result<()> 
             let called = handler.call_protected(connection.into(), tls);
             // Why the handler failed goes before what its client thought of it.
             match (&called, relay.join().expect("relaying does not panic")) {
-                (_, Ok(protection)) => eprintln!("{protection}"),
+                (_, Ok(protection)) => output::note(protection),
                 (Ok(()), Err(error)) => return Err(error),
-                (Err(_), Err(error)) => eprintln!("{error:#}"),
+                (Err(_), Err(error)) => output::note(format!("{error:#}")),
             }
             called
         }

@@ -53,37 +53,32 @@ impl Check {
             output::print_json(&report(&name, &inspection))?;
             return inspection.verdict.map(|()| ExitCode::SUCCESS).map_err(Into::into);
         }
-        println!("handler  {name}");
-        println!("size     {} bytes", inspection.size);
-        println!("digest   {}", inspection.digest);
-        if let Some(kind) = inspection.kind {
-            println!("kind     {kind}");
-        }
-        if inspection.starts_tls {
-            println!("tls      it protects connections itself: serve it on tcp:// or unix:// with --tls");
-        }
-        if let Some(anatomy) = &inspection.anatomy {
-            print_anatomy(anatomy);
-        }
-        print_all(
-            "imports",
-            inspection.imports.iter().map(|import| match import.denied {
-                Some(reason) => format!("{:44} denied: {reason}", import.name),
-                None => import.name.clone(),
-            }),
-        );
-        print_all("exports", inspection.exports.iter().cloned());
-        match inspection.verdict {
-            Ok(()) => {
-                println!("verdict  can be served");
-                Ok(ExitCode::SUCCESS)
-            }
-            Err(error) => {
-                println!("verdict  cannot be served");
-                Err(error.into())
-            }
-        }
+        output::print(&text(&name, &inspection))?;
+        Ok(inspection.verdict.map(|()| ExitCode::SUCCESS)?)
     }
+}
+
+fn text(name: &str, inspection: &Inspection) -> String {
+    let mut text = format!("handler  {name}\n");
+    text += &format!("size     {} bytes\n", inspection.size);
+    text += &format!("digest   {}\n", inspection.digest);
+    if let Some(kind) = inspection.kind {
+        text += &format!("kind     {kind}\n");
+    }
+    if inspection.starts_tls {
+        text += "tls      it protects connections itself: serve it on tcp:// or unix:// with --tls\n";
+    }
+    text.extend(inspection.anatomy.iter().map(anatomy_text));
+    text += &all(
+        "imports",
+        inspection.imports.iter().map(|import| match import.denied {
+            Some(reason) => format!("{:44} denied: {reason}", import.name),
+            None => import.name.clone(),
+        }),
+    );
+    text += &all("exports", inspection.exports.iter().cloned());
+    let can = if inspection.verdict.is_ok() { "can" } else { "cannot" };
+    text + &format!("verdict  {can} be served\n")
 }
 
 /// The same for programs; sizes are in bytes.
@@ -113,13 +108,16 @@ fn report(handler: &str, inspection: &Inspection) -> serde_json::Value {
     })
 }
 
-fn print_anatomy(anatomy: &Anatomy) {
-    print_all("memory", anatomy.memories.iter().map(|memory| extent(memory, bytes)));
-    let stacks = anatomy.stacks.iter();
-    print_all("stack", stacks.map(|size| size.map_or("unknown".to_owned(), bytes)));
-    print_all("table", anatomy.tables.iter().map(|table| extent(table, elements)));
-    let unused = anatomy.unused.iter();
-    print_all("unused", unused.map(|function| format!("{function}: imported, and never called")));
+fn anatomy_text(anatomy: &Anatomy) -> String {
+    let stacks = anatomy.stacks.iter().map(|size| size.map_or("unknown".to_owned(), bytes));
+    let unused = anatomy.unused.iter().map(|function| format!("{function}: imported, and never called"));
+    [
+        all("memory", anatomy.memories.iter().map(|memory| extent(memory, bytes))),
+        all("stack", stacks),
+        all("table", anatomy.tables.iter().map(|table| extent(table, elements))),
+        all("unused", unused),
+    ]
+    .concat()
 }
 
 fn extent(extent: &Extent, size: fn(u64) -> String) -> String {
@@ -142,9 +140,10 @@ fn bytes(size: u64) -> String {
 }
 
 /// A line each, below one title.
-fn print_all(title: &str, items: impl Iterator<Item = String>) {
-    for (index, item) in items.enumerate() {
-        let item = one_line(&item);
-        println!("{:8} {item}", if index == 0 { title } else { "" });
-    }
+fn all(title: &str, items: impl Iterator<Item = String>) -> String {
+    let line = |(index, item): (usize, String)| {
+        let title = if index == 0 { title } else { "" };
+        format!("{title:8} {}\n", one_line(&item))
+    };
+    items.enumerate().map(line).collect()
 }

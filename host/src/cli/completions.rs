@@ -1,13 +1,11 @@
 //! `plugsock completions`: what a shell completes this command by.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
-use super::Cli;
+use super::{Cli, output};
 
 /// Print a script by which a shell completes this command
 #[derive(Args, Debug)]
@@ -26,7 +24,7 @@ impl Completions {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         generate(self.shell, &mut for_people(), "plugsock", &mut script);
-        std::io::stdout().write_all(&script).context("cannot write the script")?;
+        output::print(&String::from_utf8(script)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,7 +9,7 @@ use clap::{Args, Parser};
 use plugsock::surroundings;
 
 use super::sources::Sources;
-use super::{Cli, Command};
+use super::{Cli, Command, output};
 
 /// Build the project in this folder, serve it, and build it again whenever a source file changes
 ///
@@ -37,14 +37,14 @@ impl Dev {
         let Command::Serve(serve) = cli.command else { unreachable!("it says `serve`") };
         let mut sources = Sources::watch(folder);
         while let Err(error) = plugsock_project::build(folder) {
-            eprintln!("plugsock: error: {error}; waiting for a change");
+            output::note(format!("plugsock: error: {error}; waiting for a change"));
             sources.wait_for_change();
         }
         thread::Builder::new().name("dev".to_owned()).spawn(move || {
             loop {
                 sources.wait_for_change();
                 if let Err(error) = plugsock_project::build(folder) {
-                    eprintln!("plugsock: error: {error}; the version before serves on");
+                    output::note(format!("plugsock: error: {error}; the version before serves on"));
                 }
             }
         })?;

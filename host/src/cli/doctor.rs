@@ -2,10 +2,8 @@
 
 mod trial;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use plugsock::{Concurrency, surroundings};
 use serde::Serialize;
@@ -14,6 +12,7 @@ use super::helper_process::HelperProcess;
 use super::log::LogOptions;
 use super::machine::{self, Finding, Size, Verdict};
 use super::options::parse_count;
+use super::output;
 
 /// Say what of this machine limits a server, and what to do about it
 ///
@@ -65,7 +64,7 @@ impl Doctor {
         let version = env!("CARGO_PKG_VERSION");
         let report = Report { version, max_requests: self.max_requests, concurrency, serves, findings };
         let text = if self.json { serde_json::to_string(&report)? + "\n" } else { report.text() };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot write the findings")?;
+        output::print(&text)?;
         Ok(if serves { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

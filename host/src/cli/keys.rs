@@ -10,7 +10,9 @@ use anyhow::Context;
 use clap::Args;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use plugsock::{PublicKey, shown};
+use serde_json::json;
 
+use super::output;
 use super::self_signed::SelfSigned;
 
 /// Make a pair of keys for signing handlers, or a certificate for TLS
@@ -44,6 +46,10 @@ pub struct Keygen {
     /// How long the certificate is good
     #[arg(long, value_name = "DAYS", default_value_t = 365, requires = "tls", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
+
+    /// Print the names of the files as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Keygen {
@@ -65,8 +71,13 @@ impl Keygen {
             }
             return Err(error.context(format!("cannot make a secret key and its {public_name}")));
         }
-        println!("{:11} {}", "secret key", shown(&secret));
-        println!("{public_name:11} {}", shown(&public));
+        match self.json {
+            true => output::print_json(&json!({ "secret": secret, "public": public }))?,
+            false => {
+                output::print_line(format!("{:11} {}", "secret key", shown(&secret)))?;
+                output::print_line(format!("{public_name:11} {}", shown(&public)))?;
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use plugsock_project::{Kind, Language};
 
+use super::output;
+
 /// Start a project for a handler, in a folder of its name
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -31,15 +33,14 @@ impl New {
         let Self { name, lang, kind } = self;
         plugsock_project::new(&name, lang, kind, Path::new("."))?;
         let scheme = if kind == Kind::Datagram { "udp" } else { "tcp" };
-        println!("{name} is ready. Next:\n  cd {name}");
-        match lang {
-            Language::AssemblyScript | Language::JavaScript | Language::TypeScript => {
-                println!("  npm install")
-            }
-            _ => {}
-        }
-        println!("  plugsock build");
-        println!("  plugsock serve {scheme}://127.0.0.1:10001 build/handler.wasm");
+        let install = match lang {
+            Language::AssemblyScript | Language::JavaScript | Language::TypeScript => "  npm install\n",
+            _ => "",
+        };
+        output::print(&format!(
+            "{name} is ready. Next:\n  cd {name}\n{install}  plugsock build\n  \
+             plugsock serve {scheme}://127.0.0.1:10001 build/handler.wasm\n"
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,5 +1,6 @@
 //! What commands print, for people at a terminal and for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use anyhow::Context;
@@ -12,6 +13,16 @@ pub fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.context("cannot write to standard output"),
     }
+}
+
+/// Prints a line.
+pub fn print_line(line: impl Display) -> anyhow::Result<()> {
+    print(&format!("{line}\n"))
+}
+
+/// Says something on standard error, which whoever started this may have closed.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints a value for programs.

@@ -8,10 +8,12 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{Digest, PublicKey, Trust, shown, signature_path};
+use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::keys::parse_public_key;
 use super::log::LogOptions;
+use super::output;
 use super::progress::spin_while;
 use super::registry::{OciReference, RegistryArgs};
 
@@ -43,6 +45,10 @@ pub struct Pull {
     #[arg(long, value_name = "FILE|KEY", value_parser = parse_public_key)]
     public_key: Vec<PublicKey>,
 
+    /// Print what was pulled as JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -59,13 +65,21 @@ impl Pull {
         let fetched = pulled.with_context(|| format!("cannot pull {reference}"))?;
         let signature = trust.check(&fetched).map_err(anyhow::Error::msg);
         let signature = signature.with_context(|| format!("will not keep {reference}"))?;
-        let output = self.output.clone().unwrap_or_else(|| format!("{}.wasm", fetched.name).into());
-        write(&output, &fetched.bytes).with_context(|| format!("cannot write {}", shown(&output)))?;
+        let file = self.output.clone().unwrap_or_else(|| format!("{}.wasm", fetched.name).into());
+        write(&file, &fetched.bytes).with_context(|| format!("cannot write {}", shown(&file)))?;
         if let Some(signature) = signature {
-            let path = signature_path(&output);
+            let path = signature_path(&file);
             write(&path, signature.as_bytes()).with_context(|| format!("cannot write {}", shown(&path)))?;
         }
-        println!("{} {} {}", shown(&output), Digest::of(&fetched.bytes), fetched.reference);
+        let digest = Digest::of(&fetched.bytes);
+        match self.json {
+            true => output::print_json(&json!({
+                "file": file,
+                "digest": digest.to_string(),
+                "reference": fetched.reference.to_string(),
+            }))?,
+            false => output::print_line(format!("{} {digest} {}", shown(&file), fetched.reference))?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

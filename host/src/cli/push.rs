@@ -9,9 +9,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use plugsock::{shown, signature_path};
+use serde_json::json;
 
 use super::keys::read_secret_key;
 use super::log::LogOptions;
+use super::output;
 use super::progress::spin_while;
 use super::registry::{OciReference, Pushing, RegistryArgs};
 use super::sign::signature_of;
@@ -43,6 +45,10 @@ pub struct Push {
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
 
+    /// Print the reference as JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -67,7 +73,11 @@ impl Push {
         let registry = self.registry.registry(None);
         let pushed = spin_while(&format!("pushing {name}"), || registry.push(reference, &pushing));
         let digest = pushed.with_context(|| format!("cannot push {name} to {reference}"))?;
-        println!("{}", reference.at(digest));
+        let pushed = reference.at(digest).to_string();
+        match self.json {
+            true => output::print_json(&json!({ "reference": pushed }))?,
+            false => output::print_line(pushed)?,
+        }
         Ok(ExitCode::SUCCESS)
     }
 

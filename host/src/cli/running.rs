@@ -12,7 +12,7 @@ use anyhow::Context;
 use crossbeam::channel::{Sender, bounded};
 use plugsock::control::{ControlSocket, EventKind, emit};
 use plugsock::metrics::MetricsSocket;
-use plugsock::upgrade::{HandedSlot, Predecessor, upgrade};
+use plugsock::upgrade::{HandOver, HandedSlot, Predecessor};
 use plugsock::{
     Digest, Handler, HandlerError, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions,
     SwapError, Swapped, shown,
@@ -436,14 +436,16 @@ impl Running {
             let serving = self.serving();
             (serving.plugs.clone(), serving.certificates.clone())
         };
-        let slots: Vec<_> = plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?;
         let bound = self.servers();
-        let servers: Vec<_> = bound.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect();
-        let tls: Vec<_> = certificates.loaded().map(|certificates| &certificates.tls).collect();
         let (control, metrics) = (self.control.upgrade(), self.metrics.upgrade());
-        let arguments = std::env::args_os().skip(1);
-        let (control, metrics) = (control.as_deref(), metrics.as_deref());
-        upgrade(&self.executable, arguments, &servers, slots, &tls, control, metrics)
+        let hand_over = HandOver {
+            servers: bound.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect(),
+            slots: plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?,
+            tls: certificates.loaded().map(|certificates| &certificates.tls).collect(),
+            control: control.as_deref(),
+            metrics: metrics.as_deref(),
+        };
+        hand_over.to(&self.executable, std::env::args_os().skip(1))
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.

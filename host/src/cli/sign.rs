@@ -27,6 +27,10 @@ pub struct Sign {
     #[arg(long, value_name = "TEXT", value_parser = parse_comment)]
     comment: Option<String>,
 
+    /// Print what was signed as JSON, a line each
+    #[arg(long)]
+    json: bool,
+
     /// The components
     #[arg(required = true, value_name = "HANDLER")]
     files: Vec<PathBuf>,
@@ -66,9 +70,13 @@ impl Sign {
             let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             let signature = signature_of(file, &key, self.comment.as_deref())
                 .with_context(|| format!("cannot sign {}", path.display()))?;
-            let path = signature_path(path);
-            std::fs::write(&path, signature).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{}", shown(&path));
+            let signed = signature_path(path);
+            std::fs::write(&signed, signature)
+                .with_context(|| format!("cannot write {}", signed.display()))?;
+            match self.json {
+                true => output::print_line(json!({ "file": path, "signature": signed }))?,
+                false => output::print_line(shown(&signed))?,
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -88,9 +96,9 @@ impl Verify {
             match self.json {
                 true => {
                     let verified = json!({ "file": path, "digest": digest.to_string(), "comment": comment });
-                    output::print(&format!("{verified}\n"))?;
+                    output::print_line(verified)?;
                 }
-                false => output::print(&format!("{} {digest} {}\n", shown(path), one_line(&comment)))?,
+                false => output::print_line(format!("{} {digest} {}", shown(path), one_line(&comment)))?,
             }
         }
         Ok(ExitCode::SUCCESS)

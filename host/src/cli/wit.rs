@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output;
+
 /// Print the contract between host and handler
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -20,7 +22,7 @@ impl Wit {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.out {
             Some(folder) => plugsock_project::write_wit(&folder)?,
-            None => print!("{}", plugsock_project::CONTRACT),
+            None => output::print(plugsock_project::CONTRACT)?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -39,19 +39,11 @@ impl Refused {
     }
 
     /// Each reason's name, and how many it was.
-    pub fn by_reason(&self) -> [(&'static str, u64); Refusal::KINDS] {
+    pub fn by_reason(&self) -> [(&'static str, u64); Refusal::NAMES.len()] {
         let Self { denied, open_per_ip, rate_per_ip, rate, proxy_header, too_large, verify, no_thread } =
             *self;
-        [
-            ("denied", denied),
-            ("open-per-ip", open_per_ip),
-            ("rate-per-ip", rate_per_ip),
-            ("rate", rate),
-            ("proxy-header", proxy_header),
-            ("too-large", too_large),
-            ("verify", verify),
-            ("no-thread", no_thread),
-        ]
+        let counts = [denied, open_per_ip, rate_per_ip, rate, proxy_header, too_large, verify, no_thread];
+        std::array::from_fn(|number| (Refusal::NAMES[number], counts[number]))
     }
 }
 
@@ -74,7 +66,7 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     address: String,
-    counters: [Counter; Refusal::KINDS],
+    counters: [Counter; Refusal::NAMES.len()],
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +76,9 @@ struct Counter {
 }
 
 impl Refusal {
-    const KINDS: usize = 8;
+    /// What [`kind`](Self::kind) stands for: the fields of [`Refused`].
+    const NAMES: [&str; 8] =
+        ["denied", "open_per_ip", "rate_per_ip", "rate", "proxy_header", "too_large", "verify", "no_thread"];
 
     fn kind(&self) -> usize {
         match self {
@@ -96,20 +90,6 @@ impl Refusal {
             Self::TooLarge(_) => 5,
             Self::Verify => 6,
             Self::NoThread => 7,
-        }
-    }
-
-    /// As [`Refused`] has it.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Denied => "denied",
-            Self::OpenPerIp(_) => "open_per_ip",
-            Self::RatePerIp(_) => "rate_per_ip",
-            Self::Rate(_) => "rate",
-            Self::ProxyHeader(_) => "proxy_header",
-            Self::TooLarge(_) => "too_large",
-            Self::Verify => "verify",
-            Self::NoThread => "no_thread",
         }
     }
 }
@@ -151,7 +131,7 @@ impl Refusals {
         self.counters[refusal.kind()].count.fetch_add(1, Relaxed);
         emit(|| EventKind::Refused {
             address: self.address.clone(),
-            reason: refusal.name().to_owned(),
+            reason: Refusal::NAMES[refusal.kind()].to_owned(),
             count: 1,
         });
     }

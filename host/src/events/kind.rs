@@ -31,6 +31,8 @@ pub enum EventKind {
     RolledBack { slot: String, generation: u64, digest: String, serving: u64, reason: String },
     /// A swap came to nothing.
     NotSwapped { slot: String, reason: String },
+    /// The last request of a version that was replaced has ended.
+    Drained { slot: String, generation: u64, digest: String },
     /// Requests of a version that was replaced had gone on for too long.
     CutOff { slot: String, generation: u64, count: u64 },
     /// Clients were turned away; the reasons have the names that `status` has for them.

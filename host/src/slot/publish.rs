@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::retire::Reaper;
+use super::swaps::Change;
 use super::{Share, Slot, SlotOptions, State, Swapped, Version, VersionState};
 use crate::error::SwapError;
-use crate::events::{EventKind, emit};
 use crate::sandbox::Handler;
 
 /// What new requests get.
@@ -70,7 +70,8 @@ impl Slot {
         options: &SlotOptions,
     ) -> Result<Arc<Version>, SwapError> {
         let generation = self.last_generation() + 1;
-        let version = Version::new(handler, generation, options.drain_signal).map_err(SwapError::Prepare)?;
+        let version = Version::new(self.name(), handler, generation, options.drain_signal)
+            .map_err(SwapError::Prepare)?;
         let version = Arc::new(version);
         for server in self.0.servers() {
             server.prepare(&version).map_err(SwapError::Prepare)?;
@@ -84,22 +85,26 @@ impl Slot {
         &self,
         publisher: &mut Publisher,
         previous: Handler,
+        change: Change,
         reason: String,
     ) -> Result<Swapped, SwapError> {
         let version = self.prepare(publisher, previous, &self.0.options.load())?;
         version.record.stop_observing();
-        let replaced = self.stable();
-        let swapped = self.put(publisher, version.clone(), VersionState::RolledBack(reason.clone()));
-        self.tell_rolled_back(&replaced, &version, reason);
-        Ok(swapped)
+        Ok(self.put(publisher, version, change, VersionState::RolledBack(reason)))
     }
 
     /// Publishes a version for all new requests; the one before, and a canary, get where they now stand.
-    pub(super) fn put(&self, publisher: &mut Publisher, stable: Arc<Version>, old: VersionState) -> Swapped {
+    pub(super) fn put(
+        &self,
+        publisher: &mut Publisher,
+        stable: Arc<Version>,
+        change: Change,
+        old: VersionState,
+    ) -> Swapped {
         let mut state = self.state();
         state.note(&stable, VersionState::Serving);
         let published = self.0.published.swap(Arc::new(Published { stable: stable.clone(), canary: None }));
-        self.retire(publisher, &published.stable, old);
+        self.retire(publisher, &published.stable, old.clone());
         if let Some(canary) =
             published.canary.as_ref().filter(|canary| !Arc::ptr_eq(&canary.version, &stable))
         {
@@ -107,7 +112,7 @@ impl Slot {
         }
         drop(state);
         publisher.previous = Some(published.stable.handler.clone());
-        self.say("swapped", &stable)
+        self.made(change, &stable, &published.stable, old)
     }
 
     /// Publishes a version for a share of new requests; a canary before it gives way.
@@ -126,18 +131,13 @@ impl Slot {
             self.retire(publisher, &replaced.version, VersionState::Aborted);
         }
         drop(state);
-        self.tell(&version, |slot, generation, digest| EventKind::Canary {
-            slot,
-            generation,
-            digest,
-            share: share.to_string(),
-        });
-        self.say(&format!("a canary gets {share} of new requests"), &version)
+        self.made(Change::Canary, &version, &version, VersionState::Canary(share))
     }
 
     pub(super) fn abort_canary(
         &self,
         publisher: &mut Publisher,
+        change: Change,
         outcome: VersionState,
     ) -> Result<Swapped, SwapError> {
         let published = self.0.published.load_full();
@@ -145,36 +145,6 @@ impl Slot {
         let stable = published.stable.clone();
         self.0.published.store(Arc::new(Published { stable: stable.clone(), canary: None }));
         self.retire(publisher, &canary.version, outcome.clone());
-        match outcome {
-            VersionState::RolledBack(reason) => self.tell_rolled_back(&canary.version, &stable, reason),
-            _ => self.tell(&canary.version, |slot, generation, digest| EventKind::Aborted {
-                slot,
-                generation,
-                digest,
-                serving: stable.info.generation,
-            }),
-        }
-        Ok(self.say("the canary was aborted", &stable))
-    }
-
-    /// Tells those who follow events of a version: its slot, its generation and its digest.
-    pub(super) fn tell(&self, version: &Version, event: impl FnOnce(String, u64, String) -> EventKind) {
-        emit(|| event(self.name().to_owned(), version.info.generation, version.handler.digest().to_owned()));
-    }
-
-    fn tell_rolled_back(&self, version: &Version, serving: &Version, reason: String) {
-        self.tell(version, |slot, generation, digest| EventKind::RolledBack {
-            slot,
-            generation,
-            digest,
-            serving: serving.info.generation,
-            reason,
-        });
-    }
-
-    fn say(&self, what: &str, version: &Version) -> Swapped {
-        let (generation, digest) = (version.info.generation, version.handler.digest().to_owned());
-        tracing::info!(slot = self.name(), generation, handler = version.handler.name(), "{what}: {digest}");
-        Swapped::Published { generation, digest }
+        Ok(self.made(change, &stable, &canary.version, outcome))
     }
 }

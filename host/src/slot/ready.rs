@@ -44,8 +44,7 @@ impl Slot {
         how: SwapOptions,
         options: Arc<SlotOptions>,
     ) -> Result<Ready<'_>, SwapError> {
-        self.try_to_make_ready(source, how, options).inspect_err(|error| {
-            self.0.swaps.failed(error);
+        self.failed(self.try_to_make_ready(source, how, options)).inspect_err(|error| {
             emit(|| EventKind::NotSwapped { slot: self.name().to_owned(), reason: error.to_string() });
         })
     }
@@ -95,18 +94,10 @@ impl Ready<'_> {
             }
             Next::Stable(version) => {
                 let digest = version.handler.digest().to_owned();
-                slot.0.swaps.changed(Change::Swap);
-                let swapped = slot.put(&mut self.publisher, version.clone(), VersionState::Replaced);
-                slot.tell(&version, |slot, generation, digest| EventKind::Swapped {
-                    slot,
-                    generation,
-                    digest,
-                });
-                (swapped, digest)
+                (slot.put(&mut self.publisher, version, Change::Swap, VersionState::Replaced), digest)
             }
             Next::Canary(version, share) => {
                 let digest = version.handler.digest().to_owned();
-                slot.0.swaps.changed(Change::Canary);
                 (slot.put_canary(&mut self.publisher, version, share), digest)
             }
         };

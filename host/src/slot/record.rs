@@ -101,7 +101,7 @@ impl Record {
     }
 
     /// Whether new requests get it.
-    fn gets_requests(&self) -> bool {
+    pub(super) fn gets_requests(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*state, VersionState::Serving | VersionState::Canary(_))
     }

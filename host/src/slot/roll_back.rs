@@ -106,17 +106,17 @@ impl Slot {
         let done = match publisher.previous.clone() {
             _ if is_canary => {
                 refuse();
-                self.abort_canary(&mut publisher, VersionState::RolledBack(reason.clone()))
+                let outcome = VersionState::RolledBack(reason.clone());
+                self.abort_canary(&mut publisher, Change::AutomaticRollback, outcome)
             }
             Some(previous) if serves(&published.stable) => {
                 refuse();
-                self.put_back(&mut publisher, previous, reason.clone())
+                self.put_back(&mut publisher, previous, Change::AutomaticRollback, reason.clone())
             }
             // It has been replaced since.
             _ => return,
         };
-        self.0.swaps.count(Change::AutomaticRollback, &done);
-        match done {
+        match self.failed(done) {
             Ok(_) => {
                 if !is_canary {
                     // To put it back takes more than another rollback.

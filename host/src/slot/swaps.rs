@@ -1,9 +1,10 @@
-//! How often a slot's versions were changed, and why changes came to nothing.
+//! Changes of a slot's versions: what is counted, logged and told of one that was made, or that came to nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Swapped;
+use super::{Slot, Swapped, Version, VersionState};
 use crate::error::SwapError;
+use crate::events::{EventKind, emit};
 
 /// What changed which version gets requests.
 #[derive(Clone, Copy, Debug)]
@@ -61,23 +62,56 @@ pub(crate) struct SwapCounts {
     failures: [AtomicU64; SwapError::NAMES.len()],
 }
 
+impl Slot {
+    /// A change was made: `serving` gets requests, and `concerned`, which may be the same, now stands so.
+    pub(super) fn made(
+        &self,
+        change: Change,
+        serving: &Version,
+        concerned: &Version,
+        stands: VersionState,
+    ) -> Swapped {
+        self.0.swaps.changes[change as usize].fetch_add(1, Relaxed);
+        let (generation, digest) = (serving.info.generation, serving.handler.digest().to_owned());
+        let what = match (change, &stands) {
+            (_, VersionState::Canary(share)) => format!("a canary gets {share} of new requests"),
+            (Change::Abort, _) => "the canary was aborted".to_owned(),
+            _ => "swapped".to_owned(),
+        };
+        tracing::info!(slot = self.name(), generation, handler = serving.handler.name(), "{what}: {digest}");
+        emit(|| {
+            let slot = self.name().to_owned();
+            let (concerned, before) = (concerned.info.generation, concerned.handler.digest().to_owned());
+            match (change, stands) {
+                (_, VersionState::RolledBack(reason)) => EventKind::RolledBack {
+                    slot,
+                    generation: concerned,
+                    digest: before,
+                    serving: generation,
+                    reason,
+                },
+                (_, VersionState::Canary(share)) => {
+                    EventKind::Canary { slot, generation, digest: digest.clone(), share: share.to_string() }
+                }
+                (Change::Abort, _) => {
+                    EventKind::Aborted { slot, generation: concerned, digest: before, serving: generation }
+                }
+                (Change::Promotion, _) => EventKind::Promoted { slot, generation, digest: digest.clone() },
+                _ => EventKind::Swapped { slot, generation, digest: digest.clone() },
+            }
+        });
+        Swapped::Published { generation, digest }
+    }
+
+    /// Counts a change that came to nothing.
+    pub(super) fn failed<T>(&self, changed: Result<T, SwapError>) -> Result<T, SwapError> {
+        changed.inspect_err(|error| {
+            self.0.swaps.failures[error.number()].fetch_add(1, Relaxed);
+        })
+    }
+}
+
 impl SwapCounts {
-    /// Counts what came of a change that was tried.
-    pub(super) fn count(&self, change: Change, swapped: &Result<Swapped, SwapError>) {
-        match swapped {
-            Ok(_) => self.changed(change),
-            Err(error) => self.failed(error),
-        }
-    }
-
-    pub(super) fn changed(&self, change: Change) {
-        self.changes[change as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn failed(&self, error: &SwapError) {
-        self.failures[error.number()].fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn changes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Change::NAMES.into_iter().zip(self.changes.iter().map(|count| count.load(Relaxed)))
     }

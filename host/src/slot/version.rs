@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::record::Record;
 use crate::error::RequestError;
+use crate::events::{EventKind, emit};
 use crate::sandbox::{Drain, Handler, VersionInfo};
 use crate::taken::Taken;
 
@@ -14,6 +15,8 @@ use crate::taken::Taken;
 /// the last request that took it has ended.
 #[derive(Debug)]
 pub(crate) struct Version {
+    /// The slot's name.
+    slot: String,
     pub(crate) handler: Handler,
     pub(crate) info: VersionInfo,
     pub(super) record: Arc<Record>,
@@ -26,11 +29,17 @@ type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Version {
     /// `tell` is whether its handlers learn that it is replaced, which takes a descriptor.
-    pub(super) fn new(handler: Handler, generation: u64, tell: bool) -> io::Result<Self> {
+    pub(super) fn new(slot: &str, handler: Handler, generation: u64, tell: bool) -> io::Result<Self> {
         // A process that serves a connection of HTTP learns by it that another version is to serve the next request.
         let drain = (tell || handler.speaks_http()).then(Drain::new).transpose()?.map(Arc::new);
         let record = Arc::new(Record::new(&handler, generation));
-        Ok(Self { handler, info: VersionInfo { generation, drain }, record, kept: Mutex::default() })
+        Ok(Self {
+            slot: slot.to_owned(),
+            handler,
+            info: VersionInfo { generation, drain },
+            record,
+            kept: Mutex::default(),
+        })
     }
 
     /// Keeps what a server has made ready for it, until it goes or the server does without. What was kept under
@@ -63,6 +72,20 @@ impl Version {
     pub(crate) fn enter(self: &Arc<Self>) -> VersionHold {
         self.record.open_one();
         VersionHold { version: self.clone(), since: Instant::now() }
+    }
+}
+
+/// Its last request has ended.
+impl Drop for Version {
+    fn drop(&mut self) {
+        // One that serves goes with its slot.
+        if !self.record.gets_requests() {
+            emit(|| EventKind::Drained {
+                slot: self.slot.clone(),
+                generation: self.info.generation,
+                digest: self.handler.digest().to_owned(),
+            });
+        }
     }
 }
 

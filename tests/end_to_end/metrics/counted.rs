@@ -99,7 +99,7 @@ fn datagrams() {
         let measured = Measured::serve(&[&args[..], &["--max-packet-size", "100"]].concat());
         assert_eq!(measured.host.ask(&[b'x'; 100]).len(), 100);
         measured.host.connect().send(&[b'x'; 101]);
-        measured.wait_for("plugsock_refusals_total", &[("reason", "too-large")], 1.0);
+        measured.wait_for("plugsock_refusals_total", &[("reason", "too_large")], 1.0);
         for name in ["plugsock_received_bytes_total", "plugsock_sent_bytes_total"] {
             measured.wait_for(name, &[], 100.0);
         }
@@ -111,7 +111,7 @@ fn refusals_by_reason() {
     let measured = Measured::serve(&[TCP, "--max-connections-per-ip", "1"]);
     let open = measured.host.greeted();
     assert!(measured.host.connect().is_closed());
-    let scrape = measured.wait_for("plugsock_refusals_total", &[("reason", "open-per-ip")], 1.0);
+    let scrape = measured.wait_for("plugsock_refusals_total", &[("reason", "open_per_ip")], 1.0);
     assert_eq!(scrape.value("plugsock_refusals_total", &[]), Some(1.0));
     assert_eq!(scrape.value("plugsock_open_requests", &[]), Some(1.0));
     drop(open);

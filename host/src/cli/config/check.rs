@@ -8,6 +8,7 @@ use clap::Args;
 use plugsock::shown;
 
 use super::layers::CommandLine;
+use crate::cli::output;
 use crate::cli::plan::Plan;
 use crate::cli::progress::spin_while;
 use crate::cli::serve::ServeOptions;
@@ -38,13 +39,15 @@ impl Check {
         let mut is_fit = true;
         let mut say = |error: anyhow::Error| {
             is_fit = false;
-            eprintln!("plugsock: error: {}", plugsock::one_line(&format!("{error:#}")));
+            output::note(format!("plugsock: error: {}", plugsock::one_line(&format!("{error:#}"))));
         };
         for server in &plan.servers {
             let addresses: Vec<String> = server.addresses.iter().map(ToString::to_string).collect();
             let handler = &plan.handlers[server.handler];
             match plan.check(server).and_then(|()| Certificates::load(&server.args.tls)) {
-                Ok(_) => println!("server   {} by {}", addresses.join(" "), handler.name),
+                Ok(_) => {
+                    output::print_line(format!("server   {} by {}", addresses.join(" "), handler.name))?;
+                }
                 Err(error) => say(error),
             }
         }
@@ -54,12 +57,17 @@ impl Check {
             let loading = format!("compiling {}", handler.source);
             let load = || Ok(handler.source.load(&handler.sandbox(&engine)?, &registry, None)?);
             match spin_while(&loading, load) {
-                Ok(loaded) => println!("handler  {} {} {}", handler.name, loaded.name(), loaded.digest()),
+                Ok(loaded) => output::print_line(format!(
+                    "handler  {} {} {}",
+                    handler.name,
+                    loaded.name(),
+                    loaded.digest()
+                ))?,
                 Err(error) => say(error),
             }
         }
         if is_fit {
-            println!("{} can be served", shown(&self.config));
+            output::print_line(format!("{} can be served", shown(&self.config)))?;
         }
         Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::file::{HANDLER, SERVER, Tables};
 use super::keys::{self, Keys, Kind};
+use crate::cli::output;
 
 /// Print a JSON Schema of the configuration's file
 #[derive(Args, Debug)]
@@ -14,7 +15,7 @@ pub struct Schema {}
 
 impl Schema {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        println!("{}", serde_json::to_string_pretty(&schema(&Tables::all()))?);
+        output::print_json(&schema(&Tables::all()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

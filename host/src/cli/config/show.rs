@@ -11,6 +11,7 @@ use super::file::{HANDLER, SERVER};
 use super::keys::Kind;
 use super::layers::{CommandLine, Origin, Setting};
 use crate::cli::handler_source::HandlerSource;
+use crate::cli::output;
 use crate::cli::plan::{Plan, PlannedHandler, PlannedServer};
 use crate::cli::serve::ServeOptions;
 use crate::cli::targets::sort_targets;
@@ -59,10 +60,9 @@ impl Show {
     pub fn run(self, args: Vec<OsString>) -> anyhow::Result<ExitCode> {
         let line = CommandLine::new::<Self>("plugsock config show", args)?;
         let plan = Plan::make(&line, self.config.as_deref(), &sort_targets(&[], None)?)?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&Shown::of(&plan))?);
-        } else {
-            print!("{}", text(&plan));
+        match self.json {
+            true => output::print_json(&Shown::of(&plan))?,
+            false => output::print(&text(&plan))?,
         }
         Ok(ExitCode::SUCCESS)
     }
