@@ -193,11 +193,14 @@ impl Listener {
     }
 
     /// `socketserver`'s `server_activate`: a stream socket starts to listen.
-    pub(crate) fn activate(&self) -> io::Result<()> {
-        match &self.socket {
+    pub(crate) fn activate(&self) -> Result<(), BindError> {
+        let listening = match &self.socket {
             Socket::Stream(listener) => listener.listen(),
             Socket::Datagram { .. } => Ok(()),
-        }
+        };
+        // Two may be bound to an address of which only one can listen.
+        listening
+            .map_err(|error| self.address().map_or_else(Into::into, |bound| BindError::new(&bound, error)))
     }
 
     /// The timeout that most system calls of connections will have.

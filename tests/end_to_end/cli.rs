@@ -34,6 +34,26 @@ fn is_usage_error(args: &[&str], word: &str) {
     assert_eq!(ended.stdout, "", "{args:?}");
 }
 
+#[test]
+fn sizes_and_times_that_are_none_are_refused_with_what_to_write() {
+    for option in ["--memory", "--stack", "--cache-size", "--http-head-size", "--http-body-size"] {
+        is_usage_error(&[&format!("{option}=lots")], "write a number and a unit, as in 512KiB or 64MiB");
+    }
+    for option in ["--shutdown-timeout", "--idle-timeout", "--tls-handshake-timeout", "--registry-timeout"] {
+        is_usage_error(&[&format!("{option}=soon")], "write a number and a unit, as in 500ms, 30s or 5m");
+    }
+}
+
+/// Both are bound, since none of them listens yet.
+#[test]
+fn an_address_that_is_named_twice_is_refused_by_its_name() {
+    let reserved = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    reserved.set_reuse_address(true).unwrap();
+    reserved.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let address = format!("tcp://{}", reserved.local_addr().unwrap().as_socket().unwrap());
+    is_refused(&[&address, &address], &["cannot serve", &address, "another server uses this address"]);
+}
+
 /// Where nobody reads what a command prints, it ends; where that cannot be written, it says so. Nowhere does it panic.
 #[test]
 fn what_a_command_prints_may_go_nowhere() {

@@ -15,6 +15,7 @@ use plugsock::{Digest, Share, one_line};
 
 use super::handler_source::HandlerSource;
 use super::log::parse_filter;
+use super::options::parse_duration;
 use super::output;
 
 /// Look at a server that runs, and change it
@@ -122,7 +123,7 @@ enum CtlCommand {
     /// Stop accepting, and wait until no request is open; new clients wait until `resume`
     Drain {
         /// How long to wait; the server does not accept afterwards either
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<Duration>,
     },
     /// Accept again

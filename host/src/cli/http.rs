@@ -5,7 +5,7 @@ use clap::Args;
 use http::HeaderName;
 use plugsock::{AccessLog, Forwarded, HttpOptions};
 
-use super::options::{Time, parse_time};
+use super::options::{Time, parse_size, parse_time};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP (for handlers that export wasi:http/incoming-handler)")]
@@ -31,7 +31,7 @@ pub struct HttpArgs {
     http_head_size: ByteSize,
 
     /// How large the body of a request may be (any size)
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     http_body_size: Option<ByteSize>,
 
     /// Requests that one connection of HTTP/2 may have open at once
@@ -71,7 +71,7 @@ impl HttpArgs {
 }
 
 fn parse_head_size(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
+    let size = parse_size(text)?;
     if (8 << 10..=16 << 20).contains(&size.as_u64()) {
         Ok(size)
     } else {

@@ -65,7 +65,7 @@ struct SharedLimitArgs {
 #[command(next_help_heading = "Limits of one request")]
 struct LimitArgs {
     /// Linear memory: all its memories, and what is collected for it
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     memory: ByteSize,
 
     /// Memories that its component may have; with more than two, and with more than six tables, instances cost more, since
@@ -163,7 +163,7 @@ struct TrustArgs {
     public_key: Vec<PublicKey>,
 
     /// The largest component that is loaded
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     max_component_size: ByteSize,
 }
 
@@ -175,7 +175,7 @@ struct CompileArgs {
     compile_time: Time,
 
     /// How much memory it may take
-    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_size)]
     compile_memory: ByteSize,
 }
 
@@ -187,7 +187,7 @@ struct CacheArgs {
     cache_dir: Option<PathBuf>,
 
     /// How large the cache may grow
-    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_size)]
     cache_size: ByteSize,
 
     /// Compile at every start
@@ -208,7 +208,7 @@ struct CoreDumpArgs {
     coredump_count: usize,
 
     /// How large a core dump may be; none is kept of a handler whose memory holds more
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "coredump")]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", requires = "coredump", value_parser = parse_size)]
     coredump_size: ByteSize,
 }
 
@@ -362,10 +362,17 @@ pub fn parse_time(text: &str) -> Result<Time, String> {
     if text == "none" {
         return Ok(Time(None));
     }
-    match humantime::parse_duration(text) {
-        Ok(time) => Ok(Time(Some(time))),
-        Err(error) => Err(format!("{error}; write a number and a unit, as in 500ms, 30s or 5m, or `none`")),
-    }
+    parse_duration(text).map(|time| Time(Some(time))).map_err(|error| format!("{error}, or `none`"))
+}
+
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number and a unit, as in 500ms, 30s or 5m"))
+}
+
+/// A number of bytes.
+pub fn parse_size(text: &str) -> Result<ByteSize, String> {
+    text.parse().map_err(|_| format!("'{text}' is no size: write a number and a unit, as in 512KiB or 64MiB"))
 }
 
 /// A number of things that must be at least one.
@@ -381,7 +388,7 @@ pub fn parse_count(text: &str) -> Result<usize, String> {
 const STACKS: RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 fn parse_stack(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
+    let size = parse_size(text)?;
     if STACKS.contains(&size.as_u64()) { Ok(size) } else { Err("it must be 64KiB to 1GiB".to_owned()) }
 }
 

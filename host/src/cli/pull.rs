@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::keys::parse_public_key;
 use super::log::LogOptions;
+use super::options::parse_size;
 use super::output;
 use super::progress::spin_while;
 use super::registry::{OciReference, RegistryArgs};
@@ -37,7 +38,7 @@ pub struct Pull {
     output: Option<PathBuf>,
 
     /// The largest component that is taken
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     max_component_size: ByteSize,
 
     /// Take only what has a signature by this key (minisign), and write that to FILE.minisig; may be repeated for several keys

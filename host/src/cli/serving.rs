@@ -9,7 +9,7 @@ use super::clients::ClientArgs;
 use super::helper_process::HelperProcess;
 use super::http::HttpArgs;
 use super::log::LogOptions;
-use super::options::{Time, parse_count, parse_time};
+use super::options::{Time, parse_count, parse_duration, parse_time};
 use super::privileges::{parse_group, parse_user};
 use super::serve::ProcessArgs;
 use super::tls::TlsArgs;
@@ -56,7 +56,7 @@ struct ServingArgs {
     timeout: Time,
 
     /// How long open requests may go on after the first signal; the rest are cut off
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     shutdown_timeout: Duration,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use plugsock::{Probe, RollbackPolicy, SlotOptions};
 
-use super::options::{Time, parse_time};
+use super::options::{Time, parse_duration, parse_time};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Swapping")]
@@ -47,10 +47,9 @@ pub struct SwapArgs {
 }
 
 fn parse_poll(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time >= Duration::from_millis(100) => Ok(time),
-        Ok(_) => Err("it must be at least 100ms".to_owned()),
-        Err(error) => Err(error.to_string()),
+    match parse_duration(text)? {
+        time if time >= Duration::from_millis(100) => Ok(time),
+        _ => Err("it must be at least 100ms".to_owned()),
     }
 }
 

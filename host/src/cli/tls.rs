@@ -9,6 +9,7 @@ use anyhow::bail;
 use clap::Args;
 use plugsock::{ClientAuth, IdentityFiles, Tls, TlsOptions, TlsVersion};
 
+use super::options::parse_duration;
 use super::watch::{Files, Seen, watch};
 
 #[derive(Args, Clone, Debug)]
@@ -32,7 +33,7 @@ pub struct TlsArgs {
     min_version: TlsVersion,
 
     /// How long a client may take for a handshake
-    #[arg(long = "tls-handshake-timeout", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long = "tls-handshake-timeout", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     handshake_timeout: Duration,
 
     /// An application protocol (ALPN) for tls:// and tls+unix:// addresses, the preferred first; may be given again

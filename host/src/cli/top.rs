@@ -15,6 +15,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use ratatui::widgets::TableState;
 
 use super::ctl::{WhichServer, unexpected};
+use super::options::parse_duration;
 use super::output;
 use sample::Sample;
 
@@ -50,10 +51,9 @@ pub struct Top {
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(20);
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(interval) if INTERVALS.contains(&interval) => Ok(interval),
-        Ok(_) => Err("write a time from 100ms to 20s".to_owned()),
-        Err(error) => Err(format!("{error}; write a number and a unit, as in 500ms or 2s")),
+    match parse_duration(text)? {
+        interval if INTERVALS.contains(&interval) => Ok(interval),
+        _ => Err("write a time from 100ms to 20s".to_owned()),
     }
 }
 

@@ -10,6 +10,7 @@ use reqwest::Url;
 use super::Registry;
 use super::credentials;
 use super::tls::{Ca, parse_ca};
+use crate::cli::options::parse_duration;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Registries (handlers as oci://REGISTRY/NAME:TAG)")]
@@ -24,7 +25,7 @@ pub struct RegistryArgs {
     registry_plain_http: Vec<PlainHost>,
 
     /// How long all that belongs to one fetch or push may take
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
     registry_timeout: Duration,
 }
 
