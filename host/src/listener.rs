@@ -1,6 +1,7 @@
 //! Where requests come from: one file a server type. A listener yields requests and knows nothing of what
 //! serves them.
 
+mod listen_queue;
 mod socket_lock;
 mod stream_listener;
 mod tcp;
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use listen_queue::ListenQueue;
 pub use unix::UnixSocketOptions;
 pub(crate) use unix::{SocketFile, bind as bind_unix, peer_credentials, remove_stale_socket};
 
@@ -219,6 +221,11 @@ impl Listener {
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> io::Result<ServeAddress> {
         Ok(ServeAddress::with_bound(self.server_type, self.is_tls, &self.local_address()?))
+    }
+
+    /// What waits in the kernel to be accepted, where that is known: of TCP.
+    pub(crate) fn queue(&self) -> Option<ListenQueue> {
+        ListenQueue::of(self.as_fd()).filter(|_| self.server_type == ServerType::Tcp)
     }
 
     /// Where it is bound, with the port that it got.

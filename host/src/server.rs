@@ -28,7 +28,7 @@ use crate::concurrency::{Concurrency, ForkServers, Strategy};
 use crate::error::{BindError, ServeError};
 use crate::events::{EventKind, emit};
 use crate::job::{Closing, Job, OpenRequests, ServerCounts, Service, isolated};
-use crate::listener::{HandedSocket, Listener};
+use crate::listener::{HandedSocket, ListenQueue, Listener};
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot, Version};
 use crate::tls::{Handshakes, ServerTls, Tls};
@@ -200,6 +200,11 @@ impl Server {
     /// The address as a user writes it, with the port that it got.
     pub fn address(&self) -> ServeAddress {
         self.service.info.address()
+    }
+
+    /// What waits in the kernel to be accepted, where that is known.
+    pub(crate) fn listen_queue(&self) -> Option<ListenQueue> {
+        self.listener().ok()?.queue()
     }
 
     /// The listening socket's descriptor; `None` when it is closed.

@@ -127,11 +127,12 @@ fn waits_for_room() {
     let open = measured.host.greeted();
     let waiting = measured.host.connect();
     waiting.send(b"b");
-    let scrape = measured.scrape();
+    let scrape = measured.wait_for("plugsock_listen_queue_connections", &[], 1.0);
     assert_eq!(scrape.value("plugsock_start_wait_seconds_count", &[]), Some(1.0));
     drop(open);
     assert_eq!(waiting.recv_exact(1), b"b");
     measured.wait_for("plugsock_start_wait_seconds_count", &[], 2.0);
+    measured.wait_for("plugsock_listen_queue_connections", &[], 0.0);
 }
 
 #[test]

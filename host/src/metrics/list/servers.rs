@@ -39,6 +39,7 @@ pub(super) fn of_servers(servers: &[Arc<Server>]) -> Vec<Family> {
 
 fn of_connections(servers: &[Labelled]) -> Vec<Family> {
     let each = || servers.iter().map(|it| (it.labels.clone(), it.server.counts()));
+    let queues = || servers.iter().filter_map(|it| Some((it.labels.clone(), it.server.listen_queue()?)));
     let info = |it: &Labelled| {
         let info = it.server.info();
         let labels = labelled(&it.labels, "type", info.server_type.scheme());
@@ -64,6 +65,16 @@ fn of_connections(servers: &[Labelled]) -> Vec<Family> {
         Family::counter("plugsock_sent", "Bytes that handlers have sent to clients")
             .in_unit(Unit::Bytes)
             .with(each().map(|(labels, counts)| (labels, counts.volume.so_far().sent))),
+        Family::gauge(
+            "plugsock_listen_queue_connections",
+            "Connections that wait in the kernel to be accepted, of TCP",
+        )
+        .with(queues().map(|(labels, queue)| (labels, u64::from(queue.waiting)))),
+        Family::gauge(
+            "plugsock_listen_queue_max_connections",
+            "As many connections may wait in the kernel; those beyond have to try again",
+        )
+        .with(queues().map(|(labels, queue)| (labels, u64::from(queue.max)))),
         Family::times(
             "plugsock_room_wait",
             "How long clients that were accepted waited for room among the open requests",
