@@ -5,8 +5,9 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 14] = [
+const PLUGINS: [&str; 15] = [
     "chargen",
+    "counter",
     "daytime",
     "discard",
     "dns",

@@ -59,6 +59,11 @@ pub(crate) fn drive<T>(future: impl Future<Output = T>) -> io::Result<T> {
     Ok(runtime.block_on(future))
 }
 
+/// Has a future run on the thread that handlers' waits are left to. It must never block that.
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    handle().map(|handle| drop(handle.spawn(future)))
+}
+
 fn handle() -> io::Result<Handle> {
     let mut started = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((process, handle)) = &*started

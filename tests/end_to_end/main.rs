@@ -50,6 +50,7 @@ mod rollback;
 mod shutdown;
 mod soak;
 mod socketserver;
+mod state;
 mod streams;
 mod supervisor;
 mod surroundings;
