@@ -5,8 +5,9 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 15] = [
+const PLUGINS: [&str; 16] = [
     "chargen",
+    "chat",
     "counter",
     "daytime",
     "discard",

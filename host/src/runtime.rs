@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 /// And the process that it is of: a forked child has a copy of its parent's, and nobody who drives it.
 static RUNTIME: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
@@ -60,8 +61,10 @@ pub(crate) fn drive<T>(future: impl Future<Output = T>) -> io::Result<T> {
 }
 
 /// Has a future run on the thread that handlers' waits are left to. It must never block that.
-pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    handle().map(|handle| drop(handle.spawn(future)))
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    handle().map(|handle| handle.spawn(future))
 }
 
 fn handle() -> io::Result<Handle> {

@@ -8,19 +8,24 @@
 //! A store is opened once in a process, however many handlers name it, and closed with the last of them.
 
 mod access;
+mod backoff;
 mod entries;
 mod file;
 mod grant;
 mod limits;
 mod memory;
+mod nats;
 mod operation;
 mod operator;
+mod redis;
 mod registry;
 mod url;
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
+
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use access::Access;
 pub use grant::{StateGrant, StateGrantError};
@@ -30,6 +35,7 @@ pub use operator::{OpenStore, StoreError};
 pub(crate) use registry::counts;
 pub use url::{StoreUrl, StoreUrlError};
 
+use crate::runtime;
 use limits::Quota;
 
 /// What comes of an operation.
@@ -45,3 +51,14 @@ pub(crate) trait Backend: Debug + Send + Sync {
 
 /// An operation under way.
 pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// Has an operation run where connections are driven. It ends with whoever waits for it.
+fn on_runtime(operation: impl Future<Output = Outcome> + Send + 'static) -> Running<'static> {
+    match runtime::spawn(operation) {
+        Ok(task) => {
+            let task = AbortOnDropHandle::new(task);
+            Box::pin(async { task.await.unwrap_or_else(|error| Err(Failure::other(error))) })
+        }
+        Err(error) => Box::pin(ready(Err(Failure::other(error)))),
+    }
+}

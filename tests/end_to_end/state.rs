@@ -1,8 +1,10 @@
 //! State that outlives requests: stores by `wasi:keyvalue`, wherever they are kept.
 
+mod chat;
 mod command;
 mod granted;
 mod lasting;
+mod servers;
 
 use std::path::Path;
 use std::thread;

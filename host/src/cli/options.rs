@@ -139,9 +139,9 @@ struct GrantArgs {
     #[arg(long, value_name = "FILE", requires = "allow_net", value_parser = parse_tls_ca)]
     tls_ca: Vec<TlsCaFile>,
 
-    /// A store for handlers, by a name, for state that outlives requests: memory, or file:PATH, which several processes may
-    /// have open at once (file:PATH?durable=false for one that may lose its last writes with the power); read-only with
-    /// NAME:ro; may be repeated
+    /// A store for handlers, by a name, for state that outlives requests: memory; file:PATH, which several processes may have
+    /// open at once (file:PATH?durable=false may lose its last writes with the power); redis://HOST/DATABASE, rediss://…;
+    /// nats://HOST/BUCKET. Read-only with NAME:ro; may be repeated
     #[arg(long, value_name = "NAME[:ro]=URL")]
     state: Vec<StateGrant>,
 

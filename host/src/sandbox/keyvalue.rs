@@ -54,9 +54,10 @@ impl From<Failure> for Error {
         match failure {
             Failure::NoSuchStore => Self::NoSuchStore,
             Failure::AccessDenied => Self::AccessDenied,
-            Failure::Limit(reason) | Failure::TimedOut(reason) | Failure::Other(reason) => {
-                Self::Other(reason)
-            }
+            Failure::Limit(reason)
+            | Failure::TimedOut(reason)
+            | Failure::Unreachable(reason)
+            | Failure::Other(reason) => Self::Other(reason),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What handlers may ask of stores.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,15 +53,21 @@ impl Quota {
     /// Whether a store may become so full that was less full `before`.
     pub(super) fn check(self, before: Totals, after: Totals) -> Result<(), Failure> {
         if after.keys > before.keys && after.keys > self.keys {
-            return Err(Failure::Limit(format!("the store has {} keys, and may have no more", before.keys)));
+            return Err(self.keys_reached(before.keys));
         }
         if after.size > before.size && after.size > self.size {
-            return Err(Failure::Limit(format!(
-                "the store has {} bytes, and may have no more than {}",
-                before.size, self.size
-            )));
+            return Err(self.size_reached(before.size));
         }
         Ok(())
+    }
+
+    pub(super) fn keys_reached(self, keys: impl Display) -> Failure {
+        Failure::Limit(format!("the store has {keys} keys, and may have no more"))
+    }
+
+    pub(super) fn size_reached(self, size: impl Display) -> Failure {
+        let most = self.size;
+        Failure::Limit(format!("the store has {size} bytes, and may have no more than {most}"))
     }
 }
 

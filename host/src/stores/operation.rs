@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     Limit(String),
     #[error("{0}")]
     TimedOut(String),
+    /// The server that keeps the store has failed, or cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -124,7 +127,7 @@ impl Failure {
 }
 
 /// The most bytes that one answer has: it is held in the host's memory.
-const ANSWER_MAX: usize = 8 << 20;
+pub(super) const ANSWER_MAX: usize = 8 << 20;
 
 /// The most keys that one page has.
 pub(super) const PAGE: usize = 1000;
@@ -136,13 +139,20 @@ pub(super) struct AnswerSize(usize);
 impl AnswerSize {
     pub(super) fn add(&mut self, length: usize) -> Result<(), Failure> {
         self.0 = self.0.saturating_add(length);
-        match self.0 <= ANSWER_MAX {
-            true => Ok(()),
-            false => Err(Failure::Limit(format!(
-                "an answer has no more than {ANSWER_MAX} bytes: ask for fewer keys"
-            ))),
-        }
+        if self.0 <= ANSWER_MAX { Ok(()) } else { Err(too_large()) }
     }
+}
+
+pub(super) fn too_large() -> Failure {
+    Failure::Limit(format!("an answer has no more than {ANSWER_MAX} bytes: ask for fewer keys"))
+}
+
+pub(super) fn no_number() -> Failure {
+    Failure::other("the value is no whole number, so that nothing can be added to it")
+}
+
+pub(super) fn overflow() -> Failure {
+    Failure::other("the sum would be beyond what 64 bits hold")
 }
 
 /// The number that a counter's value stands for: decimal text, as people read it and as Redis has it.
@@ -150,13 +160,13 @@ pub(super) fn number(value: &[u8]) -> Result<i64, Failure> {
     let text = std::str::from_utf8(value).ok();
     // One number has one form.
     let number = text.and_then(|text| text.parse::<i64>().ok().filter(|number| number.to_string() == text));
-    number.ok_or_else(|| Failure::other("the value is no whole number, so that nothing can be added to it"))
+    number.ok_or_else(no_number)
 }
 
 /// A counter's value after `delta` was added.
 pub(super) fn sum(value: Option<&[u8]>, delta: i64) -> Result<i64, Failure> {
     let sum = value.map_or(Ok(0), number)?.checked_add(delta);
-    sum.ok_or_else(|| Failure::other("the sum would be beyond what 64 bits hold"))
+    sum.ok_or_else(overflow)
 }
 
 #[cfg(test)]

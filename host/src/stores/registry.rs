@@ -4,13 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::file::FileStore;
 use super::grant::StateGrant;
+use super::limits::Quota;
 use super::memory::Memory;
+use super::nats::Nats;
 use super::operation::Operation;
+use super::redis::Redis;
 use super::url::StoreUrl;
 use super::{Answer, Backend, Failure, Outcome};
+use crate::error::one_line;
+use crate::runtime;
 
 /// What tells one store from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +26,12 @@ enum Identity {
     /// In memory a store is what it is called.
     Memory(String),
     File(PathBuf),
+    /// A server's, by its URL.
+    Remote(StoreUrl),
 }
+
+/// How long a server has to answer at the start before that is said.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 static OPEN: Mutex<Option<HashMap<Identity, Weak<dyn Backend>>>> = Mutex::new(None);
 
@@ -31,6 +44,7 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
     let identity = match url {
         StoreUrl::Memory => Identity::Memory(name.to_owned()),
         StoreUrl::File { path, .. } => Identity::File(canonical(path)?),
+        StoreUrl::Redis { .. } | StoreUrl::Nats { .. } => Identity::Remote(url.clone()),
     };
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let open = open.get_or_insert_default();
@@ -40,10 +54,30 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
     }
     let store: Arc<dyn Backend> = match (&identity, url) {
         (Identity::File(path), StoreUrl::File { durable, .. }) => Arc::new(FileStore::open(path, *durable)?),
+        (_, StoreUrl::Redis { url, hash }) => Arc::new(Redis::open(url, hash)?),
+        (_, StoreUrl::Nats { server, bucket }) => Arc::new(Nats::open(server, bucket)),
         _ => Arc::new(Memory::default()),
     };
     open.insert(identity, Arc::downgrade(&store));
+    if matches!(url, StoreUrl::Redis { .. } | StoreUrl::Nats { .. }) {
+        warn_if_unreachable(store.clone(), url.to_string());
+    }
     Ok(store)
+}
+
+/// Says in the log if a server does not answer at the start. It may later.
+fn warn_if_unreachable(store: Arc<dyn Backend>, url: String) {
+    let asked = runtime::spawn(async move {
+        let reason = match timeout(FIRST_ANSWER, store.run(Operation::Open, Quota::NONE)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        tracing::warn!("state in {} cannot be reached now: {}", one_line(&url), one_line(&reason));
+    });
+    if let Err(error) = asked {
+        tracing::warn!("state cannot be reached: {error}");
+    }
 }
 
 /// A path by which a file has one name, whether it is there yet or not.
@@ -82,7 +116,7 @@ impl Counts {
             Err(Failure::NoSuchStore | Failure::AccessDenied) => 2,
             Err(Failure::Limit(_)) => 3,
             Err(Failure::TimedOut(_)) => 4,
-            Err(Failure::Other(_)) => 5,
+            Err(Failure::Unreachable(_) | Failure::Other(_)) => 5,
         };
         self.0[operation][outcome].fetch_add(1, Relaxed);
     }

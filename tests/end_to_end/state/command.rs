@@ -91,7 +91,7 @@ fn what_is_wrong_is_said() {
     };
     failed(&["get", &file, "a"], b"", 1, "there is no such file");
     failed(&["get", "memory", "a"], b"", 1, "it alone can reach");
-    failed(&["get", "nowhere", "a"], b"", 2, "write memory or file:PATH");
+    failed(&["get", "nowhere", "a"], b"", 2, "write memory, file:PATH");
     failed(&["import", &file], b"{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n", 1, "line 2");
     failed(&["import", &file], b"{\"key\":\"a\"}\n", 1, "either a `value` or `base64`");
     failed(&["import", &file], b"{\"key\":\"a\",\"base64\":\"?\"}\n", 1, "line 1");

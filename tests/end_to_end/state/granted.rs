@@ -83,7 +83,7 @@ fn what_cannot_be_opened_ends_the_start_with_the_reason() {
         (format!("a=file:{}", at("none/a.db")), "No such file or directory"),
         (format!("a=file:{}", directory.path().display()), "directory"),
         (format!("a=file:{}", at("text.db")), "it is no database"),
-        ("a=nowhere".to_owned(), "write memory or file:PATH"),
+        ("a=nowhere".to_owned(), "write memory, file:PATH"),
         ("memory".to_owned(), "write NAME=URL"),
     ] {
         let ended = run(plugsock().args(["serve", TCP, &guest("state"), "--state", &grant]));
