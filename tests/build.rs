@@ -5,8 +5,10 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PLUGINS: [&str; 14] = [
+const PLUGINS: [&str; 16] = [
     "chargen",
+    "chat",
+    "counter",
     "daytime",
     "discard",
     "dns",

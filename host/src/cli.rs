@@ -42,6 +42,7 @@ mod serving;
 mod sign;
 mod signals;
 mod sources;
+mod state;
 mod supervisor;
 mod swapping;
 mod targets;
@@ -88,6 +89,7 @@ enum Command {
     Keygen(keys::Keygen),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    State(state::State),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
@@ -115,6 +117,7 @@ impl Cli {
             Command::Keygen(keygen) => keygen.run(),
             Command::Sign(sign) => sign.run(),
             Command::Verify(verify) => verify.run(),
+            Command::State(state) => state.run(),
             Command::Doctor(doctor) => doctor.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),

@@ -24,13 +24,14 @@ use arc_swap::ArcSwap;
 pub use networks::{NetworkError, Networks};
 pub use proxies::Proxies;
 pub(crate) use proxy_protocol::ProxyHeaders;
+pub(crate) use rate::Allowance;
 pub use rate::{Rate, RateError};
 pub use refused::Refused;
 pub(crate) use refused::{Refusal, Refusals};
 pub(crate) use source::SourceCount;
 
 use crate::request::Request;
-use rate::{Allowance, NoneLeft};
+use rate::NoneLeft;
 use recent::Recent;
 use source::{OpenBySource, Source};
 

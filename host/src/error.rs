@@ -165,6 +165,14 @@ pub enum SandboxError {
         /// Why not.
         reason: io::Error,
     },
+    /// A granted store cannot be opened.
+    #[error("cannot grant --state {}: {}", one_line(.grant), one_line(.reason))]
+    State {
+        /// The grant.
+        grant: String,
+        /// Why not.
+        reason: String,
+    },
     /// A granted directory cannot be used.
     #[error("cannot grant directory {}: {reason}", one_line(.path))]
     Directory {

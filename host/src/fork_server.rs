@@ -18,6 +18,7 @@
 #![allow(unsafe_code, reason = "it forks, and its children are reached by signals")]
 
 mod message;
+mod state;
 mod ticker;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use rustix::process::{
 use rustix::stdio::dup2_stderr;
 
 pub(crate) use message::{Ready, Report, Setup, Status, StatusSocket, ToForkServer};
+pub(crate) use state::Operating;
 
 use crate::address::ServerType;
 use crate::block_on::block_on;
@@ -49,6 +51,7 @@ use crate::server_info::ServerInfo;
 use crate::taken::{AnswerCount, Taken};
 use crate::wake::poll_until;
 use message::WireRequest;
+use state::RemoteState;
 
 /// What a child gets beyond its request's time before it is killed: its own watch should have ended it, and
 /// closing may take two seconds.
@@ -222,6 +225,8 @@ impl ForkServer {
         self.handler.sandbox().core_dumps().hand_over_by(Box::new(move |phase, dump| {
             send(&host, &Report::CoreDump(phase), &[dump.as_fd()])
         }));
+        let state = RemoteState::new(&status, self.setup.limits.state.time);
+        self.handler.sandbox().reach_state_by(Arc::new(state));
         if self.handler.speaks_http() {
             return runtime::drive(self.serve_http(&status, &request, received))?;
         }

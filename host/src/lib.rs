@@ -28,6 +28,7 @@
 //! - `helper_process`: how it and the compiler are started, and what they give up.
 //! - [`helper_log`]: what these log, and where to.
 //! - `sandbox`: one fresh instance for each request, within its limits.
+//! - `stores`: state that outlives requests, whoever keeps it.
 //! - `slot`: which version of a handler serves, and how another takes its place.
 //! - `upgrade`: how another process takes over.
 //! - [`surroundings`]: what a process has inherited, set to what serving needs; `child_process`: what it starts.
@@ -64,6 +65,7 @@ mod sandbox;
 mod server;
 mod server_info;
 mod slot;
+mod stores;
 pub mod surroundings;
 mod sync;
 mod taken;
@@ -95,6 +97,7 @@ pub use slot::{
     Loader, Probe, Ready, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped,
     VersionState, VersionStats,
 };
+pub use stores::{OpenStore, StateGrant, StateGrantError, StateLimits, StoreError, StoreUrl, StoreUrlError};
 pub use tls::{
     ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, LoadedAgain, Tls, TlsError,
     TlsFailure, TlsInfo, TlsLoadError, TlsOptions, TlsVersion,

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 /// And the process that it is of: a forked child has a copy of its parent's, and nobody who drives it.
 static RUNTIME: Mutex<Option<(u32, Handle)>> = Mutex::new(None);
@@ -57,6 +58,13 @@ pub(crate) fn drive<T>(future: impl Future<Output = T>) -> io::Result<T> {
         }
     })?;
     Ok(runtime.block_on(future))
+}
+
+/// Has a future run on the thread that handlers' waits are left to. It must never block that.
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    handle().map(|handle| handle.spawn(future))
 }
 
 fn handle() -> io::Result<Handle> {

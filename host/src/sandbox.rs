@@ -20,6 +20,7 @@ mod guest_log;
 mod handler;
 mod hooks;
 mod http;
+mod keyvalue;
 mod limits;
 mod net_grant;
 mod network;
@@ -42,6 +43,7 @@ mod version_info;
 mod warm;
 mod wasi;
 
+use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -77,6 +79,7 @@ pub use wasi::{DirGrant, Grants};
 
 use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError, shown};
+use crate::stores::{Access, Operation, Outcome};
 use cache::Cache;
 use code::Code;
 use platform::Platform;
@@ -127,8 +130,23 @@ struct Inner {
     limits: Limits,
     grants: Grants,
     trust: Trust,
+    state: Reach,
     /// Made for the first handler that asks for it.
     tls: OnceLock<Arc<ClientConfig>>,
+}
+
+/// How handlers reach the stores that they are granted.
+#[derive(Debug)]
+struct Reach {
+    access: Arc<Access>,
+    /// In a forked child: who runs its operations.
+    host: OnceLock<Arc<dyn StateHost>>,
+}
+
+/// The host of a forked child, which has its stores.
+pub(crate) trait StateHost: Debug + Send + Sync {
+    /// Has an operation carried out, and waits for what comes of it.
+    fn run(&self, store: &str, operation: Operation) -> Outcome;
 }
 
 /// Where handlers run, whatever each of them may do.
@@ -151,6 +169,13 @@ struct Host {
     compiles: CompileCounts,
     /// Lines of guests that were not logged.
     dropped_lines: Arc<AtomicU64>,
+}
+
+impl Reach {
+    fn open(grants: &Grants, limits: &Limits) -> Result<Self, SandboxError> {
+        let access = Arc::new(Access::open(&grants.state, &limits.state)?);
+        Ok(Self { access, host: OnceLock::new() })
+    }
 }
 
 impl Sandbox {
@@ -176,8 +201,9 @@ impl Sandbox {
         let room = &self.host().room;
         room.check_room(&limits)?;
         let limits = Limits { max_requests: room.max_requests, stack: room.stack, ..limits };
+        let state = Reach::open(&grants, &limits)?;
         let (host, tls) = (self.host().clone(), OnceLock::new());
-        Ok(Self(Arc::new(Inner { host, limits, grants, trust, tls })))
+        Ok(Self(Arc::new(Inner { host, limits, grants, trust, state, tls })))
     }
 
     /// For a process that forks: without pools, and without a ticker until each child starts its own. `room` is what the
@@ -214,6 +240,7 @@ impl Sandbox {
         });
         let requests = Bound::new(limits.max_requests);
         let ahead = Bound::new(engine::warm(&limits));
+        let state = Reach::open(&grants, &limits)?;
         let (roomy, tls, room) = (OnceLock::new(), OnceLock::new(), limits.clone());
         let (compiles, dropped_lines) = Default::default();
         let host = Host {
@@ -229,7 +256,7 @@ impl Sandbox {
             compiles,
             dropped_lines,
         };
-        Ok(Self(Arc::new(Inner { host: Arc::new(host), limits, grants, trust, tls })))
+        Ok(Self(Arc::new(Inner { host: Arc::new(host), limits, grants, trust, state, tls })))
     }
 
     /// Without pools: each instance gets memory of its own, as much of it as it needs.
@@ -374,6 +401,24 @@ impl Sandbox {
 
     pub(crate) fn grants(&self) -> &Grants {
         &self.0.grants
+    }
+
+    /// Runs an operation on a store that handlers may open by this name.
+    async fn operate(&self, store: &str, operation: Operation) -> Outcome {
+        match self.0.state.host.get() {
+            Some(host) => host.run(store, operation),
+            None => self.0.state.access.run(store, operation).await,
+        }
+    }
+
+    /// What runs operations for children that were forked.
+    pub(crate) fn state(&self) -> &Arc<Access> {
+        &self.0.state.access
+    }
+
+    /// Says how this child reaches its host.
+    pub(crate) fn reach_state_by(&self, host: Arc<dyn StateHost>) {
+        let _ = self.0.state.host.set(host);
     }
 
     /// How handlers speak TLS; `None` where they have nobody to speak to.

@@ -408,3 +408,10 @@ fn with_alpn(mut config: ServerConfig, alpn: &[String]) -> ServerConfig {
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     config
 }
+
+/// Chooses what clients of TLS encrypt by that are made by others' code: where several could be chosen from, it would panic.
+pub(crate) fn install_provider() {
+    if CryptoProvider::get_default().is_none() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}

@@ -29,3 +29,12 @@ pub mod hooks {
         export_macro_name: "export_hooks",
     });
 }
+
+/// State that outlives a request. Of what is not used, nothing is imported.
+pub mod state {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "with-state",
+        generate_all,
+    });
+}

@@ -30,6 +30,8 @@
 //! `finish` run in this order, as in `socketserver`: after an error from `setup` nothing runs any more,
 //! after an error from `handle` only `finish`. Whatever `?` meets becomes the request's error
 //! ([`HandlerError`]) and is reported by the host; it never ends the server.
+//!
+//! What is to outlive the request is kept in a [`Store`] that the server grants ([`ServerInfo::state`]).
 
 mod address;
 #[doc(hidden)]
@@ -40,6 +42,7 @@ mod export;
 mod handler;
 mod hooks;
 mod rfile;
+mod state;
 mod stream;
 mod tls;
 mod wfile;
@@ -59,5 +62,6 @@ pub use crate::error::{HandlerError, Result};
 pub use crate::handler::RequestHandler;
 pub use crate::hooks::{Failure, Phase, ServerHooks};
 pub use crate::rfile::Rfile;
+pub use crate::state::{StateError, Store};
 pub use crate::stream::{StreamRequest, StreamRequestHandler};
 pub use crate::wfile::Wfile;

@@ -51,6 +51,7 @@ mod rollback;
 mod shutdown;
 mod soak;
 mod socketserver;
+mod state;
 mod streams;
 mod supervisor;
 mod surroundings;

@@ -22,6 +22,7 @@ mod peers;
 mod plan;
 mod process;
 mod report;
+mod state;
 mod swap;
 mod sweep;
 mod tls;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::figure::{Figure, Group};
 use crate::load::Work;
 use crate::peers::Contender::{self, *};
+use crate::state::Keeper;
 use crate::transport::Transport::{self, *};
 use crate::trial::{Quantile, Trial};
 
@@ -125,6 +126,7 @@ pub fn groups(scale: &Scale) -> Vec<Group> {
         http("http-connect", Work::Connect),
         http_idle(1000),
         http_swap(),
+        state(),
     ] {
         groups.push(Group { figures, rounds: scale.rounds });
     }
@@ -350,4 +352,14 @@ fn http_idle(connections: usize) -> Vec<Figure> {
 
 fn http_swap() -> Vec<Figure> {
     ["threading", "pool", "async", "forking"].map(|strategy| swapped("http-swap", Http, strategy)).into()
+}
+
+/// What is left of a database's pace by way of a handler.
+fn state() -> Vec<Figure> {
+    let figure = |strategy| {
+        let name = format!("state-increment/{strategy}/rusqlite");
+        Figure::new(name, Trial::State(Keeper::Plugsock(strategy)), Trial::State(Keeper::Rusqlite))
+    };
+    let of_threads = ["threading", "pool", "async"].map(|strategy| figure(strategy).target(0.8));
+    of_threads.into_iter().chain([figure("forking")]).collect()
 }

@@ -16,6 +16,7 @@ use crate::load::{LoadReport, Work};
 use crate::peers::{Contender, Running, too_few_areas};
 use crate::plan::{ACTIVE, Scale};
 use crate::process::{Process, Silence, answer, too_many_descriptors};
+use crate::state::Keeper;
 use crate::transport::Transport;
 use crate::{MESSAGE, PATIENCE, made, swap, usage};
 
@@ -42,6 +43,8 @@ pub enum Trial {
     Instantiate(Option<&'static str>),
     /// A native thread, spawned and joined.
     SpawnThread,
+    /// Increments a second of counts that are kept.
+    State(Keeper),
 }
 
 /// Which of the sorted latencies counts.
@@ -101,7 +104,7 @@ impl Trial {
     pub fn unit(self) -> Unit {
         let (name, more_is_better) = match self {
             Self::Load { work: Work::Bulk, .. } => ("MiB/s", true),
-            Self::Load { .. } | Self::Swap { .. } => ("/s", true),
+            Self::Load { .. } | Self::Swap { .. } | Self::State(_) => ("/s", true),
             Self::Idle { .. } => ("KiB", false),
             Self::Latency { .. } | Self::Wait { .. } | Self::Instantiate(_) | Self::SpawnThread => {
                 ("µs", false)
@@ -147,6 +150,7 @@ impl Trial {
             Self::Instantiate(Some(language)) => {
                 instantiate(Some(&made::component("stream", language)?), scale)
             }
+            Self::State(keeper) => Ok(Sample { value: keeper.measure(scale)?, detail: Detail::None {} }),
             Self::SpawnThread => cost(Process::role("spawn-thread")?, scale),
         }
     }

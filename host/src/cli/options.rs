@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{
     CacheOptions, CompileOptions, CoreDumpOptions, Digest, DirGrant, Grants, Limits, MinRate, NetGrant,
-    PublicKey, Sandbox, SandboxError, SandboxOptions, TlsCa, Trust,
+    PublicKey, Rate, Sandbox, SandboxError, SandboxOptions, StateGrant, StateLimits, TlsCa, Trust,
 };
 
 use super::helper_process::HelperProcess;
@@ -31,6 +31,8 @@ pub struct GuestArgs {
     limits: LimitArgs,
     #[command(flatten)]
     grants: GrantArgs,
+    #[command(flatten)]
+    state: StateLimitArgs,
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -137,6 +139,12 @@ struct GrantArgs {
     #[arg(long, value_name = "FILE", requires = "allow_net", value_parser = parse_tls_ca)]
     tls_ca: Vec<TlsCaFile>,
 
+    /// A store for handlers, by a name, for state that outlives requests: memory; file:PATH, which several processes may have
+    /// open at once (file:PATH?durable=false may lose its last writes with the power); redis://HOST/DATABASE, rediss://…;
+    /// nats://HOST/BUCKET. Read-only with NAME:ro; may be repeated
+    #[arg(long, value_name = "NAME[:ro]=URL")]
+    state: Vec<StateGrant>,
+
     /// Let datagram handlers send to any address, not to their client alone
     #[arg(long)]
     allow_send_to: bool,
@@ -148,6 +156,34 @@ struct GrantArgs {
     /// Arguments for handlers, after their own name
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "State limits (of a handler, all its requests together)")]
+struct StateLimitArgs {
+    /// How large a key may be
+    #[arg(long, value_name = "SIZE", default_value = "1KiB")]
+    state_key_size: ByteSize,
+
+    /// How large a value may be
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    state_value_size: ByteSize,
+
+    /// How many keys a store may have, for the handler to add another
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().state.keys)]
+    state_keys: u64,
+
+    /// How large all keys and values of a store may be together, for the handler to add to them
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    state_size: ByteSize,
+
+    /// How often it may ask, and how often at once
+    #[arg(long, value_name = "RATE[:BURST]", default_value = "10000/s")]
+    state_rate: Rate,
+
+    /// How long one operation may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    state_time: Duration,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -257,6 +293,7 @@ impl GuestArgs {
             log_rate,
             reuse,
             warm,
+            state: self.state.limits(),
             ..Limits::default()
         }
     }
@@ -267,7 +304,7 @@ impl GuestArgs {
     }
 
     fn grants(&self, handler: &str) -> Grants {
-        let GrantArgs { env, dir, allow_net, tls_ca, allow_send_to, allow_stdin, arguments } =
+        let GrantArgs { env, dir, allow_net, tls_ca, state, allow_send_to, allow_stdin, arguments } =
             self.grants.clone();
         Grants {
             env,
@@ -277,6 +314,21 @@ impl GuestArgs {
             stdin: allow_stdin,
             net: allow_net,
             tls_ca: tls_ca.into_iter().flat_map(|file| file.0).collect(),
+            state,
+        }
+    }
+}
+
+impl StateLimitArgs {
+    fn limits(&self) -> StateLimits {
+        let bytes = |size: ByteSize| size.as_u64().try_into().unwrap_or(usize::MAX);
+        StateLimits {
+            key_size: bytes(self.state_key_size),
+            value_size: bytes(self.state_value_size),
+            keys: self.state_keys,
+            size: self.state_size.as_u64(),
+            rate: Some(self.state_rate),
+            time: self.state_time,
         }
     }
 }

@@ -85,15 +85,15 @@ impl fmt::Display for Rate {
 /// What has been used of a rate: when all of it would be used up, had it been used evenly. (The generic cell
 /// rate algorithm: one number is all that is kept.)
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Allowance(Duration);
+pub(crate) struct Allowance(Duration);
 
 /// There is no allowance left.
 #[derive(Debug)]
-pub(super) struct NoneLeft;
+pub(crate) struct NoneLeft;
 
 impl Allowance {
     /// Uses one of the rate, at a time `now` that never goes back.
-    pub(super) fn take(&mut self, rate: Rate, now: Duration) -> Result<(), NoneLeft> {
+    pub(crate) fn take(&mut self, rate: Rate, now: Duration) -> Result<(), NoneLeft> {
         let interval = rate.interval();
         let used_up = self.0.max(now);
         if used_up - now > interval.saturating_mul(rate.burst.get() - 1) {

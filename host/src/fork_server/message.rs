@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
+use super::state::Packed;
 use crate::address::SocketAddress;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
@@ -100,6 +101,8 @@ pub(crate) enum Report {
     Refused(String),
     /// The child needs something of its host for a TLS handshake, or says how one went.
     Tls(Ask),
+    /// The child has its host run an operation on a store, which is packed with the store's name.
+    State(Packed),
     /// The guest has trapped in this phase; beside it a sealed file with the core dump.
     CoreDump(Phase),
     /// How a request of HTTP went, which was one of the connection's, and how long it took.
@@ -138,8 +141,8 @@ impl StatusSocket {
     }
 
     /// Answers what the child has asked, who waits for it; never blocks.
-    pub(crate) fn answer(&self, answer: &Answer) -> io::Result<()> {
-        send_now(self, answer, &[])
+    pub(crate) fn answer(&self, answer: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send_now(self, answer, fds)
     }
 
     /// Has whoever is at the other end give up.

@@ -10,6 +10,7 @@ use super::process;
 use crate::control::Controlled;
 use crate::sandbox::Sandbox;
 use crate::slot::Slot;
+use crate::stores;
 
 pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family> {
     let slots = host.slots();
@@ -17,10 +18,21 @@ pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family
     families.extend(slots::of_slots(&slots));
     families.extend(servers::of_servers(&host.servers()));
     families.extend(of_sandboxes(&slots));
+    families.push(of_stores());
     families.extend(process::families(started));
     // What nobody has is not named.
     families.retain(|family| !family.samples.is_empty());
     families
+}
+
+/// By the names that handlers know them by.
+fn of_stores() -> Family {
+    let counts = stores::counts().into_iter().map(|(store, operation, outcome, count)| {
+        let named = [("operation", operation), ("outcome", outcome)];
+        let named = named.into_iter().map(|(label, name)| (label, name.to_owned()));
+        (std::iter::once(("store", store)).chain(named).collect::<Labels>(), count)
+    });
+    Family::counter("plugsock_state_operations", "Operations on stores, by what came of them").with(counts)
 }
 
 /// Of all together: handlers share them.

@@ -233,9 +233,10 @@ fn load_hint(error: &wasmtime::Error) -> &'static str {
 }
 
 /// The packages of WASI 0.2 that there are.
-const WASI: [&str; 8] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets", "tls"];
+const WASI: [&str; 9] = ["cli", "clocks", "filesystem", "http", "io", "keyvalue", "random", "sockets", "tls"];
 
-const WASI_HINT: &str = "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, and tls 0.2.0-draft";
+const WASI_HINT: &str = "; of WASI there are cli, clocks, filesystem, http, io, random and sockets, as in WASI 0.2, \
+     keyvalue 0.2.0-draft and 0.2.0-draft2, and tls 0.2.0-draft";
 
 /// Whose interfaces are known and not offered, by how their names begin.
 const OTHERS: [(&str, &str); 3] =

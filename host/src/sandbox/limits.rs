@@ -18,6 +18,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use crate::block_on::block_on_until;
 use crate::error::{Cause, Limit, Phase, SandboxError};
 use crate::request::{MinRate, Waits};
+use crate::stores::StateLimits;
 use crate::taken::{InstanceOrigin, Taken};
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
@@ -59,6 +60,8 @@ pub struct Limits {
     /// Instances that each handler has ready ahead of its requests (0), so that none waits for one to be made. With
     /// forking it is one, of which every child has its own copy.
     pub warm: usize,
+    /// What it may ask of stores.
+    pub state: StateLimits,
 }
 
 impl Default for Limits {
@@ -79,6 +82,7 @@ impl Default for Limits {
             max_requests: 1000,
             reuse: 1,
             warm: 0,
+            state: StateLimits::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use wasmtime::{Engine, Linker, component};
 
 use super::state::State;
-use super::{drops, network, preview1, request, tls_client};
+use super::{drops, keyvalue, network, preview1, request, tls_client};
 
 pub(super) struct Platform {
     pub(super) engine: Engine,
@@ -22,6 +22,7 @@ impl Platform {
         tls_client::add_to_linker(&mut components)?;
         drops::add_to_linker(&mut components)?;
         request::add_to_linker(&mut components)?;
+        keyvalue::add_to_linker(&mut components)?;
         let mut modules = Linker::new(&engine);
         preview1::add_to_linker(&mut modules)?;
         Ok(Self { engine, components, modules })

@@ -13,7 +13,6 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustls::ClientConfig;
-use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use wasmtime::component::Linker;
@@ -63,10 +62,8 @@ impl WasiTlsView for State {
 
 impl Tls {
     pub(super) fn new(config: Option<Arc<ClientConfig>>, watch: &Arc<Watch>) -> Self {
-        // The builder makes a provider that nobody uses; it would panic if this had to be chosen among several.
-        if CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
+        // The builder makes a provider that nobody uses.
+        crate::tls::install_provider();
         let shared = Shared { config, watch: Mutex::new(watch.clone()), transports: Mutex::default() };
         let shared = Arc::new(shared);
         let ctx = WasiTlsCtxBuilder::new().provider(Box::new(Provider(shared.clone()))).build();

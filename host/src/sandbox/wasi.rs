@@ -12,6 +12,7 @@ use super::network::Reachable;
 use super::preview1::PREVIEW1;
 use super::tls_client::TlsCa;
 use crate::error::{SandboxError, shown};
+use crate::stores::StateGrant;
 
 /// What handlers may reach beyond their request; nothing by default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Grants {
     pub net: Vec<NetGrant>,
     /// Whose certificates are believed, besides those of Mozilla's list, where handlers speak TLS.
     pub tls_ca: Vec<TlsCa>,
+    /// The stores that handlers may open. Only the host knows where they are: a forked child asks it.
+    #[serde(skip)]
+    pub state: Vec<StateGrant>,
 }
 
 /// A directory that handlers may use.
@@ -70,6 +74,7 @@ impl Grants {
             }
             // A program has its client there.
             ("wasi:cli", "stdin") if !self.stdin && !is_command => Some("no --allow-stdin"),
+            ("wasi:keyvalue", _) if self.state.is_empty() => Some("no --state"),
             ("wasi:filesystem", _) if self.dirs.is_empty() => Some("no --dir"),
             (PREVIEW1, function) if function.starts_with("path_") && self.dirs.is_empty() => Some("no --dir"),
             _ => None,

@@ -10,11 +10,12 @@ use crate::{Error, write_files};
 pub const CONTRACT: &str = include_str!("../../wit/handler.wit");
 
 /// The contract and what it uses of WASI, as the files of a folder.
-pub(crate) const FILES: [(&str, &str); 5] = [
+pub(crate) const FILES: [(&str, &str); 6] = [
     ("handler.wit", CONTRACT),
     ("deps/cli.wit", include_str!("../../wit/deps/cli.wit")),
     ("deps/clocks.wit", include_str!("../../wit/deps/clocks.wit")),
     ("deps/io.wit", include_str!("../../wit/deps/io.wit")),
+    ("deps/keyvalue.wit", include_str!("../../wit/deps/keyvalue.wit")),
     ("deps/sockets.wit", include_str!("../../wit/deps/sockets.wit")),
 ];
 

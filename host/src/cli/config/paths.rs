@@ -19,6 +19,10 @@ pub fn resolve(form: &str, value: &str, base: &Path) -> String {
             Some((host, guest)) => format!("{}::{guest}", join(host)),
             None => value.to_owned(),
         },
+        "NAME[:ro]=URL" => match value.split_once("=file:") {
+            Some((name, path)) => format!("{name}=file:{}", join(path)),
+            None => value.to_owned(),
+        },
         "NAME=CERT.pem,KEY.pem" => match value.split_once('=') {
             Some((name, files)) => {
                 let files: Vec<String> = files.split(',').map(join).collect();
@@ -70,6 +74,9 @@ mod tests {
             ("FILE|KEY", "passwd", "/etc/passwd"),
             ("HOST::GUEST[:rw]", "a::/b:rw", "/etc/a::/b:rw"),
             ("NAME=CERT.pem,KEY.pem", "x=a,/b", "x=/etc/a,/b"),
+            ("NAME[:ro]=URL", "a:ro=file:b.db?durable=false", "a:ro=file:/etc/b.db?durable=false"),
+            ("NAME[:ro]=URL", "a=file:///b.db", "a=file:///b.db"),
+            ("NAME[:ro]=URL", "a=memory", "a=memory"),
             ("NAME=VALUE", "a=b", "a=b"),
             ("COUNT", "1", "1"),
         ] {

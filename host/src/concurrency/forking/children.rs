@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::supervised::{Errand, SupervisedForkServer};
 use crate::error::{Phase, RequestError, is_exhausted};
-use crate::fork_server::{Report, Status, StatusSocket};
+use crate::fork_server::{Operating, Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
 use crate::job::{Job, isolated};
 use crate::taken::Taken;
@@ -62,6 +62,8 @@ struct Child {
     tries: u8,
     /// What answers its process in a TLS handshake.
     tls: Option<Answering>,
+    /// What runs its operations on stores.
+    operating: Operating,
     /// Its process has asked, so that it has begun; what is unread may be an answer.
     has_asked: bool,
     /// It has handed a core dump over, as it may once for each request.
@@ -145,6 +147,7 @@ impl Children {
             is_reported: false,
             tries,
             tls,
+            operating: Operating::default(),
             has_asked: false,
             has_dumped_core: false,
             exchanged: 0,
@@ -190,8 +193,8 @@ impl Children {
         let Some(mut child) = child else { return };
         loop {
             match child.status.read(buffer) {
-                Status::Said(Report::Tls(ask), _) => {
-                    if child.asked(ask).is_err() {
+                Status::Said(report @ (Report::Tls(_) | Report::State(_)), file) => {
+                    if child.asked(report, file).is_err() {
                         // Its fork server kills it, and until then it keeps nobody from others'.
                         child.status.call_off();
                         if !self.mute(id, &child) {
@@ -263,12 +266,24 @@ impl Children {
 }
 
 impl Child {
-    fn asked(&mut self, ask: Ask) -> Result<(), AskedTooMuch> {
+    fn asked(&mut self, report: Report, file: Option<OwnedFd>) -> Result<(), AskedTooMuch> {
         self.has_asked = true;
+        match report {
+            _ if self.is_reported => Err(AskedTooMuch),
+            Report::Tls(ask) => self.asked_for_tls(ask),
+            Report::State(asked) => {
+                let version = self.job.version();
+                self.operating.asked(asked, file, version.handler.sandbox(), &self.status)
+            }
+            _ => unreachable!("it asks for nothing"),
+        }
+    }
+
+    fn asked_for_tls(&mut self, ask: Ask) -> Result<(), AskedTooMuch> {
         let tls = self.tls.as_mut().ok_or(AskedTooMuch)?;
         if let Some(answer) = tls.answer(ask)? {
             // A child that does not read its answers goes without.
-            let _ = self.status.answer(&answer);
+            let _ = self.status.answer(&answer, &[]);
         }
         tls.take_info().into_iter().for_each(|info| self.job.request().note_protection(info));
         Ok(())
@@ -296,7 +311,9 @@ impl Child {
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
             Report::HandedBack(..) => failed("its process has handed back what it had not to".to_owned()),
-            Report::Tls(_) | Report::CoreDump(_) | Report::Exchanged(..) => unreachable!("it is no end"),
+            Report::Tls(_) | Report::State(_) | Report::CoreDump(_) | Report::Exchanged(..) => {
+                unreachable!("it is no end")
+            }
         };
         self.job.served_elsewhere(served, &Taken::default());
     }
