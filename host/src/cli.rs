@@ -14,6 +14,7 @@ mod ctl;
 mod dev;
 mod doctor;
 mod executable;
+mod fleet;
 mod handler_source;
 mod helper_process;
 mod http;
@@ -80,6 +81,7 @@ enum Command {
     Push(Box<push::Push>),
     Pull(Box<pull::Pull>),
     Config(config::Config),
+    Fleet(Box<fleet::Fleet>),
     New(new::New),
     Build(build::Build),
     Dev(dev::Dev),
@@ -108,6 +110,7 @@ impl Cli {
             Command::Push(push) => push.run(),
             Command::Pull(pull) => pull.run(),
             Command::Config(config) => config.run(args_after(3)),
+            Command::Fleet(fleet) => fleet.run(),
             Command::New(new) => new.run(),
             Command::Build(build) => build.run(),
             Command::Dev(dev) => dev.run(),

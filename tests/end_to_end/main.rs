@@ -18,6 +18,7 @@ mod drain;
 mod echo;
 mod events;
 mod faults;
+mod fleet;
 mod forking;
 mod fuzz;
 mod grants;

@@ -163,7 +163,7 @@ impl LogFilter {
 /// wasmtime's WASI makes a span of each call at the level of `info`, which nobody sees and each call would pay for.
 fn env_filter(filter: &str) -> EnvFilter {
     // These would say of each frame what it is.
-    EnvFilter::new(format!("wasmtime_wasi=warn,h2=info,hyper=info,{filter}"))
+    EnvFilter::new(format!("wasmtime_wasi=warn,h2=info,hyper=info,async_nats=warn,{filter}"))
 }
 
 pub fn parse_filter(filter: &str) -> Result<String, String> {

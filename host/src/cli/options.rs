@@ -271,6 +271,11 @@ impl GuestArgs {
         Ok(())
     }
 
+    /// Whether not just any component may be loaded.
+    pub fn is_choosy(&self) -> bool {
+        self.trust.digest.is_some() || !self.trust.public_key.is_empty()
+    }
+
     /// Whether instances are kept for further requests.
     pub fn keeps_instances(&self) -> bool {
         self.limits.reuse > 1
@@ -342,6 +347,11 @@ impl EngineArgs {
     pub fn with_cache_below(mut self, home: &Path) -> Self {
         self.cache.cache_dir.get_or_insert_with(|| home.join(".cache/plugsock"));
         self
+    }
+
+    /// Where compiled handlers are kept, if they are.
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        self.cache.clone().options().map(|options| options.directory)
     }
 
     /// The same options where no more than so many requests are ever open: the engine's pools need be no larger, and take

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use clap::Args;
@@ -17,6 +17,7 @@ use super::config::keys;
 use super::config::layers::CommandLine;
 use super::control::ControlArgs;
 use super::executable;
+use super::fleet::{self, FleetArgs};
 use super::handler_source::HandlerSource;
 use super::inherited::{self, Inherited};
 use super::log::LogOptions;
@@ -84,6 +85,8 @@ pub struct ProcessArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
     pub telemetry: TelemetryArgs,
     #[command(flatten)]
     pub privileges: PrivilegeArgs,
@@ -137,6 +140,7 @@ impl Serve {
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
         plan.servers.iter().try_for_each(|server| plan.check(server))?;
+        let membership = plan.process.fleet.membership(&plan.handlers)?;
         let max_children = plan.servers.iter().map(|server| server.args.max_children()).sum();
         capacity::prepare(plan.process.engine.max_requests(), max_children);
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
@@ -181,12 +185,22 @@ impl Serve {
         for bound in &serving.servers {
             bound.server.start()?;
         }
-        for plug in &serving.plugs {
+        let (bound, plugs) = (serving.servers.clone(), serving.plugs.clone());
+        let serving = Arc::new(Mutex::new(serving));
+        if let Some(membership) = membership {
+            let cache = plan.process.engine.cache_directory();
+            let joined = fleet::join(membership, &serving, registry.clone(), cache.as_deref())?;
+            // Who takes over serves what the process before it served, which waits for it.
+            if predecessor.is_none() {
+                joined.wait();
+            }
+        }
+        for plug in &plugs {
             plug.slot.probe_current()?;
         }
         let telemetry = plan.process.telemetry.prepare(metrics.clone())?;
         let control = plan.process.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
-        for ServedAddress { server, .. } in serving.servers.iter().map(|bound| &**bound) {
+        for ServedAddress { server, .. } in bound.iter().map(|bound| &**bound) {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
             let (address, name, digest) = (server.address(), handler.name(), handler.digest());
             let ready = format!("ready {address} {name} {digest} {concurrency}\n");
@@ -195,10 +209,10 @@ impl Serve {
             }
         }
         metrics.iter().try_for_each(|metrics| telemetry::say(metrics))?;
-        let servers: Vec<_> = serving.servers.iter().map(|bound| bound.server.clone()).collect();
+        let servers: Vec<_> = bound.iter().map(|bound| bound.server.clone()).collect();
         let configured = config.map(|config| Configured::new(line, config, engine, plan));
         let mut running = Running::new(executable, log, registry, configured);
-        running.serving = Arc::new(serving.into());
+        running.serving = serving;
         // Known before anybody is served there: the first who comes may ask for an upgrade.
         running.control = control.as_ref().map(Arc::downgrade).unwrap_or_default();
         running.metrics = metrics.as_ref().map(Arc::downgrade).unwrap_or_default();

@@ -137,7 +137,9 @@ impl Cache {
     fn entries(&self) -> io::Result<Vec<(PathBuf, Metadata)>> {
         let entries = fs::read_dir(&self.0.directory)?;
         // An entry that another host has just removed is no error.
-        Ok(entries.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect())
+        let entries = entries.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)));
+        // What else a host keeps here is in directories.
+        Ok(entries.filter(|(_, metadata)| metadata.is_file()).collect())
     }
 
     /// Named by all that decides what the compiled code must be.

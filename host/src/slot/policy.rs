@@ -64,7 +64,7 @@ impl RollbackPolicy {
     const REQUESTS: u64 = 10;
 
     /// Whether so many failures of so many requests are too many.
-    pub(super) fn is_passed(&self, failed: u64, ended: u64) -> bool {
+    pub fn is_passed(&self, failed: u64, ended: u64) -> bool {
         ended >= self.requests
             && u128::from(failed) * u128::from(ALL) > u128::from(ended) * u128::from(self.errors.0)
     }

@@ -26,7 +26,7 @@ pub const COUNTS_FROM: usize = 5;
 const DIGEST_COLUMN: usize = 4;
 
 /// As much of a digest as tells versions apart.
-const DIGEST_LENGTH: usize = "sha256:".len() + 12;
+pub const DIGEST_LENGTH: usize = "sha256:".len() + 12;
 
 pub fn status(status: &Status, width: Option<usize>) -> String {
     let mut servers = servers(status).fit(width, COUNTS_FROM).lines(width);
@@ -158,7 +158,7 @@ pub fn printable(text: String) -> String {
 }
 
 /// A state's name, as the protocol has it.
-fn name(state: &impl Serialize) -> String {
+pub fn name(state: &impl Serialize) -> String {
     serde_json::to_value(state).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

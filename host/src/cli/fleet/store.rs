@@ -1,0 +1,434 @@
+//! What a fleet has in NATS: two buckets of records and one of components. Every wait for it has an end, and nothing is kept
+//! that is larger than it may be.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
+use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::object_store::{self, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::{self, Context, ErrorCode, kv, stream};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use plugsock::Digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use super::records::{RECORD_MAX, parse};
+
+/// What operators want, and how far it is.
+pub const RECORDS: &str = "plugsock-fleet";
+/// What hosts say of themselves, which goes when they do not say it again.
+pub const HOSTS: &str = "plugsock-hosts";
+/// Components, under their digests.
+pub const COMPONENTS: &str = "plugsock-components";
+
+/// How long what hosts say of themselves holds, unless the bucket says otherwise.
+pub const HOST_TIME: Duration = Duration::from_secs(15);
+
+/// How long NATS may take for a connection, and for an answer.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long a component's next part may take.
+const STALL_TIME: Duration = Duration::from_secs(30);
+
+/// The longest signature that is looked at.
+const SIGNATURE_MAX: usize = 64 << 10;
+/// The key of an object's metadata that has it.
+const SIGNATURE: &str = "minisig";
+
+/// How NATS is reached.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    pub servers: Vec<ServerAddr>,
+    pub credentials: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+}
+
+impl Reach {
+    /// Where it is, without passwords.
+    pub fn shown(&self) -> String {
+        let shown = |server: &ServerAddr| format!("{}:{}", server.host(), server.port());
+        self.servers.iter().map(shown).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A connection to a fleet's records.
+pub struct Store {
+    client: Client,
+    context: Context,
+    pub records: kv::Store,
+    pub hosts: kv::Store,
+}
+
+/// What becomes of a connection.
+pub enum Notice {
+    /// It is over.
+    Lost,
+    /// NATS does not allow something, in its words.
+    Refused(String),
+}
+
+/// Why a record was not written.
+#[derive(Debug, PartialEq)]
+pub enum NotWritten {
+    /// Somebody else has written it since.
+    Conflict,
+    Failed(String),
+}
+
+/// How buckets are made that are not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Making {
+    pub replicas: usize,
+    pub host_time: Duration,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { replicas: 1, host_time: HOST_TIME }
+    }
+}
+
+/// Connects, and makes what buckets are not there.
+pub async fn open(
+    reach: &Reach,
+    name: &str,
+    making: Making,
+) -> Result<(Store, UnboundedReceiver<Notice>), String> {
+    let (notices, noticed) = unbounded_channel();
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .connection_timeout(CONNECT_TIME)
+        .request_timeout(Some(ANSWER_TIME))
+        .event_callback(move |event| {
+            let notice = match event {
+                Event::Disconnected | Event::Closed => Some(Notice::Lost),
+                Event::ServerError(error) => Some(Notice::Refused(error.to_string())),
+                other => {
+                    tracing::debug!("NATS: {other}");
+                    None
+                }
+            };
+            if let Some(notice) = notice {
+                let _ = notices.send(notice);
+            }
+            std::future::ready(())
+        });
+    if let Some(ca) = &reach.ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let Some(credentials) = &reach.credentials {
+        options = options
+            .credentials_file(credentials)
+            .await
+            .map_err(|error| format!("cannot read {}: {error}", plugsock::shown(credentials)))?;
+    }
+    let at = reach.shown();
+    let connected = timeout(CONNECT_TIME * 2, options.connect(reach.servers.clone())).await;
+    let client = connected
+        .map_err(|_| format!("NATS at {at} does not answer"))?
+        .map_err(|error| format!("cannot connect to NATS at {at}: {}", explained(&error)))?;
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(ANSWER_TIME);
+    let records = key_value(&context, RECORDS, Duration::ZERO, making.replicas).await?;
+    let hosts = key_value(&context, HOSTS, making.host_time, making.replicas).await?;
+    Ok((Store { client, context, records, hosts }, noticed))
+}
+
+async fn key_value(
+    context: &Context,
+    name: &'static str,
+    max_age: Duration,
+    num_replicas: usize,
+) -> Result<kv::Store, String> {
+    let failed =
+        |error: &dyn std::error::Error| format!("cannot open the bucket {name}: {}", explained(error));
+    let error = match context.get_key_value(name).await {
+        Ok(store) => return Ok(store),
+        Err(error) => error,
+    };
+    if !is_not_found(&error) {
+        return Err(failed(&error));
+    }
+    // As a stream, which is what it is: `create_key_value` asks first for what older servers do not say.
+    let config = stream::Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
+        max_age,
+        max_message_size: RECORD_MAX as i32,
+        num_replicas,
+        discard: stream::DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..stream::Config::default()
+    };
+    context.get_or_create_stream(config).await.map_err(|error| not_made(name, &error))?;
+    context.get_key_value(name).await.map_err(|error| failed(&error))
+}
+
+fn not_made(name: &str, error: &dyn std::error::Error) -> String {
+    let why = explained(error);
+    format!(
+        "there is no bucket {name}, and it cannot be made: {why}; `plugsock fleet init` makes it for who may"
+    )
+}
+
+/// Whether a stream is not there.
+fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
+    let found = std::iter::successors(Some(error), |error| error.source());
+    let mut streams = found.filter_map(|error| error.downcast_ref::<jetstream::context::GetStreamError>());
+    streams.any(|error| {
+        matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+    })
+}
+
+/// An error with what caused it, on one line.
+fn explained(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let mut words: Vec<String> = Vec::new();
+    for cause in causes {
+        // Many say their cause themselves.
+        if !words.iter().any(|said| said.contains(&cause)) {
+            words.push(cause);
+        }
+    }
+    plugsock::one_line(&words.join(": "))
+}
+
+impl Store {
+    /// How long what hosts say of themselves holds.
+    pub fn host_time(&self) -> Duration {
+        let age = self.hosts.stream.cached_info().config.max_age;
+        // Of a bucket that somebody made without.
+        if age.is_zero() { HOST_TIME } else { age }
+    }
+
+    /// A record of operators' or drivers', or what is wrong with it, and its revision, which is 0 where there is none.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<Result<T, String>>, u64), String> {
+        let entry = self.records.entry(key).await;
+        let entry = entry.map_err(|error| format!("cannot read {key}: {}", explained(&error)))?;
+        let Some(entry) = entry else { return Ok((None, 0)) };
+        let is_there = entry.operation == kv::Operation::Put;
+        let parsed = || parse(&entry.value).map_err(|reason| format!("record {key}: {reason}"));
+        Ok((is_there.then(parsed), entry.revision))
+    }
+
+    /// Writes a record if it is still of this revision, which is 0 where there is none.
+    pub async fn write(
+        &self,
+        store: &kv::Store,
+        key: &str,
+        record: &impl Serialize,
+        revision: u64,
+    ) -> Result<u64, NotWritten> {
+        let bytes = serde_json::to_vec(record).map_err(|error| NotWritten::Failed(error.to_string()))?;
+        store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
+            kv::UpdateErrorKind::WrongLastRevision => NotWritten::Conflict,
+            _ => NotWritten::Failed(format!("cannot write {key}: {}", explained(&error))),
+        })
+    }
+
+    /// Writes a record, whatever was there.
+    pub async fn put(&self, store: &kv::Store, key: &str, record: &impl Serialize) -> Result<u64, String> {
+        let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+        store
+            .put(key, bytes.into())
+            .await
+            .map_err(|error| format!("cannot write {key}: {}", explained(&error)))
+    }
+
+    /// Removes a record if it is still of this revision.
+    pub async fn remove(&self, store: &kv::Store, key: &str, revision: u64) -> Result<(), String> {
+        let removed = store.delete_expect_revision(key, Some(revision)).await;
+        removed.map_err(|error| format!("cannot remove {key}: {}", explained(&error)))
+    }
+
+    /// Follows the records whose keys are as `pattern`, beginning with what they are now.
+    pub async fn follow(&self, store: &kv::Store, pattern: &str) -> Result<Changes, String> {
+        let failed = |error: &dyn std::error::Error| {
+            format!("cannot follow {pattern} in {}: {}", store.name, explained(error))
+        };
+        let consumer = OrderedConfig {
+            deliver_subject: self.client.new_inbox(),
+            description: Some("plugsock".to_owned()),
+            filter_subject: format!("{}{pattern}", store.prefix),
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            replay_policy: ReplayPolicy::Instant,
+            ..OrderedConfig::default()
+        };
+        let consumer = timeout(ANSWER_TIME * 2, store.stream.create_consumer(consumer)).await;
+        let consumer = consumer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let pending = consumer.cached_info().num_pending;
+        let messages = consumer.messages().await.map_err(|error| failed(&error))?;
+        Ok(Changes { messages, prefix: store.prefix.clone(), pending })
+    }
+
+    /// All records whose keys are as `pattern`.
+    pub async fn all(&self, store: &kv::Store, pattern: &str) -> Result<Vec<Change>, String> {
+        let mut changes = self.follow(store, pattern).await?;
+        let mut found: Vec<Change> = Vec::new();
+        while !changes.is_current() {
+            let next = timeout(ANSWER_TIME, changes.next()).await;
+            let change = next.map_err(|_| format!("NATS does not say all of {pattern}"))??;
+            found.retain(|other| other.key != change.key);
+            found.push(change);
+        }
+        found.retain(|change| change.value.is_some());
+        Ok(found)
+    }
+
+    /// Keeps a component, and a signature if there is one; it need not be the first time.
+    pub async fn keep(
+        &self,
+        name: &str,
+        component: &[u8],
+        signature: Option<&str>,
+        replicas: usize,
+    ) -> Result<Digest, String> {
+        let digest = Digest::of(component);
+        let failed = |error: &dyn std::error::Error| format!("cannot store {digest}: {}", explained(error));
+        let store = match self.context.get_object_store(COMPONENTS).await {
+            Ok(store) => store,
+            Err(error) if !is_not_found(&error) => return Err(failed(&error)),
+            Err(_) => self.make_components(replicas).await?,
+        };
+        let there = store.info(digest.to_string()).await.ok();
+        let is_there = there.is_some_and(|info| {
+            !info.deleted
+                && info.size == component.len()
+                && info.metadata.get(SIGNATURE).map(String::as_str) == signature
+        });
+        if is_there {
+            return Ok(digest);
+        }
+        let metadata =
+            signature.map(|signature| (SIGNATURE.to_owned(), signature.to_owned())).into_iter().collect();
+        let object = ObjectMetadata {
+            name: digest.to_string(),
+            description: Some(name.to_owned()),
+            metadata,
+            ..ObjectMetadata::default()
+        };
+        store.put(object, &mut &*component).await.map_err(|error| failed(&error))?;
+        Ok(digest)
+    }
+
+    /// Makes the object store, if it is not there.
+    pub async fn make_components(&self, replicas: usize) -> Result<ObjectStore, String> {
+        if let Ok(store) = self.context.get_object_store(COMPONENTS).await {
+            return Ok(store);
+        }
+        let config = object_store::Config {
+            bucket: COMPONENTS.to_owned(),
+            num_replicas: replicas,
+            ..object_store::Config::default()
+        };
+        self.context.create_object_store(config).await.map_err(|error| not_made(COMPONENTS, &error))
+    }
+
+    /// What is known of a component that is kept: its name and its signature.
+    pub async fn describe(&self, digest: Digest) -> Result<(String, Option<String>), String> {
+        let (_, info) = self.look(digest).await?;
+        Ok((info.description.unwrap_or_default(), info.metadata.get(SIGNATURE).cloned()))
+    }
+
+    async fn look(&self, digest: Digest) -> Result<(ObjectStore, object_store::ObjectInfo), String> {
+        let store = self.context.get_object_store(COMPONENTS).await;
+        let store = store
+            .map_err(|error| format!("cannot open the object store {COMPONENTS}: {}", explained(&error)))?;
+        let info = store.info(digest.to_string()).await;
+        let info = info.map_err(|error| {
+            format!("{digest} is not in the object store {COMPONENTS} ({}); `plugsock fleet push` brings it there", explained(&error))
+        })?;
+        if info.metadata.get(SIGNATURE).is_some_and(|signature| signature.len() > SIGNATURE_MAX) {
+            return Err(format!("the signature of {digest} is longer than {SIGNATURE_MAX} bytes"));
+        }
+        Ok((store, info))
+    }
+
+    /// A component's bytes, of which no more are read than `max`. They are whatever is there: who takes them checks them.
+    pub fn fetch(
+        &self,
+        digest: Digest,
+        max: u64,
+    ) -> impl Future<Output = Result<Vec<u8>, String>> + Send + 'static {
+        let store = Self {
+            client: self.client.clone(),
+            context: self.context.clone(),
+            records: self.records.clone(),
+            hosts: self.hosts.clone(),
+        };
+        async move {
+            let (bucket, info) = store.look(digest).await?;
+            if info.size as u64 > max {
+                return Err(format!(
+                    "{digest} has {} bytes, and {max} is the most that is loaded (--max-component-size)",
+                    info.size
+                ));
+            }
+            let failed =
+                |error: &dyn std::error::Error| format!("cannot fetch {digest}: {}", explained(error));
+            let object = bucket.get(digest.to_string()).await.map_err(|error| failed(&error))?;
+            // What is there need not be as long as it is said to be.
+            let mut object = object.take(max.saturating_add(1));
+            let mut bytes = Vec::new();
+            loop {
+                let read = timeout(STALL_TIME, object.read_buf(&mut bytes)).await;
+                let read =
+                    read.map_err(|_| format!("cannot fetch {digest}: nothing comes for {STALL_TIME:?}"))?;
+                if read.map_err(|error| failed(&error))? == 0 {
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+}
+
+/// A record as it was written; without a value it was removed.
+#[derive(Debug)]
+pub struct Change {
+    pub key: String,
+    pub revision: u64,
+    pub value: Option<Bytes>,
+}
+
+/// What records are, and what they become.
+pub struct Changes {
+    messages: Ordered,
+    prefix: String,
+    /// How many are still to come of those that were there at first.
+    pending: u64,
+}
+
+impl Changes {
+    /// Whether all that was there at first has been told.
+    pub fn is_current(&self) -> bool {
+        self.pending == 0
+    }
+
+    pub async fn next(&mut self) -> Result<Change, String> {
+        let ended =
+            |error: &dyn std::error::Error| format!("NATS tells no more of records: {}", explained(error));
+        let message = self.messages.next().await.ok_or_else(|| "NATS tells no more of records".to_owned())?;
+        let message = message.map_err(|error| ended(&error))?;
+        let info = message.info().map_err(|error| format!("NATS tells no more of records: {error}"))?;
+        let (revision, pending) = (info.stream_sequence, info.pending);
+        self.pending = self.pending.saturating_sub(1).min(pending);
+        let key = message.subject.strip_prefix(&self.prefix).unwrap_or_default().to_owned();
+        let operation = message.headers.as_ref().and_then(|headers| headers.get("KV-Operation"));
+        let is_put = operation.is_none_or(|operation| operation.as_str() == "PUT");
+        Ok(Change { key, revision, value: is_put.then(|| message.payload.clone()) })
+    }
+}

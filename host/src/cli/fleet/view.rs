@@ -1,0 +1,285 @@
+//! What a fleet looks like: its records and what its hosts say, put together, for people and for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::decide::{Hosts, of};
+use super::driver::LeaseRecord;
+use super::records::{Desired, HostStatus, Labels, Progress, Rollout, parse};
+use super::store::{Change, Store};
+use crate::cli::columns::Columns;
+use crate::cli::ctl::tables::{DIGEST_LENGTH, name, printable};
+
+/// All that is known of groups.
+#[derive(Default)]
+pub struct View(BTreeMap<String, GroupView>);
+
+#[derive(Default)]
+pub struct GroupView {
+    slots: BTreeMap<String, (Option<Desired>, Option<Rollout>)>,
+    pub hosts: Vec<HostStatus>,
+    driver: Option<String>,
+    /// Records that nobody heeds, and why.
+    malformed: Vec<String>,
+}
+
+/// How a slot's roll-out stands.
+#[derive(Serialize)]
+pub struct Summary {
+    group: String,
+    slot: String,
+    /// Without it nothing was ever rolled out, and each host serves its own.
+    generation: Option<u64>,
+    state: &'static str,
+    /// From 1.
+    stage: usize,
+    stages: Vec<String>,
+    handler: String,
+    digest: String,
+    only: Labels,
+    /// How many hosts serve it, and how many it is for.
+    taken: usize,
+    eligible: usize,
+    /// Requests that those have served with it.
+    ended: u64,
+    failed: u64,
+    /// Why it failed.
+    reason: Option<String>,
+    driver: Option<String>,
+    /// What is wrong, by host.
+    problems: Vec<String>,
+}
+
+impl View {
+    pub async fn of_group(store: &Store, group: &str) -> anyhow::Result<GroupView> {
+        Ok(Self::of(store, Some(group)).await?.0.remove(group).unwrap_or_default())
+    }
+
+    pub async fn of(store: &Store, group: Option<&str>) -> anyhow::Result<Self> {
+        let mut view = Self::default();
+        let pattern = format!("*.{}.>", group.unwrap_or("*"));
+        for change in store.all(&store.records, &pattern).await.map_err(anyhow::Error::msg)? {
+            view.add(change);
+        }
+        for change in store.all(&store.hosts, ">").await.map_err(anyhow::Error::msg)? {
+            view.add(change);
+        }
+        view.0.retain(|name, _| group.is_none_or(|group| group == name));
+        view.0.values_mut().for_each(|group| group.hosts.sort_by(|one, other| one.host.cmp(&other.host)));
+        Ok(view)
+    }
+
+    fn add(&mut self, Change { key, value, .. }: Change) {
+        let mut parts = key.splitn(3, '.');
+        let (kind, group, name) =
+            (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let Some(value) = value else { return };
+        let view = self.0.entry(group.to_owned()).or_default();
+        let added =
+            match kind {
+                Some("desired") => parse(&value)
+                    .map(|desired| view.slots.entry(name.to_owned()).or_default().0 = Some(desired)),
+                Some("rollout") => parse(&value)
+                    .map(|rollout| view.slots.entry(name.to_owned()).or_default().1 = Some(rollout)),
+                Some("status") => parse(&value).map(|status| view.hosts.push(status)),
+                Some("lease") => parse(&value).map(|lease: LeaseRecord| view.driver = Some(lease.host)),
+                _ => Ok(()),
+            };
+        if let Err(reason) = added {
+            view.malformed.push(format!("{key}: {reason}"));
+        }
+    }
+
+    pub fn all_hosts(&self) -> impl Iterator<Item = &HostStatus> {
+        self.0.values().flat_map(|group| &group.hosts)
+    }
+
+    pub fn rollouts(&self) -> Vec<Summary> {
+        self.0.iter().flat_map(|(name, group)| group.summaries(name)).collect()
+    }
+
+    pub fn status_table(&self, width: Option<usize>) -> String {
+        const COLUMNS: [&str; 10] =
+            ["GROUP", "SLOT", "GEN", "STATE", "STAGE", "HANDLER", "DIGEST", "HOSTS", "TOTAL", "FAILED"];
+        let summaries = self.rollouts();
+        let rows = summaries.iter().map(|summary| {
+            let stage = summary.stages.get(summary.stage.wrapping_sub(1));
+            let count = summary.stages.len();
+            vec![
+                summary.group.clone(),
+                summary.slot.clone(),
+                summary.generation.map_or("-".to_owned(), |generation| generation.to_string()),
+                summary.state.to_owned(),
+                stage.map_or("-".to_owned(), |stage| format!("{}/{count} {stage}", summary.stage)),
+                summary.handler.clone(),
+                summary.digest.chars().take(DIGEST_LENGTH).collect(),
+                format!("{}/{}", summary.taken, summary.eligible),
+                summary.ended.to_string(),
+                summary.failed.to_string(),
+            ]
+        });
+        let mut text = table(&COLUMNS, rows, 7, width);
+        for summary in &summaries {
+            let which = format!("{}/{}", summary.group, summary.slot);
+            let reason = summary.reason.iter().map(|reason| format!("{which} has failed: {reason}"));
+            let only = summary.only.iter().map(|(label, value)| format!("{which} is for {label}={value}"));
+            for remark in only.chain(reason) {
+                let _ = writeln!(text, "{}", printable(remark));
+            }
+        }
+        for (name, group) in &self.0 {
+            let malformed = group.malformed.iter().cloned();
+            let problems = group.hosts.iter().flat_map(|host| {
+                host.problems.iter().map(move |problem| format!("{name}/{}: {problem}", host.host))
+            });
+            let refused = group.hosts.iter().flat_map(|host| refusals(name, host));
+            for remark in malformed.chain(problems).chain(refused).collect::<BTreeSet<_>>() {
+                let _ = writeln!(text, "{}", printable(remark));
+            }
+        }
+        text
+    }
+
+    pub fn hosts_table(&self, width: Option<usize>) -> String {
+        const COLUMNS: [&str; 10] =
+            ["GROUP", "HOST", "LABELS", "STATE", "SLOT", "DIGEST", "GEN", "OPEN", "TOTAL", "FAILED"];
+        let rows = self.all_hosts().flat_map(|host| {
+            let labels: Vec<_> =
+                host.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+            let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
+            host.slots.iter().map(move |(slot, status)| {
+                vec![
+                    host.group.clone(),
+                    host.host.clone(),
+                    labels.clone(),
+                    name(&host.state),
+                    slot.clone(),
+                    status.digest.chars().take(DIGEST_LENGTH).collect(),
+                    status.generation.to_string(),
+                    host.open.to_string(),
+                    status.ended.to_string(),
+                    status.failed.to_string(),
+                ]
+            })
+        });
+        table(&COLUMNS, rows, 6, width)
+    }
+}
+
+fn refusals<'a>(group: &'a str, host: &'a HostStatus) -> impl Iterator<Item = String> + 'a {
+    host.slots.iter().filter_map(move |(slot, status)| {
+        let reason = status.refused.as_ref()?;
+        Some(format!("{group}/{}: {slot} does not take roll-out {}: {reason}", host.host, status.generation))
+    })
+}
+
+fn table(
+    columns: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    counts: usize,
+    width: Option<usize>,
+) -> String {
+    let heads = columns.iter().map(|column| (*column).to_owned()).collect();
+    let rows = rows.map(|row| row.into_iter().map(printable).collect());
+    Columns::new(std::iter::once(heads).chain(rows).collect()).fit(width, counts).lines(width)
+}
+
+impl GroupView {
+    /// All slots that anybody speaks of.
+    pub fn slot_names(&self) -> Vec<String> {
+        let of_hosts = self.hosts.iter().flat_map(|host| host.slots.keys());
+        self.slots.keys().chain(of_hosts).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn summaries(&self, group: &str) -> Vec<Summary> {
+        self.slot_names().into_iter().map(|slot| self.summary(group, slot)).collect()
+    }
+
+    fn summary(&self, group: &str, slot: String) -> Summary {
+        let (desired, rollout) = self
+            .slots
+            .get(&slot)
+            .map_or((None, None), |(desired, rollout)| (desired.as_ref(), rollout.as_ref()));
+        let problems = self.hosts.iter().flat_map(|host| {
+            let problems = host.problems.iter().map(|problem| format!("{}: {problem}", host.host));
+            problems.chain(refusals(group, host))
+        });
+        let problems = problems.chain(self.malformed.iter().cloned()).collect();
+        let Some(desired) = desired else {
+            let has_it = |host: &&HostStatus| host.slots.contains_key(&slot);
+            let eligible = self.hosts.iter().filter(has_it).count();
+            return Summary {
+                group: group.to_owned(),
+                slot,
+                generation: None,
+                state: "own",
+                stage: 0,
+                stages: Vec::new(),
+                handler: "-".to_owned(),
+                digest: "-".to_owned(),
+                only: Labels::new(),
+                taken: 0,
+                eligible,
+                ended: 0,
+                failed: 0,
+                reason: None,
+                driver: None,
+                problems,
+            };
+        };
+        let hosts = Hosts::eligible(&slot, desired, self.hosts.iter());
+        let taken: Vec<_> = hosts.all().filter(|status| status.has(desired)).collect();
+        let current = of(desired, rollout);
+        Summary {
+            group: group.to_owned(),
+            generation: Some(desired.generation),
+            state: state(desired, current),
+            stage: current.map_or(0, |rollout| rollout.stage + 1).min(desired.stages.len()),
+            stages: desired.stages.iter().map(ToString::to_string).collect(),
+            handler: desired.target.name.clone(),
+            digest: desired.target.digest.to_string(),
+            only: desired.only.clone(),
+            taken: taken.len(),
+            eligible: hosts.len(),
+            ended: taken.iter().map(|status| status.ended).sum(),
+            failed: taken.iter().map(|status| status.failed).sum(),
+            reason: current.and_then(|rollout| rollout.reason.clone()),
+            driver: self.driver.clone(),
+            problems,
+            slot,
+        }
+    }
+}
+
+/// In a word.
+fn state(desired: &Desired, rollout: Option<&Rollout>) -> &'static str {
+    match rollout.map(|rollout| rollout.progress) {
+        _ if desired.is_rolled_back => "rolled-back",
+        Some(Progress::Complete) => "complete",
+        Some(Progress::Failed) => "failed",
+        _ if desired.is_paused => "paused",
+        Some(Progress::Running) => "running",
+        None => "waiting",
+    }
+}
+
+/// How a roll-out stands, in a line.
+pub fn progress_line(group: &str, slot: &str, desired: &Desired, rollout: Option<&Rollout>) -> String {
+    let which = format!("{group}/{slot}: roll-out {}", desired.generation);
+    let line = match (state(desired, rollout), rollout) {
+        ("complete", _) => format!("{which} is complete"),
+        ("failed", Some(Rollout { reason: Some(reason), .. })) => format!("{which} has failed: {reason}"),
+        (state @ ("running" | "paused"), Some(rollout)) => {
+            let stage = desired.stages.get(rollout.stage).map(ToString::to_string).unwrap_or_default();
+            let (number, count) = (rollout.stage + 1, desired.stages.len());
+            format!(
+                "{which} is {state}, in stage {number} of {count}: {stage}, of {} hosts",
+                rollout.eligible
+            )
+        }
+        (state, _) => format!("{which} is {state}"),
+    };
+    printable(line)
+}

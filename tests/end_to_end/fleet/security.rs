@@ -1,0 +1,79 @@
+//! Who may say what is served, and whom hosts believe.
+
+use tempfile::TempDir;
+
+use super::{Fleet, GROUP, all_serve, done, who};
+use crate::harness::{Host, plugsock, run};
+
+#[test]
+fn without_a_key_a_host_joins_no_fleet() {
+    let ended = run(plugsock().args(["serve", "tcp://127.0.0.1:0", "--fleet", "nats://127.0.0.1:1"]));
+    assert_eq!(ended.code, Some(1));
+    for word in ["--public-key", "--digest", "--fleet-trust-all"] {
+        assert!(ended.stderr.contains(word), "{ended:?}");
+    }
+}
+
+/// What is signed by another is taken by nobody, and never passes the first stage.
+#[test]
+fn a_signature_that_does_not_count() {
+    let Some(fleet) = Fleet::start() else { return };
+    for key in ["ours", "theirs"] {
+        done(run(plugsock().args(["keygen", "--no-password"]).arg(fleet.path(key))));
+    }
+    let path = |name: &str| fleet.path(name).display().to_string();
+    done(run(plugsock().args(["sign", "--key", &path("ours.key"), &fleet.file("app")])));
+    let key = ["--public-key", &path("ours.pub")];
+    let hosts: Vec<Host> = ["a", "b"].iter().map(|name| fleet.host_by(plugsock(), name, &key)).collect();
+    fleet.wait_for_hosts(2);
+    let wait = ["--wait", "--timeout", "60s"];
+    for (sign, reason) in
+        [(&["--sign", &path("theirs.key")][..], "no signature"), (&["--force"], "a signature is required")]
+    {
+        let ended = fleet.roll_out(if sign.len() == 1 { "six" } else { "two" }, &[sign, &wait].concat());
+        assert!(ended.code == Some(1) && ended.stderr.contains("a does not take it"), "{ended:?}");
+        assert!(ended.stderr.contains(reason), "{ended:?}");
+        all_serve(&hosts, "one");
+    }
+    assert!(hosts[1].log.lines_with("is not taken").is_empty());
+    done(fleet.roll_out("two", &[&["--sign", &path("ours.key"), "--force"][..], &wait].concat()));
+    all_serve(&hosts, "two");
+}
+
+/// The configuration of the guide: operators write what is wanted, hosts what they do.
+#[test]
+fn nats_says_who_may_write_what() {
+    let guide = include_str!("../../../host/FLEET.md");
+    let (_, configuration) = guide.split_once("```conf\n").unwrap();
+    let configuration = configuration.split_once("```").unwrap().0.to_owned();
+    let Some(nats) = super::Nats::configured(|_| configuration) else { return };
+    let operator = nats.url_as("operator:operator-secret@");
+    let fleet = Fleet { nats, directory: TempDir::new().unwrap() };
+    let as_operator = |args: &[&str]| run(fleet.plugsock().env("PLUGSOCK_FLEET", &operator).args(args));
+    // Where nothing was made, hosts say what to do.
+    std::fs::write(fleet.path("app.wasm"), crate::harness::versioned("one")).unwrap();
+    std::fs::write(fleet.path("two.wasm"), crate::harness::versioned("two")).unwrap();
+    let host_url = fleet.nats.url_as("host:host-secret@");
+    let args = ["--fleet-trust-all", "--fleet", &host_url, "--fleet-group", GROUP, "--fleet-wait", "1s"];
+    let hosts: Vec<Host> = ["a", "b"].iter().map(|name| fleet.host_by(plugsock(), name, &args)).collect();
+    hosts[0].log.wait_for("plugsock fleet init");
+    done(as_operator(&["init", "--host-time", "3s"]));
+    crate::harness::wait_until(|| done(as_operator(&["hosts"])).lines().count() == 3);
+    done(as_operator(&["rollout", &fleet.file("two"), "--group", GROUP, "--gate", "errors>1%/1s", "--wait"]));
+    all_serve(&hosts, "two");
+    // A host may not say what is wanted.
+    let host = Some(("host", "host-secret"));
+    for subject in [
+        "$KV.plugsock-fleet.desired.web.app",
+        "$KV.plugsock-fleet.drain.web.a",
+        "$JS.API.STREAM.DELETE.KV_plugsock-fleet",
+    ] {
+        let errors = fleet.nats.publish(host, subject, b"");
+        assert!(errors.iter().any(|error| error.contains("Permissions Violation")), "{subject}: {errors:?}");
+    }
+    done(as_operator(&["drain", "a", "--group", GROUP]));
+    hosts[0].log.wait_for("the fleet says to accept nothing");
+    done(as_operator(&["undrain", "a", "--group", GROUP]));
+    hosts[0].log.wait_for("the fleet says to accept again");
+    assert_eq!(who(&hosts[0]), "two");
+}
