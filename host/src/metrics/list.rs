@@ -10,6 +10,7 @@ use super::process;
 use crate::control::Controlled;
 use crate::sandbox::Sandbox;
 use crate::slot::Slot;
+use crate::traces::Traces;
 
 pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family> {
     let slots = host.slots();
@@ -17,10 +18,25 @@ pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family
     families.extend(slots::of_slots(&slots));
     families.extend(servers::of_servers(&host.servers()));
     families.extend(of_sandboxes(&slots));
+    families.extend(of_traces(host.traces()));
     families.extend(process::families(started));
     // What nobody has is not named.
     families.retain(|family| !family.samples.is_empty());
     families
+}
+
+/// None where nothing is traced.
+fn of_traces(traces: Option<Traces>) -> [Family; 2] {
+    let dropped = traces.iter().flat_map(Traces::dropped);
+    [
+        Family::counter("plugsock_spans_sent", "Spans that the collector has taken")
+            .with(traces.iter().map(|traces| (Labels::new(), traces.sent()))),
+        Family::counter(
+            "plugsock_spans_dropped",
+            "Spans that were let go of: too many waited for the collector, or it did not take them",
+        )
+        .with(dropped.map(|(reason, count)| (vec![("reason", reason.to_owned())], count))),
+    ]
 }
 
 /// Of all together: handlers share them.

@@ -92,7 +92,7 @@ impl Children {
     pub(super) fn serve(&self, job: Job) {
         let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
         loop {
-            match StatusSocket::open(job.request(), &[]) {
+            match StatusSocket::open(job.request(), &[], job.trace_context()) {
                 Err(error) if is_exhausted(&error) && !job.is_cut_off() => {
                     drop(self.ended.wait_timeout(self.table(), PAUSE));
                 }
@@ -112,7 +112,7 @@ impl Children {
             return job.refuse("what serves now does not speak HTTP");
         }
         let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
-        let opened = StatusSocket::open(job.request(), &received);
+        let opened = StatusSocket::open(job.request(), &received, None);
         self.give(job, received, opened, &fork_server, 1);
     }
 
@@ -207,7 +207,7 @@ impl Children {
                 Status::Said(Report::Exchanged(served, latency, taken), _) if child.may_exchange() => {
                     child.exchanged += 1;
                     (child.has_asked, child.has_dumped_core) = (true, false);
-                    child.job.exchanged(served, latency, &taken);
+                    child.job.exchanged(served, latency, taken);
                 }
                 Status::Said(Report::HandedBack(received, taken), _) if child.may_exchange() => {
                     child.job.take_in(&taken);
@@ -250,7 +250,8 @@ impl Children {
         }
         match fork_server.filter(|_| child.tries < TRIES) {
             Some(fork_server) => {
-                let opened = StatusSocket::open(child.job.request(), &child.received);
+                let trace = child.job.trace_context();
+                let opened = StatusSocket::open(child.job.request(), &child.received, trace);
                 self.give(child.job, child.received, opened, &fork_server, child.tries + 1);
             }
             None => child.job.refuse("no fork server lives to take it"),
@@ -287,7 +288,7 @@ impl Child {
         self.is_reported = true;
         let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
         let served = match report {
-            Report::Served(served, taken) => return self.job.served_elsewhere(served, &taken),
+            Report::Served(served, taken) => return self.job.served_elsewhere(served, taken),
             Report::Died { signal: Some(signal), .. } => {
                 failed(format!("its process was killed by signal {signal}"))
             }
@@ -298,7 +299,7 @@ impl Child {
             Report::HandedBack(..) => failed("its process has handed back what it had not to".to_owned()),
             Report::Tls(_) | Report::CoreDump(_) | Report::Exchanged(..) => unreachable!("it is no end"),
         };
-        self.job.served_elsewhere(served, &Taken::default());
+        self.job.served_elsewhere(served, Taken::default());
     }
 
     /// Its process is done with the connection.
@@ -306,7 +307,7 @@ impl Child {
         if !self.is_reported {
             let reason = "its process ended without a word".to_owned();
             let served = Err(RequestError::host(Phase::Handle, reason));
-            self.job.served_elsewhere(served, &Taken::default());
+            self.job.served_elsewhere(served, Taken::default());
         }
     }
 }
