@@ -266,6 +266,8 @@ struct PhaseClock {
     phases: [AtomicU64; Phase::ALL.len()],
     /// When it first came to each, from its start; 0 for the one that it begins with.
     begun: [AtomicU64; Phase::ALL.len()],
+    /// When somebody began to serve it.
+    served_since: AtomicU64,
 }
 
 impl Watch {
@@ -313,10 +315,11 @@ impl Watch {
 
     /// Somebody begins to serve the request: what it has waited for that is no part of a phase.
     pub(crate) fn note_begin(&self) {
-        if let Some(PhaseClock { since, .. }) = &self.clock {
-            since.store(self.elapsed(), Relaxed);
-        }
-        self.trace.iter().for_each(|trace| trace.note_begin());
+        let Some(PhaseClock { since, served_since, .. }) = &self.clock else { return };
+        let now = self.elapsed();
+        since.store(now, Relaxed);
+        served_since.store(now, Relaxed);
+        self.trace.iter().for_each(|trace| trace.note_begin(self.started + Duration::from_nanos(now)));
     }
 
     /// Notes where the request has its instance from.
@@ -340,10 +343,12 @@ impl Watch {
 
     fn recorded(&self, times: &[Duration; Phase::ALL.len()]) -> Option<Recorded> {
         let (trace, clock) = (self.trace.as_ref()?, self.clock.as_ref()?);
-        let begun = |phase: Phase| Some(clock.begun[phase as usize].load(Relaxed)).filter(|begun| *begun > 0);
         let phases = Phase::ALL.into_iter().map(|phase| {
-            let begun = begun(phase).map(Duration::from_nanos);
-            (phase, begun, times[phase as usize])
+            let begun = match clock.begun[phase as usize].load(Relaxed) {
+                0 => clock.served_since.load(Relaxed),
+                begun => begun,
+            };
+            (phase, Duration::from_nanos(begun), times[phase as usize])
         });
         trace.hand_out(self.started, phases)
     }

@@ -156,12 +156,12 @@ impl Trace {
 
     fn with(context: TraceContext, parent: Option<u64>, came: Instant) -> Self {
         let record = context.is_sampled.then(|| {
-            let (at, now) = (Instant::now(), Moment::now());
-            let came = now.before(at.saturating_duration_since(came));
+            let (at, admitted) = (Instant::now(), Moment::now());
             let context = context.clone();
-            let recorded =
-                Recorded { context, parent, came, admitted: now, begun: now, ..Recorded::default() };
-            Mutex::new(Some(Record { at, under_way: 0, recorded }))
+            let recorded = Recorded { context, parent, admitted, begun: admitted, ..Recorded::default() };
+            let mut record = Record { at, under_way: 0, recorded };
+            record.recorded.came = record.moment(came);
+            Mutex::new(Some(record))
         });
         Self { context, record }
     }
@@ -170,9 +170,9 @@ impl Trace {
         &self.context
     }
 
-    /// Somebody begins to serve it now.
-    pub(crate) fn note_begin(&self) {
-        self.note(|record| record.recorded.begun = record.moment(Instant::now()));
+    /// Somebody began to serve it.
+    pub(crate) fn note_begin(&self, at: Instant) {
+        self.note(|record| record.recorded.begun = record.moment(at));
     }
 
     pub(crate) fn note_exchange(&self, exchange: impl FnOnce() -> Exchange) {
@@ -196,25 +196,20 @@ impl Trace {
         Some(Waiting { trace: self.clone(), call: Some(call()), span: None, since: Instant::now() })
     }
 
-    /// All that was noted, once. `phases` has them by when they began, counted from `since`.
+    /// All that was noted, once. `phases` has them with when they began, counted from `since`, and how long they took.
     pub(crate) fn hand_out(
         &self,
         since: Instant,
-        phases: impl IntoIterator<Item = (Phase, Option<Duration>, Duration)>,
+        phases: impl IntoIterator<Item = (Phase, Duration, Duration)>,
     ) -> Option<Recorded> {
         let mut record = self.record()?.take()?;
         record.recorded.ended = record.moment(Instant::now());
-        let Record { at, mut recorded, .. } = record;
-        let start = recorded.admitted.before(at.saturating_duration_since(since));
+        let start = record.moment(since);
         let phases = phases.into_iter().filter(|(.., time)| !time.is_zero());
-        recorded.phases = phases
-            .map(|(phase, begun, time)| {
-                let begun = begun.map_or(recorded.begun, |begun| start.after(begun));
-                (phase, begun, time)
-            })
-            .collect();
-        recorded.phases.sort_by_key(|(_, begun, _)| *begun);
-        Some(recorded)
+        let phases = phases.map(|(phase, begun, time)| (phase, start.after(begun), time));
+        record.recorded.phases = phases.collect();
+        record.recorded.phases.sort_by_key(|(_, begun, _)| *begun);
+        Some(record.recorded)
     }
 
     fn note(&self, note: impl FnOnce(&mut Record)) {
@@ -252,7 +247,11 @@ impl Recorded {
 impl Record {
     /// By one clock for all of a request, whatever is done to the system's meanwhile.
     fn moment(&self, at: Instant) -> Moment {
-        self.recorded.admitted.after(at.saturating_duration_since(self.at))
+        let admitted = self.recorded.admitted;
+        match at.checked_duration_since(self.at) {
+            Some(later) => admitted.after(later),
+            None => admitted.before(self.at.saturating_duration_since(at)),
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -33,7 +33,7 @@ fn a_request_belongs_to_its_clients_span() {
         for (protocol, version) in PROTOCOLS {
             let state = "tracestate: one=1,two=2";
             let asked = url(&host, "/head?secret=word");
-            let answer = curl(&[protocol, "-H", &parent("01"), "-H", state, "-d", "a body", &asked]);
+            let answer = curl(&[protocol, "-H", &parent("01"), "-H", state, &asked]);
             let trace = traces(&collector, 1, "handle").remove(0);
             let own = &trace.own;
             assert_eq!((&*own.trace, &*own.parent), (TRACE, PARENT), "{strategy} {version}: {trace:#?}");
@@ -41,10 +41,10 @@ fn a_request_belongs_to_its_clients_span() {
             let mut seen = seen(&answer);
             seen.sort();
             assert_eq!(seen, expected, "{strategy} {version}");
-            assert_eq!((&*own.name, &*own.state), ("POST", "one=1,two=2"), "{strategy} {version}");
+            assert_eq!((&*own.name, &*own.state), ("GET", "one=1,two=2"), "{strategy} {version}");
             let sent = (answer.trim_end().len() + 1).to_string();
             for (key, expected) in [
-                ("http.request.method", "POST"),
+                ("http.request.method", "GET"),
                 ("url.path", "/head"),
                 ("url.scheme", "http"),
                 ("network.protocol.version", version),
@@ -60,6 +60,9 @@ fn a_request_belongs_to_its_clients_span() {
             assert!(!format!("{trace:?}").contains("secret"), "{strategy}: {trace:?}");
             assert_eq!(trace.below("instantiate").parent, own.id, "{strategy}");
             // Each has its own.
+            curl(&[protocol, "-d", "a body", &url(&host, "/collect")]);
+            let other = traces(&collector, 1, "handle").remove(0).own;
+            assert_eq!(other.get("http.request.body.size"), "6", "{strategy} {version}: {other:#?}");
             curl(&[protocol, &url(&host, "/status/404")]);
             let other = traces(&collector, 1, "handle").remove(0).own;
             assert_eq!((&*other.parent, other.get("http.response.status_code")), ("", "404"), "{strategy}");
