@@ -29,6 +29,7 @@ pub use status::{
 
 use crate::server::Server;
 use crate::slot::{Slot, Source};
+use crate::traces::Traces;
 
 /// What a control socket acts on: a program's servers, and what the program alone can do.
 pub trait Controlled: Send + Sync {
@@ -37,6 +38,11 @@ pub trait Controlled: Send + Sync {
 
     /// What can be swapped, each under a name of its own.
     fn slots(&self) -> Vec<Slot>;
+
+    /// Where its servers send what their requests do, if anywhere.
+    fn traces(&self) -> Option<Traces> {
+        None
+    }
 
     /// What a swap to `handler` loads; why it loads nothing, in words. A file, unless the program knows of more.
     fn source(&self, handler: &Path) -> Result<Source, String> {

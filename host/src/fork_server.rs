@@ -49,6 +49,7 @@ use crate::runtime;
 use crate::sandbox::{Drain, Fixed, Handler, Handover, Limits, Sandbox, VersionInfo, Watch};
 use crate::server_info::ServerInfo;
 use crate::taken::{AnswerCount, Taken};
+use crate::traces::Trace;
 use crate::wake::poll_until;
 use message::WireRequest;
 use state::RemoteState;
@@ -209,12 +210,12 @@ impl ForkServer {
     fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
         let status = Arc::new(status);
         let served = self.prepare_child(&status).and_then(|mut request| {
-            let received = std::mem::take(&mut request.received);
+            let (received, trace) = (std::mem::take(&mut request.received), request.trace.take());
             let mut request = request.into_request(connection, &status, self.datagram_socket.as_ref())?;
             request.set_min_rate(self.setup.limits.min_rate);
-            Ok((Arc::new(request), received))
+            Ok((Arc::new(request), received, trace))
         });
-        let (request, received) = match served {
+        let (request, received, trace) = match served {
             Ok(served) => served,
             Err(error) => {
                 let error = RequestError::host(Phase::Instantiate, error.to_string());
@@ -230,7 +231,8 @@ impl ForkServer {
         if self.handler.speaks_http() {
             return runtime::drive(self.serve_http(&status, &request, received))?;
         }
-        let watch = Arc::new(Watch::new(&self.setup.limits, Waits::Thread).measuring(self.info.is_measured));
+        let watch = Watch::new(&self.setup.limits, Waits::Thread).measuring(self.info.is_measured);
+        let watch = Arc::new(watch.tracing(trace.map(Trace::of_another)));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
             let taken = self.with_the_rest(watch.taken(), &request);
@@ -255,7 +257,7 @@ impl ForkServer {
             time: None,
             closing: Some(self.closing.clone()),
             handover: Some(handover.clone()),
-            is_measured: self.info.is_measured,
+            server: self.info.clone(),
             answers: AnswerCount::default(),
             ended: move |served, latency, taken| {
                 let taken = Taken { volume: connection.take_volume(), ..taken };

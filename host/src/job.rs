@@ -6,6 +6,7 @@ mod counts;
 mod hooks;
 mod http;
 mod open;
+mod spans;
 mod table;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use crate::sandbox::{Subject, Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
 use crate::taken::Taken;
+use crate::traces::{Came, TraceContext, Traces};
 use open::Open;
 use table::Entered;
 
@@ -52,6 +54,8 @@ pub(crate) struct Service {
     /// Whether connections are to bring no further requests of HTTP.
     pub(crate) closing: Closing,
     pub(crate) counts: ServerCounts,
+    /// Where spans of its requests go, if they go anywhere.
+    pub(crate) traces: Option<Traces>,
     /// Where its requests wait.
     pub(crate) waits: Waits,
 }
@@ -91,6 +95,7 @@ impl Job {
         service: &Arc<Service>,
         mut request: Request,
         source: Option<SourceCount>,
+        came: Option<Instant>,
         permit: Permit,
     ) -> Self {
         let version = service.slot.take();
@@ -104,7 +109,10 @@ impl Job {
             false => (Some(version.enter()), Watch::new(limits, service.waits)),
         };
         let is_measured = service.info.is_measured;
-        let watch = Arc::new(watch.measuring(is_measured));
+        // Each request of HTTP has a trace of its own.
+        let came = came.filter(|_| !speaks_http).map(|since| Came { since, parent: None });
+        let trace = service.info.begin_trace(came);
+        let watch = Arc::new(watch.measuring(is_measured).tracing(trace));
         let admitted = is_measured.then(Instant::now);
         let generation = hold.as_ref().map(|hold| hold.version.info.generation);
         let open = service.open.enter(request.id(), Arc::downgrade(&request), &watch, generation);
@@ -158,6 +166,7 @@ impl Job {
         let Self { service, request, watch, .. } = &self;
         if let Some(admitted) = self.admitted {
             service.counts.start_wait.record(admitted.elapsed());
+            watch.note_begin();
         }
         match &self.hold {
             Some(hold) => {
@@ -189,12 +198,13 @@ impl Job {
     }
 
     /// Says how one of them went that another process has served.
-    pub(crate) fn exchanged(&self, served: Result<(), RequestError>, latency: Duration, taken: &Taken) {
+    pub(crate) fn exchanged(&self, served: Result<(), RequestError>, latency: Duration, mut taken: Taken) {
         let Self { service, request, hold, core_dump, .. } = self;
         let Some(hold) = hold else { return };
         let served = with_core_dump(served, core_dump.clone());
-        block_on(service.report(request, request.id(), hold, &served, latency, taken, Waits::Thread));
-        service.counts.take_in(taken);
+        taken.trace = taken.trace.map(|noted| Box::new(noted.bounded()));
+        block_on(service.report(request, request.id(), hold, &served, latency, &taken, Waits::Thread));
+        service.counts.take_in(&taken);
     }
 
     /// Takes in what another process has taken for it, besides what it has said of its requests.
@@ -237,8 +247,8 @@ impl Job {
     }
 
     /// Ends for the client what another process has served.
-    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>, taken: &Taken) {
-        self.take_in(taken);
+    pub(crate) fn served_elsewhere(&mut self, served: Result<(), RequestError>, mut taken: Taken) {
+        self.take_in(&taken);
         if let Some(admitted) = self.admitted.filter(|_| taken.instance.is_some()) {
             // All but what it was served for.
             let served = taken.phases.iter().fold(Duration::ZERO, |sum, time| sum.saturating_add(*time));
@@ -250,7 +260,9 @@ impl Job {
             (Err(error), Some(cut)) => Err(RequestError { phase: error.phase, cause: Cause::Limit(cut) }),
             (served, _) => served,
         };
-        block_on(self.report(&served, taken, Waits::Thread));
+        let noted = taken.trace.take().map(|noted| *noted);
+        taken.trace = self.watch.taken().trace.map(|own| Box::new(own.served_by(noted)));
+        block_on(self.report(&served, &taken, Waits::Thread));
         // Whoever served it waits for a client that is still sending.
         self.shutdown();
     }
@@ -277,6 +289,11 @@ impl Job {
         }
     }
 
+    /// Its place in a trace, if it has one.
+    pub(crate) fn trace_context(&self) -> Option<&TraceContext> {
+        self.watch.trace().map(|trace| trace.context())
+    }
+
     /// Has `waker` woken when it is cut off, as whoever serves it elsewhere needs to know; perhaps now.
     pub(crate) fn wake_on_cut(&self, waker: Waker) {
         self.watch.wake_on_cut(waker);
@@ -296,7 +313,7 @@ impl Job {
     pub(crate) fn end_refused(&mut self, reason: &str) {
         self.service.clients.refusals().count(&Refusal::NoThread);
         let refused = Err(RequestError::host(Phase::Instantiate, reason.to_owned()));
-        self.served_elsewhere(refused, &Taken::default());
+        self.served_elsewhere(refused, Taken::default());
     }
 
     async fn report(&self, served: &Result<(), RequestError>, taken: &Taken, waits: Waits) {
@@ -365,6 +382,10 @@ impl Service {
         waits: Waits,
     ) {
         self.slot.count(hold, served, latency, taken);
+        if let (Some(traces), Some(trace)) = (&self.traces, &taken.trace) {
+            let ended = spans::Ended { service: self, request, id, version: &hold.version, served, taken };
+            ended.spans(trace).for_each(|span| traces.send(span));
+        }
         if let Err(error) = served {
             self.tell(&hold.version, error);
         }

@@ -35,6 +35,7 @@
 //! - `events`: what happens, for those who follow it.
 //! - [`control`]: a socket to look at servers and to change them while they serve.
 //! - [`metrics`]: what is counted of them, for Prometheus, for OpenTelemetry, and for people.
+//! - [`traces`]: what single requests did, for OpenTelemetry; `otlp`: how both are sent.
 
 #![deny(unsafe_code)]
 
@@ -59,6 +60,7 @@ mod job;
 mod listener;
 mod log_limit;
 pub mod metrics;
+mod otlp;
 mod request;
 mod runtime;
 mod sandbox;
@@ -70,6 +72,7 @@ pub mod surroundings;
 mod sync;
 mod taken;
 mod tls;
+pub mod traces;
 pub mod upgrade;
 mod wake;
 

@@ -25,7 +25,8 @@ mod socket;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-pub use otlp::{OtlpCollector, OtlpError, OtlpExporter};
+pub use crate::otlp::OtlpError;
+pub use otlp::{OtlpCollector, OtlpExporter};
 pub use server::MetricsServer;
 pub use socket::MetricsSocket;
 

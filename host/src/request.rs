@@ -264,6 +264,14 @@ impl Request {
         }
     }
 
+    /// The bytes that have passed so far.
+    pub(crate) fn volume(&self) -> Volume {
+        match &self.transport {
+            Transport::Stream(stream) => stream.volume.so_far(),
+            Transport::Datagram(datagram) => datagram.volume.so_far(),
+        }
+    }
+
     /// Makes every wait on this request's connection return.
     pub(crate) fn shut_down(&self) {
         if let Transport::Stream(stream) = &self.transport {

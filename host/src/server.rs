@@ -32,6 +32,7 @@ use crate::listener::{HandedSocket, ListenQueue, Listener};
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Slot, Version};
 use crate::tls::{Handshakes, ServerTls, Tls};
+use crate::traces::Traces;
 use accept::{Accepted, Acceptor, Entrance};
 use control::LoopControl;
 use follow::SlotFollower;
@@ -128,7 +129,8 @@ impl Server {
             is_tls,
             concurrency: options.concurrency.name().to_owned(),
             http: options.http,
-            is_measured: options.measure,
+            is_measured: options.measure || options.traces.is_some(),
+            sampling: options.traces.as_ref().map(Traces::sampling),
         };
         let handler = slot.current();
         let sandbox = handler.sandbox();
@@ -147,6 +149,7 @@ impl Server {
             places: options.concurrency.places().min(sandbox.limits().max_requests.saturating_sub(1)),
             closing: Closing::new()?,
             counts: ServerCounts::default(),
+            traces: options.traces,
             waits: options.concurrency.waits(),
         };
         let server = Self {

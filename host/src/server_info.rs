@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::http_options::HttpOptions;
+use crate::traces::{Came, Sampling, Trace};
 
 /// What a server is, for handlers and logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,12 +23,19 @@ pub struct ServerInfo {
     pub http: HttpOptions,
     /// Whether it is measured what its requests take.
     pub is_measured: bool,
+    /// Of which of its requests spans are made, if of any.
+    pub sampling: Option<Sampling>,
 }
 
 impl ServerInfo {
     /// The address as a user writes it, with the port that it got.
     pub(crate) fn address(&self) -> ServeAddress {
         ServeAddress::with_bound(self.server_type, self.is_tls, &self.server_address)
+    }
+
+    /// The trace of a request that gets its room now, if requests are traced.
+    pub(crate) fn begin_trace(&self, came: Option<Came>) -> Option<Trace> {
+        self.sampling.as_ref().zip(came).map(|(sampling, came)| Trace::begin(sampling, came))
     }
 
     /// For a handler that is tried out before there is a server.
@@ -41,6 +49,7 @@ impl ServerInfo {
             concurrency: String::new(),
             http: HttpOptions::default(),
             is_measured: false,
+            sampling: None,
         }
     }
 }

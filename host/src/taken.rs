@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Phase;
+use crate::traces::Recorded;
 
 /// What one request has taken.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub(crate) struct Taken {
     pub(crate) answers: [u64; CLASSES.len()],
     /// Lines of its guest's that were not logged.
     pub(crate) dropped_lines: u64,
+    /// What its spans are made of, if it is sampled.
+    pub(crate) trace: Option<Box<Recorded>>,
 }
 
 impl Taken {
@@ -64,6 +67,9 @@ pub(crate) struct Volume {
 pub(crate) struct VolumeCount {
     received: AtomicU64,
     sent: AtomicU64,
+    /// How much of that was taken.
+    received_taken: AtomicU64,
+    sent_taken: AtomicU64,
 }
 
 impl VolumeCount {
@@ -82,7 +88,10 @@ impl VolumeCount {
 
     /// What has come together since this was last called: each byte is somebody's once, whoever asks meanwhile.
     pub(crate) fn take(&self) -> Volume {
-        Volume { received: self.received.swap(0, Relaxed), sent: self.sent.swap(0, Relaxed) }
+        let Volume { received, sent } = self.so_far();
+        // Somebody who took later may have been here before.
+        let left = |so_far: u64, taken: &AtomicU64| so_far.saturating_sub(taken.fetch_max(so_far, Relaxed));
+        Volume { received: left(received, &self.received_taken), sent: left(sent, &self.sent_taken) }
     }
 
     pub(crate) fn so_far(&self) -> Volume {

@@ -21,11 +21,11 @@ use crate::harness::certificates::Ca;
 use crate::harness::{Client, Host, guest, run};
 
 /// A host that serves the guest `http` on a free port.
-fn serve(strategy: &str, args: &[&str]) -> Host {
+pub fn serve(strategy: &str, args: &[&str]) -> Host {
     Host::serve(&[&["tcp://127.0.0.1:0", &guest("http"), "--concurrency", strategy], args].concat())
 }
 
-fn url(host: &Host, path: &str) -> String {
+pub fn url(host: &Host, path: &str) -> String {
     format!("http://{}{path}", authority(host))
 }
 
@@ -41,7 +41,7 @@ fn authority(host: &Host) -> String {
 }
 
 /// What `curl` prints, with a line end, which has to succeed.
-fn curl(args: &[&str]) -> String {
+pub fn curl(args: &[&str]) -> String {
     let ended = run(Command::new("curl").args(["-sS", "-m", "60"]).args(args));
     assert!(ended.code == Some(0), "curl {args:?}: {}{}", ended.stdout, ended.stderr);
     ended.stdout

@@ -61,6 +61,7 @@ mod swap_leaks;
 mod swap_under_load;
 mod tls;
 mod tls_plugins;
+mod traces;
 mod trust;
 mod unix_sockets;
 mod upgrade;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use plugsock::control::{ControlSocket, Controlled};
+use plugsock::traces::Traces;
 use plugsock::upgrade::HandedSocket;
 use plugsock::{Server, Slot, Source};
 use signal_hook::consts::SIGTERM;
@@ -74,6 +75,10 @@ impl Controlled for Running {
             )),
             source => Ok(source.for_swap(&self.registry)),
         }
+    }
+
+    fn traces(&self) -> Option<Traces> {
+        self.traces.clone()
     }
 
     fn upgrade(&self) -> Result<u32, String> {

@@ -261,7 +261,7 @@ impl NextServers {
         for (number, planned) in plan.servers.iter().enumerate() {
             let slot = &plugs[planned.handler].slot;
             let tls = certificates.of(number).map(|certificates| certificates.tls.clone());
-            let options = || planned.args.options(tls.clone(), &plan.process);
+            let options = || planned.args.options(tls.clone(), &plan.process, running.traces.as_ref());
             let mut olds: Vec<Option<Arc<ServedAddress>>> = Vec::new();
             for asked in &planned.addresses {
                 let found = old.iter().position(|old| !old.is_inherited && old.asked == *asked);

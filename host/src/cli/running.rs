@@ -12,6 +12,7 @@ use anyhow::Context;
 use crossbeam::channel::{Sender, bounded};
 use plugsock::control::{ControlSocket, EventKind, emit};
 use plugsock::metrics::MetricsSocket;
+use plugsock::traces::Traces;
 use plugsock::upgrade::{HandOver, HandedSlot, Predecessor};
 use plugsock::{
     Digest, Handler, HandlerError, Origin, Sandbox, ServeAddress, ServeError, Server, Slot, SlotOptions,
@@ -46,6 +47,8 @@ pub struct Running {
     pub control: Weak<ControlSocket>,
     /// Where metrics are served, likewise.
     pub metrics: Weak<MetricsSocket>,
+    /// Where servers send what their requests do, if anywhere.
+    pub traces: Option<Traces>,
     /// Held by an upgrade under way.
     pub upgrading: Mutex<()>,
     pub supervisor: Supervisor,
@@ -308,7 +311,7 @@ fn report(slot: &Slot, swapped: Result<Swapped, SwapError>) {
 
 impl Running {
     pub fn new(executable: PathBuf, log: Log, registry: Registry, configured: Option<Configured>) -> Self {
-        let (serving, accepting, control, metrics, upgrading, supervisor) = Default::default();
+        let (serving, accepting, control, metrics, traces, upgrading, supervisor) = Default::default();
         Self {
             serving,
             accepting,
@@ -318,6 +321,7 @@ impl Running {
             log,
             control,
             metrics,
+            traces,
             upgrading,
             supervisor,
         }

@@ -162,6 +162,8 @@ impl Serve {
         capacity::check_threads(strategies)?;
         let executable = executable::path().context("cannot tell where this program lies")?;
         let engine = plan.engine(config.is_some())?;
+        let telemetry = plan.process.telemetry.prepare(metrics.clone())?;
+        let traces = telemetry.traces.as_ref();
         let mut serving = Serving { certificates, ..Serving::default() };
         for handler in &plan.handlers {
             let sandbox = handler.sandbox(&engine)?;
@@ -171,7 +173,7 @@ impl Serve {
             let planned = plan.servers[number].clone();
             let tls = serving.certificates.of(number).map(|certificates| certificates.tls.clone());
             let slot = serving.plugs[planned.handler].slot.clone();
-            let options = planned.args.options(tls, &plan.process);
+            let options = planned.args.options(tls, &plan.process, traces);
             let server = Arc::new(Server::with_listener(listener, slot, options)?);
             let shutdown_timeout = planned.args.shutdown_timeout(&plan.process.log);
             serving.servers.push(Arc::new(ServedAddress {
@@ -198,7 +200,6 @@ impl Serve {
         for plug in &plugs {
             plug.slot.probe_current()?;
         }
-        let telemetry = plan.process.telemetry.prepare(metrics.clone())?;
         let control = plan.process.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
         for ServedAddress { server, .. } in bound.iter().map(|bound| &**bound) {
             let (handler, concurrency) = (server.handler().current(), &server.info().concurrency);
@@ -216,6 +217,7 @@ impl Serve {
         // Known before anybody is served there: the first who comes may ask for an upgrade.
         running.control = control.as_ref().map(Arc::downgrade).unwrap_or_default();
         running.metrics = metrics.as_ref().map(Arc::downgrade).unwrap_or_default();
+        running.traces = telemetry.traces.clone();
         match predecessor {
             None => running.supervisor.ready(),
             Some(predecessor) => predecessor

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use plugsock::traces::Traces;
 use plugsock::{ClientLimits, Concurrency, ServerOptions, SocketOptions, Tls, UnixSocketOptions};
 
 use super::clients::ClientArgs;
@@ -105,7 +106,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 impl ServerArgs {
     /// How a server of this process serves, with these certificates.
-    pub fn options(&self, tls: Option<Tls>, process: &ProcessArgs) -> ServerOptions {
+    pub fn options(&self, tls: Option<Tls>, process: &ProcessArgs, traces: Option<&Traces>) -> ServerOptions {
         ServerOptions {
             concurrency: self.concurrency(&process.log),
             timeout: self.serving.timeout.0,
@@ -114,6 +115,7 @@ impl ServerArgs {
             http: self.http.options(),
             socket: self.socket_options(),
             measure: process.telemetry.is_wanted(),
+            traces: traces.cloned(),
             ..ServerOptions::default()
         }
     }

@@ -1,12 +1,15 @@
-//! Where `plugsock serve` shows what it counts: at an address of its own, and to a collector of OpenTelemetry's.
+//! Where `plugsock serve` shows what it counts, at an address of its own, and that and what requests do to a collector of
+//! OpenTelemetry's.
 
 use std::io::Write;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::Context;
 use clap::Args;
 use plugsock::ServeAddress;
 use plugsock::metrics::{MetricsServer, MetricsSocket, OtlpCollector, OtlpExporter};
+use plugsock::traces::Traces;
 use plugsock::upgrade::Predecessor;
 
 use super::running::Running;
@@ -19,9 +22,10 @@ pub struct TelemetryArgs {
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<ServeAddress>,
 
-    /// Send metrics to an OpenTelemetry collector, by OTLP over HTTP: to this base URL, or else to where
-    /// OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4318. OTEL_METRIC_EXPORT_INTERVAL, OTEL_EXPORTER_OTLP_HEADERS,
-    /// OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and the like mean what they mean everywhere
+    /// Send metrics and traces to an OpenTelemetry collector, by OTLP over HTTP: to this base URL, or else to where
+    /// OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4318. OTEL_METRIC_EXPORT_INTERVAL, OTEL_TRACES_SAMPLER,
+    /// OTEL_TRACES_SAMPLER_ARG, OTEL_METRICS_EXPORTER=none, OTEL_TRACES_EXPORTER=none, OTEL_EXPORTER_OTLP_HEADERS,
+    /// OTEL_BSP_MAX_QUEUE_SIZE, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and the like mean what they mean everywhere
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     otlp: Option<Option<String>>,
 }
@@ -45,8 +49,10 @@ impl TelemetryArgs {
 
     /// Whatever may be wrong with it shows here, before anybody is served.
     pub fn prepare(&self, metrics: Option<Arc<MetricsSocket>>) -> anyhow::Result<Telemetry> {
-        let collector = self.otlp().map(|otlp| OtlpCollector::at(otlp.endpoint("metrics"))).transpose()?;
-        Ok(Telemetry { metrics, collector: collector.flatten() })
+        let otlp = self.otlp();
+        let collector = otlp.as_ref().map(|otlp| OtlpCollector::at(otlp.endpoint("metrics"))).transpose()?;
+        let traces = otlp.map(|otlp| Traces::to_collector(otlp.endpoint("traces"))).transpose()?;
+        Ok(Telemetry { metrics, collector: collector.flatten(), traces: traces.flatten() })
     }
 
     /// The collector to send to, if there is one.
@@ -84,12 +90,29 @@ pub fn say(metrics: &MetricsSocket) -> anyhow::Result<()> {
 pub struct Telemetry {
     metrics: Option<Arc<MetricsSocket>>,
     collector: Option<OtlpCollector>,
+    /// Where servers send what their requests do.
+    pub traces: Option<Traces>,
 }
 
 /// It is shown until this is dropped.
 pub struct Shown {
     _metrics: Option<MetricsServer>,
-    _otlp: Option<OtlpExporter>,
+    otlp: Option<OtlpExporter>,
+    traces: Option<Traces>,
+}
+
+/// Both wait for their collector, which may be away.
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let Self { otlp, traces, .. } = self;
+        thread::scope(|scope| {
+            let end = || traces.iter().for_each(Traces::end);
+            if thread::Builder::new().spawn_scoped(scope, end).is_err() {
+                end();
+            }
+            *otlp = None;
+        });
+    }
 }
 
 impl Telemetry {
@@ -98,7 +121,8 @@ impl Telemetry {
         let otlp = self.collector.map(|collector| collector.start(running.clone())).transpose();
         Ok(Shown {
             _metrics: metrics.context("cannot serve metrics")?,
-            _otlp: otlp.context("cannot send metrics")?,
+            otlp: otlp.context("cannot send metrics")?,
+            traces: self.traces,
         })
     }
 }

@@ -23,6 +23,7 @@ use crate::sandbox::{Grants, Limits, read_sealed, sealed_file};
 use crate::server_info::ServerInfo;
 use crate::taken::Taken;
 use crate::tls::{Answer, Ask, Host, RemoteKeeper};
+use crate::traces::TraceContext;
 use crate::wake::poll_until;
 
 /// From the host to the fork server.
@@ -122,9 +123,13 @@ impl Report {
 impl StatusSocket {
     /// Both ends for a request: the host's, and the other with the request in it. `received` is what has come by its
     /// connection and was not looked at.
-    pub(crate) fn open(request: &Request, received: &[u8]) -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn open(
+        request: &Request,
+        received: &[u8],
+        trace: Option<&TraceContext>,
+    ) -> io::Result<(Self, OwnedFd)> {
         let (own, other) = message_pair()?;
-        send(&own, &WireRequest::of(request, received), &[])?;
+        send(&own, &WireRequest::of(request, received, trace), &[])?;
         Ok((Self(own), other))
     }
 
@@ -189,6 +194,7 @@ pub(super) struct WireRequest {
     client_address: SocketAddress,
     credentials: Option<UnixCredentials>,
     pub(super) received: Vec<u8>,
+    pub(super) trace: Option<TraceContext>,
     transport: WireTransport,
 }
 
@@ -206,7 +212,7 @@ struct WireTls {
 }
 
 impl WireRequest {
-    fn of(request: &Request, received: &[u8]) -> Self {
+    fn of(request: &Request, received: &[u8], trace: Option<&TraceContext>) -> Self {
         let transport = match &request.transport {
             Transport::Stream(stream) => WireTransport::Stream {
                 tls: stream.tls().map(|StreamTls { keeper, is_first }| WireTls {
@@ -221,7 +227,7 @@ impl WireRequest {
         };
         let client_address = request.client_address().clone();
         let (credentials, received) = (request.unix_credentials(), received.to_vec());
-        Self { id: request.id(), client_address, credentials, received, transport }
+        Self { id: request.id(), client_address, credentials, received, trace: trace.cloned(), transport }
     }
 
     /// Takes the request out of its status socket.

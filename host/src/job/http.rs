@@ -10,6 +10,7 @@ use crate::job::table::Entered;
 use crate::request::{Request, Waits};
 use crate::sandbox::{Begun, Exchanges, Pending, Room, Watch};
 use crate::slot::VersionHold;
+use crate::traces::Came;
 
 /// What one connection has of its server.
 pub(super) struct Exchanged {
@@ -30,14 +31,15 @@ impl Exchanged {
 }
 
 impl Exchanges for Exchanged {
-    fn begin(&self, id: u64) -> Option<Begun> {
+    fn begin(&self, id: u64, came: Option<Came>) -> Option<Begun> {
         let hold = self.service.slot.take().enter();
         let (handler, version) = (hold.version.handler.clone(), hold.version.info.clone());
         if !handler.speaks_http() {
             return None;
         }
         let is_measured = self.service.info.is_measured;
-        let watch = Watch::new(handler.sandbox().limits(), Waits::Task).measuring(is_measured);
+        let trace = self.service.info.begin_trace(came);
+        let watch = Watch::new(handler.sandbox().limits(), Waits::Task).measuring(is_measured).tracing(trace);
         let watch = Arc::new(watch);
         // It has not the connection to itself: what ends it is its watch alone.
         let open = self.service.exchanges.enter(id, Weak::new(), &watch, Some(version.generation));

@@ -11,6 +11,7 @@ use crate::control::Controlled;
 use crate::sandbox::Sandbox;
 use crate::slot::Slot;
 use crate::stores;
+use crate::traces::Traces;
 
 pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family> {
     let slots = host.slots();
@@ -19,6 +20,7 @@ pub(super) fn families(host: &dyn Controlled, started: SystemTime) -> Vec<Family
     families.extend(servers::of_servers(&host.servers()));
     families.extend(of_sandboxes(&slots));
     families.push(of_stores());
+    families.extend(of_traces(host.traces()));
     families.extend(process::families(started));
     // What nobody has is not named.
     families.retain(|family| !family.samples.is_empty());
@@ -33,6 +35,20 @@ fn of_stores() -> Family {
         (std::iter::once(("store", store)).chain(named).collect::<Labels>(), count)
     });
     Family::counter("plugsock_state_operations", "Operations on stores, by what came of them").with(counts)
+}
+
+/// None where nothing is traced.
+fn of_traces(traces: Option<Traces>) -> [Family; 2] {
+    let dropped = traces.iter().flat_map(Traces::dropped);
+    [
+        Family::counter("plugsock_spans_sent", "Spans that the collector has taken")
+            .with(traces.iter().map(|traces| (Labels::new(), traces.sent()))),
+        Family::counter(
+            "plugsock_spans_dropped",
+            "Spans that were let go of: too many waited for the collector, or it did not take them",
+        )
+        .with(dropped.map(|(reason, count)| (vec![("reason", reason.to_owned())], count))),
+    ]
 }
 
 /// Of all together: handlers share them.

@@ -5,7 +5,6 @@
 
 mod encode;
 
-use std::env;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,33 +14,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{MetricExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use prost::Message;
-use rustls::crypto::ring;
 
 use super::Observed;
 use crate::block_on::block_on;
 use crate::control::Controlled;
 use crate::log_limit::LogLimit;
+use crate::otlp::{LAST_TIME, OtlpError, Signal, resource};
 
 /// How often they are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long sending may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long the end of the program waits for what is sent last.
-const LAST_TIME: Duration = Duration::from_secs(3);
-
-/// Why metrics cannot be sent.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot send metrics by OTLP: {0}")]
-pub struct OtlpError(String);
 
 /// A collector that metrics can be sent to.
 #[derive(Debug)]
@@ -63,22 +50,18 @@ impl OtlpCollector {
     /// The one at `endpoint`, the whole URL; or where `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`
     /// says. `None` if `OTEL_SDK_DISABLED` or `OTEL_METRICS_EXPORTER` switches that off.
     pub fn at(endpoint: Option<String>) -> Result<Option<Self>, OtlpError> {
-        let is =
-            |name: &str, value: &str| env::var(name).is_ok_and(|it| it.trim().eq_ignore_ascii_case(value));
-        if is("OTEL_SDK_DISABLED", "true") || is("OTEL_METRICS_EXPORTER", "none") {
+        if Signal::Metrics.is_off()? {
             return Ok(None);
         }
-        let interval = milliseconds(&["OTEL_METRIC_EXPORT_INTERVAL"], INTERVAL)?;
-        // The client has no cryptography of its own. Whoever was first has installed the same.
-        let _ = ring::default_provider().install_default();
+        let interval = Signal::Metrics.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL)?;
         let body = Body::default();
-        let client = Client { client: client()?, body: body.clone() };
+        let client = Client { client: Signal::Metrics.client(Duration::MAX)?, body: body.clone() };
         let exporter = MetricExporter::builder().with_http().with_http_client(client);
         let exporter = match endpoint {
             Some(endpoint) => exporter.with_endpoint(endpoint),
             None => exporter,
         };
-        let exporter = exporter.build().map_err(|error| OtlpError(error.to_string()))?;
+        let exporter = exporter.build().map_err(|error| Signal::Metrics.error(error))?;
         Ok(Some(Self { exporter, body, interval }))
     }
 
@@ -103,19 +86,6 @@ impl Drop for OtlpExporter {
                 "the last metrics are lost: the collector has not taken them within {LAST_TIME:?}"
             );
         }
-    }
-}
-
-/// The first of these variables that is set.
-fn milliseconds(names: &[&str], default: Duration) -> Result<Duration, OtlpError> {
-    let Some((name, value)) = names.iter().find_map(|name| Some((name, env::var(name).ok()?))) else {
-        return Ok(default);
-    };
-    match value.trim().parse() {
-        Ok(0) | Err(_) => {
-            Err(OtlpError(format!("{name} is '{value}', and must be a number of milliseconds")))
-        }
-        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
     }
 }
 
@@ -155,16 +125,6 @@ impl Sending {
     }
 }
 
-/// Made on another thread, since one that waits in tasks must not make it.
-fn client() -> Result<reqwest::blocking::Client, OtlpError> {
-    let timeout =
-        milliseconds(&["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], TIMEOUT)?;
-    let build = move || reqwest::blocking::Client::builder().timeout(timeout).build();
-    let built = thread::spawn(build).join();
-    let built = built.map_err(|_| OtlpError("no HTTP client could be made".to_owned()))?;
-    built.map_err(|error| OtlpError(error.to_string()))
-}
-
 /// What is to be sent next.
 #[derive(Clone, Debug, Default)]
 struct Body(Arc<Mutex<Bytes>>);
@@ -191,26 +151,4 @@ impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         self.client.send_bytes(request.map(|_| self.body.get())).await
     }
-}
-
-/// Who sends, as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say. Two processes of which one takes over from the other
-/// are two instances.
-fn resource() -> Resource {
-    let from_environment = Resource::builder().build();
-    let has = |name: &'static str| from_environment.get(&Key::from_static_str(name));
-    let is_named = has("service.name").is_some_and(|name| !name.as_str().starts_with("unknown_service"));
-    let own = [
-        (!is_named).then(|| KeyValue::new("service.name", "plugsock")),
-        has("service.version").is_none().then(|| KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))),
-        has("service.instance.id").is_none().then(|| KeyValue::new("service.instance.id", instance_id())),
-    ];
-    Resource::builder().with_attributes(own.into_iter().flatten()).build()
-}
-
-/// Unlike that of any other process.
-fn instance_id() -> String {
-    let mut random = [0; 16];
-    // Where there is no chance, the time has to do.
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    format!("{:032x}", u128::from_ne_bytes(random))
 }

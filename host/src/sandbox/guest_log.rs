@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::streams::room_after;
 use crate::error::one_line;
 use crate::helper_process::log_filter;
+use crate::traces::TraceContext;
 
 /// The most of a line that is held back until it ends.
 const LINE_MAX: usize = 8 * 1024;
@@ -24,13 +25,31 @@ const BURST: u32 = 10;
 pub(super) struct GuestLog(Arc<Shared>);
 
 struct Shared {
-    /// The request that the guest serves now; 0 in a hook.
-    request: AtomicU64,
+    source: Mutex<Source>,
     /// Lines a second.
     rate: u32,
     allowance: Mutex<Allowance>,
     /// What all guests of the sandbox together have lost.
     all_dropped: Arc<AtomicU64>,
+}
+
+/// What the guest serves now.
+#[derive(Clone, Default)]
+pub(super) struct Source {
+    /// `None` in a hook.
+    pub(super) request: Option<u64>,
+    /// If the request is sampled.
+    pub(super) span: Option<TraceContext>,
+}
+
+impl Source {
+    fn trace_id(&self) -> Option<String> {
+        self.span.as_ref().map(|span| span.trace_id().to_string())
+    }
+
+    fn span_id(&self) -> Option<String> {
+        self.span.as_ref().map(|span| span.span_id().to_string())
+    }
 }
 
 /// What its streams together may still log.
@@ -48,16 +67,16 @@ impl Allowance {
 }
 
 impl GuestLog {
-    pub(super) fn new(request: Option<u64>, rate: u32, all_dropped: &Arc<AtomicU64>) -> Self {
-        let (request, all_dropped) = (AtomicU64::new(request.unwrap_or(0)), all_dropped.clone());
-        Self(Arc::new(Shared { request, rate, allowance: Mutex::new(Allowance::new(rate)), all_dropped }))
+    pub(super) fn new(source: Source, rate: u32, all_dropped: &Arc<AtomicU64>) -> Self {
+        let (source, all_dropped) = (Mutex::new(source), all_dropped.clone());
+        Self(Arc::new(Shared { source, rate, allowance: Mutex::new(Allowance::new(rate)), all_dropped }))
     }
 
     /// From now on the guest serves this request, which may log as much as any.
-    pub(super) fn set_request(&self, request: u64) {
+    pub(super) fn set_source(&self, source: Source) {
         self.0.say_what_was_dropped(&mut self.0.allowance());
         *self.0.allowance() = Allowance::new(self.0.rate);
-        self.0.request.store(request, Relaxed);
+        *self.0.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
     pub(super) fn stream(&self, name: &'static str) -> LogStream {
@@ -67,8 +86,8 @@ impl GuestLog {
 }
 
 impl Shared {
-    fn request(&self) -> Option<u64> {
-        Some(self.request.load(Relaxed)).filter(|id| *id != 0)
+    fn source(&self) -> Source {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn allowance(&self) -> MutexGuard<'_, Allowance> {
@@ -99,7 +118,7 @@ impl Shared {
     fn say_what_was_dropped(&self, allowance: &mut Allowance) {
         let (dropped, rate) = (std::mem::take(&mut allowance.dropped), self.rate);
         if dropped > 0 {
-            let request = self.request();
+            let request = self.source().request;
             tracing::warn!(target: "guest", request, dropped, "dropped lines beyond {rate} a second");
         }
     }
@@ -145,8 +164,9 @@ impl Lines {
         if self.log.allows_line() {
             let text = String::from_utf8_lossy(&partial);
             let line = one_line(text.trim_end_matches(['\r', '\n']));
-            let (request, stream) = (self.log.request(), self.name);
-            tracing::info!(target: "guest", request, stream, "{line}");
+            let (source, stream) = (self.log.source(), self.name);
+            let (request, trace_id, span_id) = (source.request, source.trace_id(), source.span_id());
+            tracing::info!(target: "guest", request, stream, trace_id, span_id, "{line}");
         }
     }
 }

@@ -531,7 +531,7 @@ impl Handler {
             time: Some(time),
             closing: None,
             handover: None,
-            is_measured: false,
+            server: server.clone(),
             answers: AnswerCount::default(),
             ended: move |served: Result<(), RequestError>, _, _| {
                 if let Err(error) = served {

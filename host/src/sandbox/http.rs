@@ -34,6 +34,7 @@ use super::limits::Watch;
 use super::state::State;
 use super::{Handler, VersionInfo};
 use crate::error::{Cause, Phase, RequestError};
+use crate::traces::Came;
 
 /// What a TLS client is offered.
 pub(super) const ALPN: [&str; 2] = ["h2", "http/1.1"];
@@ -62,8 +63,8 @@ pub(super) async fn run(
 
 /// What a connection asks of whoever it is served for.
 pub(crate) trait Exchanges: Send + Sync {
-    /// Takes the version for a request that begins; `None` if what serves now is no HTTP handler.
-    fn begin(&self, id: u64) -> Option<Begun>;
+    /// Takes the version for a request that begins, and that came like this if that is to be known; `None` if what serves now is no HTTP handler.
+    fn begin(&self, id: u64, came: Option<Came>) -> Option<Begun>;
 
     /// Room for one request more than the connection has for itself, if there is some.
     fn more_room(&self) -> Option<Room>;

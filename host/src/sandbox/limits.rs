@@ -20,6 +20,7 @@ use crate::error::{Cause, Limit, Phase, SandboxError};
 use crate::request::{MinRate, Waits};
 use crate::stores::StateLimits;
 use crate::taken::{InstanceOrigin, Taken};
+use crate::traces::{Call, Recorded, Trace, Waiting};
 
 /// What one request may use. Every limit is on by default; `None` switches a time limit off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -257,6 +258,8 @@ pub(crate) struct Watch {
     clock: Option<PhaseClock>,
     /// An [`InstanceOrigin`], as `InstanceOrigin::ALL` counts them; 0 while there is none.
     instance: AtomicU8,
+    /// If requests are traced.
+    trace: Option<Arc<Trace>>,
 }
 
 /// How long a request was in each phase, in nanoseconds.
@@ -265,6 +268,10 @@ struct PhaseClock {
     /// Since when it is in the one that it is in, from its start.
     since: AtomicU64,
     phases: [AtomicU64; Phase::ALL.len()],
+    /// When it first came to each, from its start; 0 for the one that it begins with.
+    begun: [AtomicU64; Phase::ALL.len()],
+    /// When somebody began to serve it.
+    served_since: AtomicU64,
 }
 
 impl Watch {
@@ -286,6 +293,7 @@ impl Watch {
             waker: Mutex::new(None),
             clock: None,
             instance: AtomicU8::new(0),
+            trace: None,
         }
     }
 
@@ -294,26 +302,64 @@ impl Watch {
         Self { clock: is_wanted.then(PhaseClock::default), ..self }
     }
 
+    /// Notes what the request does, as its trace says.
+    pub(crate) fn tracing(self, trace: Option<Trace>) -> Self {
+        Self { trace: trace.map(Arc::new), ..self }
+    }
+
+    /// The request's place in its trace, if requests are traced.
+    pub(crate) fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
+    }
+
+    /// A call of the guest's begins that may wait, until what this returns is dropped. Costs nothing where nobody wants to know.
+    pub(crate) fn waiting(&self, call: impl FnOnce() -> Call) -> Option<Waiting> {
+        self.trace.as_ref()?.wait(call)
+    }
+
+    /// Somebody begins to serve the request: what it has waited for that is no part of a phase.
+    pub(crate) fn note_begin(&self) {
+        let Some(PhaseClock { since, served_since, .. }) = &self.clock else { return };
+        let now = self.elapsed();
+        since.store(now, Relaxed);
+        served_since.store(now, Relaxed);
+        self.trace.iter().for_each(|trace| trace.note_begin(self.started + Duration::from_nanos(now)));
+    }
+
     /// Notes where the request has its instance from.
     pub(super) fn note_instance(&self, origin: InstanceOrigin) {
         self.instance.store(origin as u8 + 1, Relaxed);
     }
 
-    /// What the request has taken by now, as far as it is known here.
+    /// What the request has taken by now, as far as it is known here; what is noted of it is handed out with it, once.
     pub(crate) fn taken(&self) -> Taken {
         self.end_phase();
         let nanos = |phase: usize| self.clock.as_ref().map_or(0, |clock| clock.phases[phase].load(Relaxed));
         let origin = usize::from(self.instance.load(Relaxed)).checked_sub(1);
+        let phases = std::array::from_fn(|phase| Duration::from_nanos(nanos(phase)));
         Taken {
-            phases: std::array::from_fn(|phase| Duration::from_nanos(nanos(phase))),
+            phases,
             instance: origin.and_then(|origin| InstanceOrigin::ALL.get(origin)).copied(),
+            trace: self.recorded(&phases).map(Box::new),
             ..Taken::default()
         }
     }
 
+    fn recorded(&self, times: &[Duration; Phase::ALL.len()]) -> Option<Recorded> {
+        let (trace, clock) = (self.trace.as_ref()?, self.clock.as_ref()?);
+        let phases = Phase::ALL.into_iter().map(|phase| {
+            let begun = match clock.begun[phase as usize].load(Relaxed) {
+                0 => clock.served_since.load(Relaxed),
+                begun => begun,
+            };
+            (phase, Duration::from_nanos(begun), times[phase as usize])
+        });
+        trace.hand_out(self.started, phases)
+    }
+
     /// Counts the time that the request was in its phase so far.
     fn end_phase(&self) {
-        if let Some(PhaseClock { since, phases }) = &self.clock {
+        if let Some(PhaseClock { since, phases, .. }) = &self.clock {
             let now = self.elapsed();
             let phase = usize::from(self.phase.load(Relaxed));
             phases[phase].fetch_add(now.saturating_sub(since.swap(now, Relaxed)), Relaxed);
@@ -383,6 +429,9 @@ impl Watch {
     pub(super) fn enter(&self, phase: Phase) {
         self.end_phase();
         self.phase.store(phase as u8, Relaxed);
+        if let Some(PhaseClock { since, begun, .. }) = &self.clock {
+            let _ = begun[phase as usize].compare_exchange(0, since.load(Relaxed), Relaxed, Relaxed);
+        }
         self.goes_on();
     }
 

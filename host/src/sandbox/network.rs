@@ -17,8 +17,14 @@ use wasmtime_wasi::p2::{DynPollable, SocketError};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi_http::Error;
 
+use super::limits::Watch;
 use super::net_grant::{NetGrant, NetHost, canonical_name, is_public};
 use super::state::State;
+use crate::error::excerpt_of;
+use crate::traces::{Call, Waiting};
+
+/// The most of a name that is noted for a span, in bytes.
+const NOTED_MAX: usize = 300;
 
 /// The addresses that one instance may reach: those of the granted networks, and those that it found under
 /// granted names. Empty, and free of cost, where nothing is granted.
@@ -34,9 +40,15 @@ struct Inner {
 #[derive(Default)]
 struct Names {
     /// The name that each of its open lookups is for, by the lookup's resource.
-    lookups: HashMap<u32, String>,
+    lookups: HashMap<u32, NameLookedUp>,
     /// What the names stand for.
     found: Vec<(IpAddr, String)>,
+}
+
+struct NameLookedUp {
+    name: String,
+    /// Until it has an answer.
+    waiting: Option<Waiting>,
 }
 
 /// How many addresses an instance may find: names can have new ones at every look.
@@ -108,6 +120,12 @@ impl Inner {
         })
     }
 
+    /// A lookup need not be waited for any more.
+    fn has_answer(&self, lookup: u32) {
+        let waiting = self.names().lookups.get_mut(&lookup).and_then(|lookup| lookup.waiting.take());
+        drop(waiting);
+    }
+
     fn is_name_granted(&self, name: &str) -> bool {
         self.grants.iter().any(|grant| matches!(&grant.host, NetHost::Name(granted) if granted == name))
     }
@@ -137,8 +155,8 @@ impl Inner {
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     ip_name_lookup::add_to_linker::<State, NameLookup>(linker, |state| {
-        let reachable = state.reachable.clone();
-        Lookup { reachable, sockets: state.sockets() }
+        let (reachable, watch) = (state.reachable.clone(), state.watch.clone());
+        Lookup { reachable, watch, sockets: state.sockets() }
     })?;
     linker.allow_shadowing(false);
     Ok(())
@@ -153,6 +171,7 @@ impl HasData for NameLookup {
 /// WASI's own lookup, between two checks.
 struct Lookup<'a> {
     reachable: Reachable,
+    watch: Arc<Watch>,
     sockets: WasiSocketsCtxView<'a>,
 }
 
@@ -170,7 +189,8 @@ impl Host for Lookup<'_> {
         let reachable = self.reachable.0.as_ref().filter(|reachable| reachable.is_name_granted(&name));
         let reachable = reachable.ok_or(ErrorCode::AccessDenied)?;
         let lookup = self.sockets.resolve_addresses(network, name.clone())?;
-        reachable.names().lookups.insert(lookup.rep(), name);
+        let waiting = self.watch.waiting(|| Call::Lookup { name: excerpt_of(&name, NOTED_MAX) });
+        reachable.names().lookups.insert(lookup.rep(), NameLookedUp { name, waiting });
         Ok(lookup)
     }
 }
@@ -181,11 +201,15 @@ impl HostResolveAddressStream for Lookup<'_> {
         lookup: Resource<ResolveAddressStream>,
     ) -> Result<Option<IpAddress>, SocketError> {
         let named = self.reachable.0.as_ref().and_then(|reachable| {
-            let name = reachable.names().lookups.get(&lookup.rep())?.clone();
+            let name = reachable.names().lookups.get(&lookup.rep())?.name.clone();
             Some((reachable, name))
         });
         loop {
+            // One that has no answer yet says so.
             let next = self.sockets.resolve_next_address(Resource::new_borrow(lookup.rep()))?;
+            if let Some((reachable, _)) = &named {
+                reachable.has_answer(lookup.rep());
+            }
             match (&next, &named) {
                 (Some(address), Some((reachable, name))) if !reachable.find(name, ip_address(address)) => {}
                 _ => return Ok(next),

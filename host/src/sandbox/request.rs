@@ -22,6 +22,7 @@ use crate::address::{ServerType, SocketAddress, UnixAddress};
 use crate::block_on::poll_once;
 use crate::request::{Request, Transport};
 use crate::tls::Wanted;
+use crate::traces::Call;
 
 /// What the guest's handle stands for. A store serves one request, so it need not say which.
 pub struct RequestResource;
@@ -92,7 +93,7 @@ fn send(
     if let Err(error) = state.may_use_connection() {
         return Box::new(ready(Ok((Err(error),))));
     }
-    let patience = state.patience();
+    let (patience, waiting) = (state.patience(), state.watch.waiting(|| Call::Send));
     let data = data.as_le_slice(&store);
     let mut sent = 0;
     // On a thread of its own it is never found pending.
@@ -102,6 +103,7 @@ fn send(
             let (request, rest) = (state.request_handle(), data[sent..].to_vec());
             Box::new(async move {
                 let result = request.send(&rest, patience).await;
+                drop(waiting);
                 store.data().outcome(result).map(|outcome| (outcome,))
             })
         }
@@ -137,7 +139,9 @@ impl HostRequest for State {
         if let Err(error) = self.may_use_connection() {
             return Ok(Err(error));
         }
+        let waiting = self.watch.waiting(|| Call::Recv);
         let received = self.request().recv(max as usize, self.patience()).await;
+        drop(waiting);
         self.outcome(received)
     }
 
@@ -149,7 +153,9 @@ impl HostRequest for State {
         if !self.sandbox.grants().send_to {
             return Ok(Err(Error::NotPermitted));
         }
+        let waiting = self.watch.waiting(|| Call::Send);
         let sent = self.request().send_to(&data, &socket_address(to), self.patience()).await;
+        drop(waiting);
         self.outcome(sent)
     }
 
@@ -220,7 +226,9 @@ impl HostRequest for State {
             return Ok(Err(types::TlsError::Connection(error)));
         }
         let wanted = Wanted { identity, alpn: Some(alpn), ..Wanted::default() };
+        let waiting = self.watch.waiting(|| Call::StartTls);
         let shaken = self.request().start_tls(wanted, self.handshake_patience()).await;
+        drop(waiting);
         if let Some(limit) = self.watch.reached() {
             return Err(limit.into());
         }

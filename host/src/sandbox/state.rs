@@ -8,7 +8,7 @@ use wasmtime_wasi_tls::WasiTlsCtx;
 
 use super::command::Stdio;
 use super::drops::Orphans;
-use super::guest_log::GuestLog;
+use super::guest_log::{GuestLog, Source};
 use super::http::Http;
 use super::limits::{Deadlines, Meter, TICK, Watch};
 use super::network::Reachable;
@@ -131,10 +131,11 @@ impl State {
         watch: &Arc<Watch>,
     ) {
         self.number = serves.number();
+        self.watch = watch.clone();
         let log = self.wasi.as_ref().map(|wasi| &wasi.log);
         if let Some(log) = log.or_else(|| self.preview1.as_ref().map(|preview1| &preview1.log)) {
             enter_runtime();
-            log.set_request(self.number.unwrap_or_default());
+            log.set_source(self.log_source());
         }
         if let Some(tls) = &self.tls {
             enter_runtime();
@@ -146,7 +147,6 @@ impl State {
         self.server = server.clone();
         self.version = version.clone();
         self.request = serves.request().cloned();
-        self.watch = watch.clone();
         self.meter.renew(watch);
         self.deadlines = Deadlines::new(self.sandbox.limits(), watch);
     }
@@ -214,10 +214,16 @@ impl State {
         self.preview1.as_mut().expect("it was made above")
     }
 
+    /// Who prints.
+    fn log_source(&self) -> Source {
+        let context = self.watch.trace().map(|trace| trace.context());
+        Source { request: self.number, span: context.filter(|context| context.is_sampled).cloned() }
+    }
+
     /// A WASI of what is granted, and where it prints to.
     fn build_wasi(&self) -> (WasiCtxBuilder, GuestLog) {
         let (grants, limits) = (self.sandbox.grants(), self.sandbox.limits());
-        let log = GuestLog::new(self.number, limits.log_rate, &self.sandbox.host().dropped_lines);
+        let log = GuestLog::new(self.log_source(), limits.log_rate, &self.sandbox.host().dropped_lines);
         let wasi = match (&self.program, &self.request) {
             (Some(program), Some(request)) if !self.is_verifying => {
                 let stdio = Stdio::new(Connection::of(self));

@@ -11,6 +11,7 @@ use super::limits::{Deadlines, Watch};
 use super::state::State;
 use super::version_info::Drain;
 use crate::request::{Datagram, Patience, Request, Transport};
+use crate::traces::Call;
 
 /// The most that `write` takes before the guest has to ask again; it bounds what waits unsent.
 const WRITE_MAX: usize = 64 * 1024;
@@ -121,6 +122,7 @@ impl Pollable for Rfile {
         if let Ok(request) = self.connection.open()
             && let Transport::Stream(stream) = &request.transport
         {
+            let _waiting = self.connection.watch.waiting(|| Call::Recv);
             self.failed = stream.readable(self.connection.deadlines.next()).await.err();
         }
     }
@@ -145,7 +147,9 @@ impl InputStream for Rfile {
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         let connection = &self.connection;
+        let waiting = connection.watch.waiting(|| Call::Recv);
         let received = connection.open()?.recv(size, connection.patience()).await;
+        drop(waiting);
         connection.data_or_closed(received.map_err(|error| connection.error(error))?, size)
     }
 }
@@ -156,6 +160,7 @@ impl Pollable for Wfile {
         if let Ok(request) = self.connection.open()
             && let Transport::Stream(stream) = &request.transport
         {
+            let _waiting = self.connection.watch.waiting(|| Call::Send);
             self.failed = stream.writable(self.connection.deadlines.next()).await.err();
         }
     }
@@ -206,6 +211,7 @@ impl OutputStream for Wfile {
             self.room = bytes.len();
             return self.write(bytes);
         }
+        let _waiting = connection.watch.waiting(|| Call::Send);
         let sent = request.send(&bytes, connection.patience()).await;
         sent.map_err(|error| connection.error(error))
     }

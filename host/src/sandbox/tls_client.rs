@@ -26,11 +26,16 @@ pub use config::{TlsCa, TlsCaError};
 
 use super::limits::{Watch, thread_cpu_time};
 use super::state::State;
+use crate::error::excerpt_of;
+use crate::traces::Call;
 use connection::{Connection, in_words};
 use transport::Transport;
 
 /// The connections that one instance may have open or in the making: each takes some hundred kilobytes of the host.
 const CONNECTIONS_MAX: usize = 100;
+
+/// The most of a name that is noted for a span, in bytes.
+const NOTED_MAX: usize = 300;
 
 /// What one store has of TLS.
 pub(super) struct Tls {
@@ -120,6 +125,8 @@ impl TlsProvider for Provider {
         transport: Box<dyn TlsTransport>,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Box<dyn TlsStream>, Error>> + Send>> {
         let shared = self.0.clone();
+        let waiting =
+            lock(&shared.watch).waiting(|| Call::Tls { server: excerpt_of(&server_name, NOTED_MAX) });
         // Here, and not in the task, so that the connection is known before the guest goes on.
         let transport = shared.track(transport);
         Box::pin(async move {
@@ -131,7 +138,9 @@ impl TlsProvider for Provider {
             let mut connecting = TlsConnector::from(config).connect(name, transport?);
             let connected =
                 poll_fn(|context| shared.metered(|| std::pin::Pin::new(&mut connecting).poll(context)));
-            match connected.await {
+            let connected = connected.await;
+            drop(waiting);
+            match connected {
                 Ok(stream) => Ok(Box::new(Connection::new(stream, shared)) as Box<dyn TlsStream>),
                 Err(error) => Err(Error::msg(in_words(error))),
             }

@@ -140,7 +140,8 @@ impl Acceptor<'_> {
                 if let Some(since) = newcomer.since {
                     self.service.counts.room_wait.record(since.elapsed());
                 }
-                Some(Job::new(self.service, newcomer.request, newcomer.source, permit))
+                let Newcomer { request, source, since } = newcomer;
+                Some(Job::new(self.service, request, source, since, permit))
             }
             None => {
                 self.entrance.newcomer = Some(newcomer);

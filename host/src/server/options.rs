@@ -9,6 +9,7 @@ use crate::http_options::HttpOptions;
 use crate::job::{NoHooks, ServerHooks};
 use crate::listener::SocketOptions;
 use crate::tls::Tls;
+use crate::traces::Traces;
 
 /// How a server serves; the names are `socketserver`'s.
 pub struct ServerOptions {
@@ -32,6 +33,8 @@ pub struct ServerOptions {
     /// Whether to measure what requests take, for [`metrics`](crate::metrics): the clock is then read a few times for each
     /// (false).
     pub measure: bool,
+    /// Where spans of its requests go, which are then measured, too (nowhere).
+    pub traces: Option<Traces>,
     /// What the embedding program overrides.
     pub hooks: Arc<dyn ServerHooks>,
 }
@@ -48,6 +51,7 @@ impl Default for ServerOptions {
             timeout: None,
             bind_and_activate: true,
             measure: false,
+            traces: None,
             hooks: Arc::new(NoHooks),
         }
     }

@@ -421,5 +421,5 @@ fn address(line: &str) -> Option<ServeAddress> {
 
 /// Whether an argument is to be bound; a handler in a registry is not.
 fn is_address(argument: &str) -> bool {
-    argument.contains("://") && !argument.starts_with("oci://")
+    argument.contains("://") && !argument.starts_with("oci://") && !argument.starts_with("--")
 }

@@ -1,10 +1,7 @@
 //! Metrics that are sent to a collector of OpenTelemetry's.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -15,68 +12,21 @@ use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric};
 use prost::Message;
 
 use super::TCP;
-use crate::harness::{Host, PATIENCE, for_each_strategy, plugsock, run};
+use crate::harness::{Collector, Export, Host, for_each_strategy, plugsock, run};
 
-/// What a collector has received.
-struct Export {
+/// Metrics that a collector has received.
+struct Metrics {
     path: String,
     head: String,
     request: ExportMetricsServiceRequest,
 }
 
-/// A collector of the plainest sort; its thread ends with the test's process.
-struct Collector {
-    port: u16,
-    exports: Receiver<Export>,
+fn next(collector: &Collector) -> Metrics {
+    let Export { path, head, body } = collector.next_but("/v1/traces");
+    Metrics { path, head, request: ExportMetricsServiceRequest::decode(&body[..]).unwrap() }
 }
 
-impl Collector {
-    fn start(status: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (sender, exports) = channel();
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let sender = sender.clone();
-                thread::spawn(move || {
-                    let mut connection = BufReader::new(connection.unwrap());
-                    while let Some(export) = receive(&mut connection) {
-                        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
-                        connection.get_mut().write_all(answer.as_bytes()).unwrap();
-                        let _ = sender.send(export);
-                    }
-                });
-            }
-        });
-        Self { port, exports }
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn next(&self) -> Export {
-        self.exports.recv_timeout(PATIENCE).expect("nothing is sent")
-    }
-}
-
-fn receive(connection: &mut BufReader<TcpStream>) -> Option<Export> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if connection.read_line(&mut head).unwrap() == 0 {
-            return None;
-        }
-    }
-    let head = head.to_lowercase();
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
-    connection.read_exact(&mut body).unwrap();
-    assert_eq!(header("content-type"), Some("application/x-protobuf"));
-    let path = head.split(' ').nth(1).unwrap().to_owned();
-    Some(Export { path, request: ExportMetricsServiceRequest::decode(&body[..]).unwrap(), head })
-}
-
-impl Export {
+impl Metrics {
     fn metric(&self, name: &str) -> &Metric {
         let all = &self.request.resource_metrics[0].scope_metrics[0].metrics;
         all.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"))
@@ -124,7 +74,7 @@ fn the_same_numbers_are_sent() {
         let host = host(&[&otlp, "--concurrency", strategy], &[OFTEN]);
         (0..4).for_each(|_| drop(host.ask(b"hello")));
         let export = loop {
-            let export = collector.next();
+            let export = next(&collector);
             if export.sum("plugsock_requests") == 4 && export.sum("plugsock_sent") == 20 {
                 break export;
             }
@@ -162,7 +112,7 @@ fn variables_mean_what_they_mean_everywhere() {
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.instance.id=one"),
     ];
     let first = host(&["--otlp"], &variables);
-    let export = collector.next();
+    let export = next(&collector);
     assert_eq!(export.path, "/v1/metrics");
     assert!(export.head.contains("x-token: a secret\r\n"), "{}", export.head);
     let names = ["service.name", "deployment.environment", "service.instance.id"];
@@ -172,11 +122,11 @@ fn variables_mean_what_they_mean_everywhere() {
     let path = format!("{url}/other");
     let of_signal = [("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", path.as_str()), OFTEN];
     let second = host(&["--otlp"], &[&variables[..], &of_signal].concat());
-    while collector.next().path != "/other" {}
+    while next(&collector).path != "/other" {}
     drop(second);
     let explicit = format!("--otlp={url}");
     let _third = host(&[&explicit], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), OFTEN]);
-    while collector.next().path != "/v1/metrics" {}
+    while next(&collector).path != "/v1/metrics" {}
 }
 
 /// Nothing is sent before the first minute has passed but for the end.
@@ -187,7 +137,7 @@ fn the_last_numbers_are_sent_at_the_end() {
     let mut host = host(&[&otlp], &[]);
     (0..3).for_each(|_| drop(host.ask(b"hello")));
     assert!(host.terminate().success());
-    assert_eq!(collector.next().sum("plugsock_requests"), 3);
+    assert_eq!(next(&collector).sum("plugsock_requests"), 3);
 }
 
 /// Neither does one that is not there hold anything up, nor one that does not answer, nor one that refuses.
@@ -219,10 +169,10 @@ fn it_is_switched_off_by_variables() {
     for variable in [("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")] {
         let collector = Collector::start("200 OK");
         let otlp = format!("--otlp={}", collector.url());
-        let mut host = host(&[&otlp], &[OFTEN, variable]);
+        let mut host = host(&[&otlp], &[OFTEN, ("OTEL_TRACES_EXPORTER", "none"), variable]);
         assert_eq!(host.ask(b"hello"), b"hello");
         assert!(host.terminate().success());
-        assert!(collector.exports.try_recv().is_err(), "{variable:?}");
+        assert!(collector.is_idle(), "{variable:?}");
     }
 }
 
@@ -236,6 +186,7 @@ fn what_is_wrong_is_said_at_the_start() {
         ("--otlp=http://[", ("UNUSED", ""), "endpoint"),
         ("--otlp", ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://["), "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("--otlp", ("OTEL_METRIC_EXPORT_INTERVAL", "soon"), "OTEL_METRIC_EXPORT_INTERVAL is 'soon'"),
+        ("--otlp", ("OTEL_METRICS_EXPORTER", "console"), "OTEL_METRICS_EXPORTER is 'console'"),
     ] {
         let ended = serve(otlp, variable);
         assert_eq!(ended.code, Some(1), "{ended:?}");

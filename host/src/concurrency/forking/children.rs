@@ -94,7 +94,7 @@ impl Children {
     pub(super) fn serve(&self, job: Job) {
         let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
         loop {
-            match StatusSocket::open(job.request(), &[]) {
+            match StatusSocket::open(job.request(), &[], job.trace_context()) {
                 Err(error) if is_exhausted(&error) && !job.is_cut_off() => {
                     drop(self.ended.wait_timeout(self.table(), PAUSE));
                 }
@@ -114,7 +114,7 @@ impl Children {
             return job.refuse("what serves now does not speak HTTP");
         }
         let Some(fork_server) = self.fork_server(&job) else { return refuse_unforked(job) };
-        let opened = StatusSocket::open(job.request(), &received);
+        let opened = StatusSocket::open(job.request(), &received, None);
         self.give(job, received, opened, &fork_server, 1);
     }
 
@@ -210,7 +210,7 @@ impl Children {
                 Status::Said(Report::Exchanged(served, latency, taken), _) if child.may_exchange() => {
                     child.exchanged += 1;
                     (child.has_asked, child.has_dumped_core) = (true, false);
-                    child.job.exchanged(served, latency, &taken);
+                    child.job.exchanged(served, latency, taken);
                 }
                 Status::Said(Report::HandedBack(received, taken), _) if child.may_exchange() => {
                     child.job.take_in(&taken);
@@ -253,7 +253,8 @@ impl Children {
         }
         match fork_server.filter(|_| child.tries < TRIES) {
             Some(fork_server) => {
-                let opened = StatusSocket::open(child.job.request(), &child.received);
+                let trace = child.job.trace_context();
+                let opened = StatusSocket::open(child.job.request(), &child.received, trace);
                 self.give(child.job, child.received, opened, &fork_server, child.tries + 1);
             }
             None => child.job.refuse("no fork server lives to take it"),
@@ -302,7 +303,7 @@ impl Child {
         self.is_reported = true;
         let failed = |reason: String| Err(RequestError::host(Phase::Handle, reason));
         let served = match report {
-            Report::Served(served, taken) => return self.job.served_elsewhere(served, &taken),
+            Report::Served(served, taken) => return self.job.served_elsewhere(served, taken),
             Report::Died { signal: Some(signal), .. } => {
                 failed(format!("its process was killed by signal {signal}"))
             }
@@ -315,7 +316,7 @@ impl Child {
                 unreachable!("it is no end")
             }
         };
-        self.job.served_elsewhere(served, &Taken::default());
+        self.job.served_elsewhere(served, Taken::default());
     }
 
     /// Its process is done with the connection.
@@ -323,7 +324,7 @@ impl Child {
         if !self.is_reported {
             let reason = "its process ended without a word".to_owned();
             let served = Err(RequestError::host(Phase::Handle, reason));
-            self.job.served_elsewhere(served, &Taken::default());
+            self.job.served_elsewhere(served, Taken::default());
         }
     }
 }

@@ -119,13 +119,15 @@ fn in_words(code: &ErrorCode) -> String {
 /// How much of an answer was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
+    /// With which status; `None` if there was no head.
+    pub(super) status: Option<u16>,
     pub(super) bytes: u64,
     /// Whether that was all.
     pub(super) is_whole: bool,
 }
 
 impl Sent {
-    pub(super) const NOTHING: Self = Self { bytes: 0, is_whole: false };
+    pub(super) const NOTHING: Self = Self { status: None, bytes: 0, is_whole: false };
 }
 
 /// An answer's body on its way; while it is, its request is open.
@@ -163,7 +165,7 @@ impl AnswerBody {
         line.iter_mut().for_each(|line| line.status = status.as_u16());
         response.map(|body| {
             let is_whole = length == Some(0) || body.is_end_stream();
-            let sent = Sent { bytes: 0, is_whole };
+            let sent = Sent { status: Some(status.as_u16()), bytes: 0, is_whole };
             Self { body, length, sent, told: Some(told), answering, line, _rest: rest, place }
         })
     }

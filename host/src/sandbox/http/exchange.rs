@@ -2,7 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use http::header::HOST;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -14,11 +17,15 @@ use super::Begun;
 use super::access::AccessLine;
 use super::answer::{AnswerBody, Answering, Sent, plain, status_of};
 use super::connection::Connection;
-use super::head::{self, Framing, Refusal};
+use super::head::{self, Framing, Origin, Refusal};
 use super::incoming::{BodyFault, Fault, IncomingBody};
 use super::serving::Serving;
-use crate::error::{Cause, Limit, Phase, RequestError};
+use crate::error::{Cause, Limit, Phase, RequestError, excerpt_of};
 use crate::request::next_id;
+use crate::traces::{Came, Exchange, TraceContext};
+
+/// The most of a text of the client's that is noted for a span, in bytes.
+const NOTED_MAX: usize = 1024;
 
 /// A request as its guest gets it.
 pub(in crate::sandbox) struct HttpRequest {
@@ -68,21 +75,27 @@ pub(super) async fn answer(
 /// Has a guest begin with it, or says in its place why there is none.
 async fn begin(
     connection: &Arc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     answering: Answering,
     told: oneshot::Receiver<Sent>,
 ) -> Result<Serving, Response<HyperOutgoingBody>> {
+    let traced = connection.server.sampling.as_ref();
+    let came = traced.map(|_| Came { since: Instant::now(), parent: TraceContext::of(request.headers()) });
     let room = connection.room().await;
     let id = next_id();
-    let Some(begun) = connection.exchanges.begin(id) else {
+    let Some(begun) = connection.exchanges.begin(id, came) else {
         connection.traffic.end();
         return Err(plain(StatusCode::SERVICE_UNAVAILABLE, "what serves here now does not speak HTTP"));
     };
+    if let Some(trace) = begun.watch.trace() {
+        trace.note_exchange(|| exchange_of(&request, &connection.origin));
+        trace.context().write(request.headers_mut());
+    }
     let fault = Fault::default();
     let request = request.map(|body| {
         let (size_max, patience) = (connection.server.http.body_size, connection.limits.idle_time);
-        IncomingBody::new(body, size_max, patience, fault.clone(), Some(connection.traffic.clone()))
-            .boxed_unsync()
+        let (traffic, watch) = (Some(connection.traffic.clone()), begun.watch.clone());
+        IncomingBody::new(body, size_max, patience, fault.clone(), traffic, watch).boxed_unsync()
     });
     let scheme = if connection.origin.is_tls { Scheme::Https } else { Scheme::Http };
     let request = HttpRequest { id, scheme, request, answering };
@@ -93,6 +106,23 @@ async fn begin(
         drop(room);
     };
     Ok(Serving::new(serving, &answering, &tasks))
+}
+
+/// What is noted of a request that is sampled.
+fn exchange_of<B>(request: &Request<B>, origin: &Origin) -> Exchange {
+    let (uri, version) = (request.uri(), format!("{:?}", request.version()));
+    let of_host = || Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok();
+    let authority = uri.authority().cloned().or_else(of_host);
+    let version = version.trim_start_matches("HTTP/");
+    Exchange {
+        method: excerpt_of(request.method().as_str(), NOTED_MAX),
+        scheme: if origin.is_tls { "https" } else { "http" }.to_owned(),
+        path: excerpt_of(uri.path(), NOTED_MAX),
+        version: version.strip_suffix(".0").filter(|version| *version != "1").unwrap_or(version).to_owned(),
+        host: authority.as_ref().map(|authority| excerpt_of(authority.host(), NOTED_MAX)),
+        port: authority.as_ref().and_then(|authority| authority.port_u16()),
+        ..Exchange::default()
+    }
 }
 
 impl Connection {
@@ -136,6 +166,7 @@ impl Connection {
             Some(sent) => sent,
             None => told.await.unwrap_or(Sent::NOTHING),
         };
+        begun.watch.trace().iter().for_each(|trace| trace.note_answer(sent.status, sent.bytes));
         if served.is_ok() && !sent.is_whole {
             served = failed(Cause::Client("it went before it had the whole answer".to_owned()));
         }

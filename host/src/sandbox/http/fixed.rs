@@ -9,7 +9,9 @@ use crate::error::RequestError;
 use crate::request::Waits;
 use crate::sandbox::limits::Watch;
 use crate::sandbox::{Drain, Handler, VersionInfo};
+use crate::server_info::ServerInfo;
 use crate::taken::{AnswerCount, Taken};
+use crate::traces::Came;
 
 /// `E` is told how each request went, and how long it took.
 pub(crate) struct Fixed<E> {
@@ -20,20 +22,21 @@ pub(crate) struct Fixed<E> {
     /// Begins when the connection is to end.
     pub(crate) closing: Option<Arc<Drain>>,
     pub(crate) handover: Option<Arc<Handover>>,
-    /// Whether it is measured what requests take.
-    pub(crate) is_measured: bool,
+    /// Whose requests they are.
+    pub(crate) server: Arc<ServerInfo>,
     pub(crate) answers: AnswerCount,
     pub(crate) ended: E,
 }
 
 impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges for Fixed<E> {
-    fn begin(&self, _: u64) -> Option<Begun> {
+    fn begin(&self, _: u64, came: Option<Came>) -> Option<Begun> {
         let limits = self.handler.sandbox().limits();
         let watch = match self.time {
             Some(time) => Watch::at_most(time, limits, Waits::Task),
             None => Watch::new(limits, Waits::Task),
         }
-        .measuring(self.is_measured);
+        .measuring(self.server.is_measured)
+        .tracing(self.server.begin_trace(came));
         let (handler, version) = (self.handler.clone(), self.version.clone());
         Some(Begun { handler, version, watch: Arc::new(watch), kept: Box::new(Instant::now()) })
     }

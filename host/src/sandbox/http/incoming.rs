@@ -15,6 +15,8 @@ use wasmtime_wasi_http::Error;
 
 use super::access::CLIENT_CLOSED_REQUEST;
 use super::traffic::Traffic;
+use crate::sandbox::limits::Watch;
+use crate::traces::{Call, Waiting};
 
 /// What a client has done to the body of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub(super) struct IncomingBody {
     fault: Fault,
     /// Is told of waits, if they are for a client of this server's.
     traffic: Option<Arc<Traffic>>,
+    /// Over the request of the guest that reads it.
+    watch: Arc<Watch>,
+    waiting: Option<Waiting>,
 }
 
 impl IncomingBody {
@@ -80,8 +85,10 @@ impl IncomingBody {
         patience: Option<Duration>,
         fault: Fault,
         traffic: Option<Arc<Traffic>>,
+        watch: Arc<Watch>,
     ) -> Self {
-        Self { incoming, left: size_max, patience, timer: None, is_waiting: false, fault, traffic }
+        let (timer, is_waiting, waiting) = Default::default();
+        Self { incoming, left: size_max, patience, timer, is_waiting, fault, traffic, watch, waiting }
     }
 
     /// Whether that is new.
@@ -89,6 +96,9 @@ impl IncomingBody {
         let is_new = std::mem::replace(&mut self.is_waiting, is_waiting) != is_waiting;
         if let Some(traffic) = self.traffic.as_ref().filter(|_| is_new) {
             traffic.await_body(is_waiting);
+        }
+        if is_new {
+            self.waiting = self.watch.waiting(|| Call::Body).filter(|_| is_waiting);
         }
         is_new
     }
@@ -135,6 +145,9 @@ impl Body for IncomingBody {
         match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let (Some(_), Some(trace)) = (&self.traffic, self.watch.trace()) {
+                    trace.note_received(length);
+                }
                 match self.left.map(|left| left.checked_sub(length)) {
                     Some(None) => self.failed(BodyFault::TooLarge, Error::HttpRequestBodySize(None)),
                     left => {

@@ -26,15 +26,20 @@ use wasmtime_wasi_http::{
 };
 
 use super::incoming::{Fault, IncomingBody};
+use crate::error::excerpt_of;
 use crate::sandbox::limits::Watch;
 use crate::sandbox::network::Reachable;
 use crate::sandbox::state::State;
+use crate::traces::{Call, Waiting};
 
 /// The requests that one instance may have under way.
 const REQUESTS_MAX: usize = 100;
 
 /// How long a guest waits for a server unless it says so.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The most of a text of the guest's that is noted for a span, in bytes.
+const NOTED_MAX: usize = 300;
 
 /// How much of a body a guest may write before it has to wait for the client.
 const CHUNK_SIZE: usize = 64 * 1024;
@@ -82,15 +87,24 @@ impl WasiHttpView for State {
 impl WasiHttpHooks for Outgoing {
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sending> + Send> {
         let room = self.room.clone().try_acquire_owned();
         let (reachable, tls, watch) = (self.reachable.clone(), self.tls.clone(), self.watch.clone());
+        let mut waiting = watch.waiting(|| call_of(&request));
+        if let Some(trace) = watch.trace() {
+            let own = waiting.as_mut().and_then(Waiting::context);
+            own.as_ref().unwrap_or(trace.context()).write_unless_set(request.headers_mut());
+        }
+        let reader = watch.clone();
         let sending = async move {
             let room = room.map_err(|_| Error::ConnectionLimitReached)?;
-            let (response, connection) = send(request, options.unwrap_or_default(), reachable, tls).await?;
+            let (response, connection) =
+                send(request, options.unwrap_or_default(), reachable, tls, reader).await?;
+            waiting.iter_mut().for_each(|waiting| waiting.note_status(response.status().as_u16()));
+            drop(waiting);
             let connection = async move {
                 let done = connection.await;
                 drop(room);
@@ -140,11 +154,12 @@ async fn send(
     options: RequestOptions,
     reachable: Reachable,
     tls: Option<Arc<ClientConfig>>,
+    watch: Arc<Watch>,
 ) -> Result<(Response<WasiBody>, impl Future<Output = Result<(), Error>> + Send), Error> {
-    let is_protected = request.uri().scheme() != Some(&Scheme::HTTP);
+    let is_protected = is_protected(request.uri());
     let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
     let host = authority.host().to_owned();
-    let port = authority.port_u16().unwrap_or(if is_protected { 443 } else { 80 });
+    let port = port(request.uri());
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let connecting = async {
         let stream = connect(&reachable.resolve(host, port).await?).await?;
@@ -178,8 +193,9 @@ async fn send(
     let first_byte = timeout(options.first_byte_timeout.unwrap_or(PATIENCE), answered).await;
     let response = first_byte.map_err(|_| Error::ConnectionReadTimeout)?.map_err(Error::Hyper)?;
     let between = options.between_bytes_timeout.unwrap_or(PATIENCE);
-    let response = response
-        .map(|body| IncomingBody::new(body, None, Some(between), Fault::default(), None).boxed_unsync());
+    let response = response.map(|body| {
+        IncomingBody::new(body, None, Some(between), Fault::default(), None, watch).boxed_unsync()
+    });
     let driven = async move {
         match connection {
             Some(connection) => connection.await.map_err(Error::Hyper),
@@ -187,6 +203,21 @@ async fn send(
         }
     };
     Ok((response, driven))
+}
+
+fn is_protected(uri: &Uri) -> bool {
+    uri.scheme() != Some(&Scheme::HTTP)
+}
+
+fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if is_protected(uri) { 443 } else { 80 })
+}
+
+/// What is told of a request.
+fn call_of<B>(request: &Request<B>) -> Call {
+    let (uri, method) = (request.uri(), excerpt_of(request.method().as_str(), NOTED_MAX));
+    let host = excerpt_of(uri.host().unwrap_or_default(), NOTED_MAX);
+    Call::Http { method, host, port: port(uri), status: None }
 }
 
 /// The first of the addresses that takes a connection.

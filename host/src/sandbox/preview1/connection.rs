@@ -14,6 +14,7 @@ use super::super::guest_log::GuestLog;
 use super::super::state::State;
 use super::super::streams::add_to_reply;
 use crate::request::{Request, Transport};
+use crate::traces::Call;
 
 /// What a call comes to: an error number for the guest, or a trap.
 pub(super) type Outcome<T> = Result<T, Error>;
@@ -107,7 +108,10 @@ impl State {
             let received = match (failed, &self.client()?.transport) {
                 (Some(error), _) => Err(error),
                 (None, Transport::Stream(stream)) if is_non_blocking => stream.try_recv(room.len()),
-                (None, _) => self.client()?.recv(room.len(), self.patience()).await,
+                (None, _) => {
+                    let _waiting = self.watch.waiting(|| Call::Recv);
+                    self.client()?.recv(room.len(), self.patience()).await
+                }
             };
             let data = self.settled(received)?;
             if !peek {
@@ -140,7 +144,10 @@ impl State {
                     false => Err(io::ErrorKind::WouldBlock.into()),
                 })
             }
-            (None, Transport::Stream(_)) => request.send(data, self.patience()).await.map(|()| data.len()),
+            (None, Transport::Stream(_)) => {
+                let _waiting = self.watch.waiting(|| Call::Send);
+                request.send(data, self.patience()).await.map(|()| data.len())
+            }
         };
         self.settled(written)
     }

@@ -15,6 +15,7 @@ use wiggle::{GuestMemory, GuestPtr};
 use super::super::state::State;
 use super::connection::Outcome;
 use crate::request::Transport;
+use crate::traces::Call;
 
 /// What one subscription waits for.
 #[derive(Clone, Copy)]
@@ -137,6 +138,7 @@ async fn wait(state: &mut State, wanted: impl Iterator<Item = Wanted> + Clone) -
             None => Ok(()),
         }
     };
+    let _waiting = state.watch.waiting(|| Call::Poll);
     let mut input = is_wanted(|wanted| matches!(wanted, Wanted::Input)).then(|| Box::pin(input));
     let mut output = is_wanted(|wanted| matches!(wanted, Wanted::Output)).then(|| Box::pin(output));
     let mut timer = first_clock.map(|at| Box::pin(tokio::time::sleep_until(at.into())));

@@ -301,7 +301,9 @@ fn fetch(request: &IncomingRequest) -> Result<(u16, IncomingBody)> {
     let (scheme, rest) = url.split_once("://").ok_or("the URL has no scheme")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
 
-    let asking = OutgoingRequest::new(Fields::new());
+    let own = header("x-traceparent");
+    let asking =
+        OutgoingRequest::new(fields(&own.iter().map(|it| ("traceparent", &**it)).collect::<Vec<_>>())?);
     let method = match &*header("x-method").unwrap_or_else(|| "GET".to_owned()) {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
