@@ -19,6 +19,7 @@ mod handler_source;
 mod helper_process;
 mod http;
 mod inherited;
+mod kept;
 mod keys;
 mod lease;
 mod log;

@@ -71,6 +71,16 @@ impl HandlerSource {
         }
     }
 
+    /// Loads what nothing serves in the place of yet: where its registry does not answer, what was fetched last.
+    pub fn load_first(&self, sandbox: &Sandbox, registry: &Registry) -> Result<Handler, HandlerError> {
+        match self {
+            Self::Oci(reference) => {
+                sandbox.load_fetched(&registry.fetch_or_kept(reference, sandbox.trust())?, None)
+            }
+            _ => self.load(sandbox, registry, None),
+        }
+    }
+
     /// Says which it is, what it is, and whether it can be served.
     pub fn inspect(
         &self,

@@ -28,6 +28,7 @@ use rustls::ClientConfig;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, timeout_at};
 
+use super::kept::Kept;
 use failure::Failure;
 use options::PlainHttp;
 pub use options::{RegistryArgs, RegistryOptions};
@@ -42,7 +43,11 @@ const REMEMBERED: usize = 64;
 
 /// Deals with registries, all in the same way. Cloning is cheap and shares what is known of them.
 #[derive(Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry {
+    inner: Arc<Inner>,
+    /// Where what was fetched is kept, if it is.
+    kept: Option<Kept>,
+}
 
 pub struct Inner {
     options: RegistryOptions,
@@ -63,7 +68,7 @@ impl std::ops::Deref for Registry {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.0
+        &self.inner
     }
 }
 
@@ -76,6 +81,11 @@ pub struct RegistryError {
 }
 
 impl RegistryError {
+    /// Whether the registry may well do it another time.
+    fn is_passing(&self) -> bool {
+        self.failure.retry.is_some()
+    }
+
     /// As what a handler is not loaded for.
     pub fn of_handler(self, reference: &OciReference) -> HandlerError {
         HandlerError::Fetch { name: reference.to_string(), reason: self.to_string() }
@@ -85,7 +95,12 @@ impl RegistryError {
 impl Registry {
     pub fn new(options: RegistryOptions) -> Self {
         let (tls, authorizations) = (OnceLock::new(), Mutex::default());
-        Self(Arc::new(Inner { options, tls, authorizations }))
+        Self { inner: Arc::new(Inner { options, tls, authorizations }), kept: None }
+    }
+
+    /// The same, which keeps what is fetched.
+    pub fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
     }
 
     /// Does something with a repository, within the time for that.

@@ -226,7 +226,7 @@ impl Plug {
             }
             None => {
                 let before = watched.as_ref().and_then(Watched::look);
-                let handler = spin_while(&loading, || source.load(&sandbox, registry, None))?;
+                let handler = spin_while(&loading, || source.load_first(&sandbox, registry))?;
                 let tag = manifest_of(&handler).map(Look::at_tag);
                 (Slot::new(handler, options)?, before.or(tag))
             }

@@ -20,6 +20,7 @@ use super::executable;
 use super::fleet::{self, FleetArgs};
 use super::handler_source::HandlerSource;
 use super::inherited::{self, Inherited};
+use super::kept::Kept;
 use super::log::LogOptions;
 use super::options::{EngineArgs, GuestArgs};
 use super::plan::{Plan, PlannedCertificates};
@@ -156,6 +157,8 @@ impl Serve {
         if let Some(home) = home {
             plan.process.engine = plan.process.engine.with_cache_below(&home);
         }
+        let kept = Kept::below(plan.process.engine.cache_directory().as_deref());
+        let registry = registry.keeping(kept.clone());
         let strategies = listeners
             .iter()
             .map(|listening| plan.servers[listening.server].args.concurrency(&plan.process.log));
@@ -190,8 +193,7 @@ impl Serve {
         let (bound, plugs) = (serving.servers.clone(), serving.plugs.clone());
         let serving = Arc::new(Mutex::new(serving));
         if let Some(membership) = membership {
-            let cache = plan.process.engine.cache_directory();
-            let joined = fleet::join(membership, &serving, registry.clone(), cache.as_deref())?;
+            let joined = fleet::join(membership, &serving, registry.clone(), kept)?;
             // Who takes over serves what the process before it served, which waits for it.
             if predecessor.is_none() {
                 joined.wait();

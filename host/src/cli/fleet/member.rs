@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -28,6 +27,7 @@ use super::kept::{Kept, Known};
 use super::options::Membership;
 use super::records::{self, FORMAT, HostStatus, SlotStatus, Version, check_name, parse};
 use super::store::{self, Change, Making, Notice, Store};
+use crate::cli::kept;
 use crate::cli::registry::{OciReference, Registry, jittered};
 use crate::cli::running::{Plug, ServedAddress, Serving};
 
@@ -66,7 +66,7 @@ pub fn join(
     membership: Membership,
     serving: &Arc<Mutex<Serving>>,
     registry: Registry,
-    cache: Option<&Path>,
+    kept: Option<kept::Kept>,
 ) -> anyhow::Result<Joined> {
     let runtime =
         Builder::new_current_thread().enable_all().build().context("no descriptors for the fleet")?;
@@ -74,7 +74,7 @@ pub fn join(
     let (jobs, work) = channel::<Job>();
     let (ended, outcomes) = unbounded_channel();
     let wait = membership.wait;
-    let kept = Kept::new(cache, &membership.group, &membership.host);
+    let kept = Kept::new(kept, &membership.group, &membership.host);
     let member = Member {
         driver: Driver::new(&membership.group, &membership.host),
         membership,

@@ -3,6 +3,7 @@
 use oci_client::manifest::{OciImageManifest, OciManifest};
 use plugsock::{Digest, Fetched, HandlerError, Trust};
 use reqwest::Method;
+use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::manifest::{self, MANIFEST_MAX};
@@ -20,6 +21,15 @@ pub struct Found<T> {
     digest: Digest,
 }
 
+/// What a reference stood for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Last {
+    name: String,
+    /// With the manifest's digest.
+    reference: String,
+    digest: Digest,
+}
+
 impl Registry {
     /// Gets a handler, no larger than is trusted.
     pub fn pull(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, RegistryError> {
@@ -33,11 +43,42 @@ impl Registry {
 
     /// Gets a handler, and says what its reference stands for.
     pub fn fetch(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, HandlerError> {
-        let pulled = self.pull(reference, trust).map_err(|error| error.of_handler(reference))?;
+        self.pull_and_keep(reference, trust).map_err(|error| error.of_handler(reference))
+    }
+
+    /// The same; or what it was when it was fetched last, while the registry does not answer.
+    pub fn fetch_or_kept(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, HandlerError> {
+        self.pull_and_keep(reference, trust).or_else(|error| match self.kept(reference, trust) {
+            Some(kept) if error.is_passing() => {
+                tracing::warn!("{reference} is taken as it was last, {}: {error}", kept.reference);
+                Ok(kept)
+            }
+            _ => Err(error.of_handler(reference)),
+        })
+    }
+
+    fn pull_and_keep(&self, reference: &OciReference, trust: &Trust) -> Result<Fetched, RegistryError> {
+        let pulled = self.pull(reference, trust)?;
         if reference.digest().is_none() {
             tracing::info!("{reference} is {}", pulled.reference);
         }
+        if let Some(kept) = &self.kept {
+            let digest = Digest::of(&pulled.bytes);
+            let Fetched { name, reference: exact, .. } = &pulled;
+            kept.keep_component(digest, &pulled);
+            kept.keep_note(
+                &reference.to_string(),
+                &Last { name: name.clone(), reference: exact.clone(), digest },
+            );
+        }
         Ok(pulled)
+    }
+
+    fn kept(&self, reference: &OciReference, trust: &Trust) -> Option<Fetched> {
+        let kept = self.kept.as_ref()?;
+        let Last { name, reference, digest } = kept.note(&reference.to_string())?;
+        let (bytes, signatures) = kept.component(digest, trust.max_size)?;
+        Some(Fetched { name, reference, bytes, signatures })
     }
 }
 
