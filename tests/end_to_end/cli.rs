@@ -225,7 +225,7 @@ fn a_file_that_is_no_handler_is_refused() {
         (
             written("imports_others"),
             "does not have: fermyon:spin/variables@2.0.0 (of Spin), spin:postgres/postgres@3.0.0 (of Spin), \
-             wasmcloud:bus/lattice@1.0.0 (of wasmCloud), wasi:keyvalue/store@0.2.0-draft (a proposal to WASI), \
+             wasmcloud:bus/lattice@1.0.0 (of wasmCloud), wasi:blobstore/blobstore@0.2.0-draft (a proposal to WASI), \
              wasi:config/store@0.2.0-rc.1 (a proposal to WASI), \
              wasi:messaging/consumer@0.2.0-draft (a proposal to WASI), acme:tools/hammer@1.0.0; of WASI there are",
         ),

@@ -97,11 +97,18 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn connect(path: &Path, durable: bool) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
+    let mut connection = Connection::open(path)?;
+    connection.busy_handler(Some(may_try_again))?;
     // With `normal` the last transactions may be lost with the power, and not with the process.
     connection.pragma_update(None, "synchronous", if durable { "full" } else { "normal" })?;
     Ok(connection)
+}
+
+/// Waits for another process. Often and briefly: one that writes without a break leaves small gaps, and SQLite's own way to wait
+/// would miss most of them.
+fn may_try_again(attempts: i32) -> bool {
+    thread::sleep(Duration::from_millis(1));
+    u128::try_from(attempts).is_ok_and(|attempts| attempts < BUSY.as_millis())
 }
 
 /// Makes a new database one of ours, and refuses those that are somebody else's.

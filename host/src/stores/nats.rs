@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::KeyValueErrorKind;
-use async_nats::jetstream::kv::{self, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::kv::{Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
 use async_nats::{Client, ConnectOptions, jetstream};
 use futures_util::TryStreamExt;
 
@@ -168,8 +168,8 @@ impl Inner {
         let context = jetstream::new(client.clone());
         let store = match context.get_key_value(&self.bucket).await {
             Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
-                let config = kv::Config { bucket: self.bucket.clone(), history: 1, ..kv::Config::default() };
-                context.create_key_value(config).await?
+                context.create_stream(bucket_stream(&self.bucket)).await?;
+                context.get_key_value(&self.bucket).await?
             }
             found => found?,
         };
@@ -225,6 +225,21 @@ impl Inner {
         quota.check(before, after)?;
         *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, after));
         Ok(())
+    }
+}
+
+/// A bucket as NATS has it. The client's own way to make one asks servers for more than those before 2.10 say of themselves.
+fn bucket_stream(bucket: &str) -> stream::Config {
+    stream::Config {
+        name: format!("KV_{bucket}"),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        max_messages_per_subject: 1,
+        discard: stream::DiscardPolicy::New,
+        num_replicas: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..stream::Config::default()
     }
 }
 

@@ -421,5 +421,7 @@ fn address(line: &str) -> Option<ServeAddress> {
 
 /// Whether an argument is to be bound; a handler in a registry is not.
 fn is_address(argument: &str) -> bool {
-    argument.contains("://") && !argument.starts_with("oci://") && !argument.starts_with("--")
+    let scheme = argument.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| *scheme != "oci");
+    // What has an address somewhere within is an option's value.
+    scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+'))
 }

@@ -208,7 +208,7 @@ for line in words do print(select(2, pcall(load('return ' .. line)))) end",
             Parts(&["HTTP/1.1 200 OK", "application/json", "{\"msg\":\"Hello world!\"}", "HTTP/1.1 404", "404 Not Found"]),
         ),
         taught: "An application of Hono's, too. It logs each request on standard output, in colour; control characters are \
-                 written as escapes in the host's log. The crate's other components for HTTP want `wasi:blobstore` or \
-                 `wasi:keyvalue`, which this host does not have.",
+                 written as escapes in the host's log. The crate's other components for HTTP want `wasi:blobstore`, \
+                 which this host does not have, or `wasi:keyvalue`.",
     },
 ];
