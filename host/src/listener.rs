@@ -82,6 +82,7 @@ pub struct HandedSocket {
 
 /// What a listener had to offer.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and most carry a request")]
 pub(crate) enum Incoming {
     Request(Request),
     /// Nothing yet: wait until the listener is readable.

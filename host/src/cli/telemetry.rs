@@ -105,8 +105,9 @@ pub struct Shown {
 impl Drop for Shown {
     fn drop(&mut self) {
         let Self { otlp, traces, .. } = self;
+        let Some(traces) = traces else { return };
         thread::scope(|scope| {
-            let end = || traces.iter().for_each(Traces::end);
+            let end = || traces.end();
             if thread::Builder::new().spawn_scoped(scope, end).is_err() {
                 end();
             }

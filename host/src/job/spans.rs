@@ -62,15 +62,14 @@ impl Ended<'_> {
             }
             _ => Status::Unset,
         };
-        let span = SpanData {
+        SpanData {
             parent_span_id: trace.parent.map_or(SpanId::INVALID, SpanId::from),
             parent_span_is_remote: trace.parent.is_some(),
             span_kind: SpanKind::Server,
             attributes,
             status,
             ..span(trace, trace.context.span, name, trace.came, trace.ended.since(trace.came))
-        };
-        span
+        }
     }
 
     /// Of any request.

@@ -57,6 +57,7 @@ impl LocalAddress {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and most carry a request")]
 pub(crate) enum Received {
     Packet(Request),
     TooLarge { client_address: SocketAddress, length: usize },

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{SpanKind, TCP, Trace, host, rest, traces};
-use crate::harness::{Client, Collector, STRATEGIES, for_each_strategy, guest, plugin};
+use crate::harness::{Client, Collector, STRATEGIES, for_each_strategy, guest, plugin, wait_until};
 
 /// How long the client is waited for, at least.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -57,6 +57,24 @@ fn a_connection_with_its_phases_and_waits() {
         assert!(trace.below.iter().all(|span| span.trace == own.trace), "{strategy}: {trace:#?}");
         assert!(is_within(&trace, strategy), "{strategy}: {trace:#?}");
     });
+}
+
+/// With one worker, which is another's.
+#[test]
+fn the_wait_for_a_worker() {
+    let collector = Collector::start("200 OK");
+    let host = host(&collector, &[TCP, "--concurrency", "pool", "--workers", "1"], &[]);
+    let (first, second) = (host.greeted(), host.connect());
+    second.send(b"b");
+    wait_until(|| host.status().servers[0].open == 2);
+    thread::sleep(PAUSE);
+    assert_eq!(first.exchange(b""), b"");
+    assert_eq!(second.exchange(b""), b"b");
+    let [first, second] = &traces(&collector, 2, "finish")[..] else { panic!("there are two") };
+    assert!(!first.names().contains(&"wait for start"), "{first:#?}");
+    assert!(second.below("wait for start").time() >= 150, "{second:#?}");
+    assert!(second.below("wait for start").ended <= second.below("instantiate").begun, "{second:#?}");
+    assert!(second.below("instantiate").time() < second.own.time() - 150, "{second:#?}");
 }
 
 #[test]

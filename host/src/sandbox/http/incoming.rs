@@ -98,7 +98,7 @@ impl IncomingBody {
             traffic.await_body(is_waiting);
         }
         if is_new {
-            self.waiting = self.watch.waiting(|| Call::Body).filter(|_| is_waiting);
+            self.waiting = is_waiting.then(|| self.watch.waiting(|| Call::Body)).flatten();
         }
         is_new
     }
