@@ -2,6 +2,8 @@
 //! Runs with `PLUGSOCK_LONG_TESTS`, and prints what it has measured.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -69,8 +71,11 @@ fn wait_until(is_so: impl Fn() -> bool) {
 
 /// Messages and bytes so far, in both directions.
 fn traffic(monitoring: &str) -> (u64, u64) {
-    let answer = reqwest::blocking::get(format!("{monitoring}/varz")).unwrap().text().unwrap();
-    let varz: Value = serde_json::from_str(&answer).unwrap();
+    let mut stream = TcpStream::connect(monitoring.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(b"GET /varz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let varz: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     let sum = |one: &str, other: &str| varz[one].as_u64().unwrap() + varz[other].as_u64().unwrap();
     (sum("in_msgs", "out_msgs"), sum("in_bytes", "out_bytes"))
 }
