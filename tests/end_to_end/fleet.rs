@@ -2,9 +2,8 @@
 
 mod away;
 mod bad_input;
-// mod cluster;
+mod cluster;
 mod commands;
-// mod many;
 mod nats;
 mod rollout;
 mod security;
@@ -25,13 +24,15 @@ const GROUP: &str = "web";
 /// A NATS, and a directory for what hosts serve and keep.
 struct Fleet {
     nats: Nats,
+    /// The other servers of its cluster.
+    others: Vec<Nats>,
     directory: TempDir,
 }
 
 impl Fleet {
     /// With short times, so that what is gone is soon known to be; `None` without a NATS server.
     fn start() -> Option<Self> {
-        let fleet = Self { nats: Nats::start()?, directory: TempDir::new().unwrap() };
+        let fleet = Self { nats: Nats::start()?, others: Vec::new(), directory: TempDir::new().unwrap() };
         fleet.init();
         Some(fleet)
     }
@@ -54,7 +55,11 @@ impl Fleet {
     }
 
     fn url(&self) -> String {
-        self.nats.url()
+        std::iter::once(&self.nats).chain(&self.others).map(Nats::url).collect::<Vec<_>>().join(",")
+    }
+
+    fn server(&mut self, number: usize) -> &mut Nats {
+        std::iter::once(&mut self.nats).chain(&mut self.others).nth(number).unwrap()
     }
 
     /// A host that was told to serve `one`, in a slot `app`.

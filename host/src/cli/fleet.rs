@@ -10,6 +10,8 @@ mod commands;
 mod decide;
 mod driver;
 mod kept;
+#[cfg(test)]
+mod many;
 mod member;
 mod options;
 mod records;

@@ -48,7 +48,7 @@ fn nats_says_who_may_write_what() {
     let configuration = configuration.split_once("```").unwrap().0.to_owned();
     let Some(nats) = super::Nats::configured(|_| configuration) else { return };
     let operator = nats.url_as("operator:operator-secret@");
-    let fleet = Fleet { nats, directory: TempDir::new().unwrap() };
+    let fleet = Fleet { nats, others: Vec::new(), directory: TempDir::new().unwrap() };
     let as_operator = |args: &[&str]| run(fleet.plugsock().env("PLUGSOCK_FLEET", &operator).args(args));
     // Where nothing was made, hosts say what to do.
     std::fs::write(fleet.path("app.wasm"), crate::harness::versioned("one")).unwrap();

@@ -31,8 +31,9 @@ const LAYERS_MAX: usize = 16;
 /// How often a record is written again that somebody else has changed meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// Which fleet is asked, and in what form it answers.
+// Which fleet is asked, and in what form it answers: also by the environment, which no host that is started beside it joins by.
 #[derive(Args, Debug)]
+#[command(mut_arg("fleet", |arg| arg.env("PLUGSOCK_FLEET").hide_env_values(true)))]
 pub struct At {
     #[command(flatten)]
     reach: ReachArgs,

@@ -42,7 +42,7 @@ pub struct FleetArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ReachArgs {
     /// NATS with JetStream, as nats://USER:PASSWORD@HOST:PORT or tls://HOST:PORT; several servers of a cluster with commas
-    #[arg(long, value_name = "URL", env = "PLUGSOCK_FLEET", hide_env_values = true, value_delimiter = ',')]
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
     fleet: Vec<ServerAddr>,
 
     /// Credentials for NATS, as nsc writes them

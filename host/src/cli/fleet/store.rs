@@ -121,6 +121,14 @@ pub async fn open(
             }
             std::future::ready(())
         });
+    // The library leaves what URLs say of who connects to its users.
+    if let Some(user) = reach.servers.iter().find(|server| server.username().is_some()) {
+        let decoded = |text: Option<&str>| decoded(text.unwrap_or_default());
+        options = match user.password() {
+            Some(password) => options.user_and_password(decoded(user.username()), decoded(Some(password))),
+            None => options.token(decoded(user.username())),
+        };
+    }
     if let Some(ca) = &reach.ca {
         options = options.add_root_certificates(ca.clone());
     }
@@ -140,6 +148,19 @@ pub async fn open(
     let records = key_value(&context, RECORDS, Duration::ZERO, making.replicas).await?;
     let hosts = key_value(&context, HOSTS, making.host_time, making.replicas).await?;
     Ok((Store { client, context, records, hosts }, noticed))
+}
+
+/// What a part of a URL stands for.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        let code = others.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = code.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = &others[if code.is_some() { 2 } else { 0 }..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn key_value(
@@ -430,5 +451,19 @@ impl Changes {
         let operation = message.headers.as_ref().and_then(|headers| headers.get("KV-Operation"));
         let is_put = operation.is_none_or(|operation| operation.as_str() == "PUT");
         Ok(Change { key, revision, value: is_put.then(|| message.payload.clone()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_decoded() {
+        for (text, expected) in
+            [("plain", "plain"), ("a%40b%2F", "a@b/"), ("50%", "50%"), ("%zz", "%zz"), ("%C3%A4", "ä")]
+        {
+            assert_eq!(decoded(text), expected);
+        }
     }
 }
