@@ -16,8 +16,8 @@ const (
 	ErrAccessDenied Error = "the server grants the store for reading only"
 )
 
-// MaxValueSize is the longest value that a store can return; the server has the same limit (--state-value-size). A handler that
-// is to read longer ones sets it.
+// MaxValueSize is the longest value that can be read: a longer one traps, which ends the request. It is what servers allow unless
+// they are told otherwise (--state-value-size); where they are, a handler sets it.
 var MaxValueSize = 1 << 20
 
 // A Store has values by their keys, which all requests of all handlers share that are granted it.
