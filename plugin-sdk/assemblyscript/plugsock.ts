@@ -9,6 +9,7 @@ import { InputStream, OutputStream, Pollable } from "./streams";
 import { TlsError, TlsErrorKind, TlsInfo } from "./tls";
 
 export { Address, AddressKind, ServerInfo, ServerType, UnixCredentials } from "./address";
+export { openStore, StateErrorKind, Store } from "./state";
 export { InputStream, log, OutputStream, poll, Pollable, timer } from "./streams";
 export { TlsError, TlsErrorKind, TlsInfo } from "./tls";
 

@@ -202,7 +202,7 @@ static void explain_by_tls(void) {
 }
 
 /* As C has strings; takes the memory. */
-static const char *terminated(handler_string_t *string) {
+char *plugsock_terminated(handler_string_t *string) {
     char *text = realloc(string->len > 0 ? string->ptr : NULL, string->len + 1);
     if (text == NULL)
         abort();
@@ -230,15 +230,15 @@ static const struct plugsock_tls *described(plugsock_handler_types_tls_info_t *i
     if (client_names == NULL)
         abort();
     for (size_t i = 0; i < names->len; i++)
-        client_names[i] = terminated(&names->ptr[i]);
+        client_names[i] = plugsock_terminated(&names->ptr[i]);
     client_names[names->len] = NULL;
     if (names->len > 0)
         free(names->ptr);
     tls = (struct plugsock_tls){
-        .protocol = terminated(&info->protocol),
-        .cipher_suite = terminated(&info->cipher_suite),
-        .server_name = info->server_name.is_some ? terminated(&info->server_name.val) : NULL,
-        .alpn = info->alpn.is_some ? terminated(&info->alpn.val) : NULL,
+        .protocol = plugsock_terminated(&info->protocol),
+        .cipher_suite = plugsock_terminated(&info->cipher_suite),
+        .server_name = info->server_name.is_some ? plugsock_terminated(&info->server_name.val) : NULL,
+        .alpn = info->alpn.is_some ? plugsock_terminated(&info->alpn.val) : NULL,
         .resumed = info->resumed,
         .client_certificates = info->client_certificates,
         .client_names = client_names,

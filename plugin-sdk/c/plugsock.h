@@ -2,7 +2,8 @@
  *
  * Define `handle`, and `setup` and `finish` where you need them. One instance of the component serves one
  * request, so a handler's state may lie in static variables. `handler.h` has the contract itself, with sending to others,
- * streams that are waited for together with timers, and the drain; `hooks.h` has a say in how the server runs. */
+ * streams that are waited for together with timers, and the drain; `hooks.h` has a say in how the server runs, `state.h`
+ * what outlives the request. */
 #ifndef PLUGSOCK_H
 #define PLUGSOCK_H
 

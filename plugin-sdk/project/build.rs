@@ -24,10 +24,12 @@ fn main() -> anyhow::Result<()> {
     rust_sdk(&folder)
 }
 
-/// Those who have hooks are linked by another set of the same names, since who is linked by it exports them.
+/// The linker leaves out what is not used of state; those who have hooks are linked by another set of the same names, since who is linked by it exports them.
 fn c_bindings(folder: &Path) -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed={WIT}");
-    for (world, folder) in [("handler", folder.to_owned()), ("handler-with-hooks", folder.join("hooks"))] {
+    let worlds =
+        [("handler-with-state", folder.to_owned()), ("handler-with-hooks-with-state", folder.join("hooks"))];
+    for (world, folder) in worlds {
         let mut resolve = Resolve::default();
         let (contract, _) = resolve.push_dir(WIT)?;
         let world = resolve.select_world(&[contract], Some(world))?;

@@ -13,6 +13,7 @@
 
 const std = @import("std");
 const contract = @import("contract.zig");
+const state = @import("state.zig");
 const streams = @import("streams.zig");
 
 pub const InputStream = streams.InputStream;
@@ -21,6 +22,9 @@ pub const Pollable = streams.Pollable;
 pub const poll = streams.poll;
 pub const timer = streams.timer;
 pub const log = streams.log;
+
+pub const Store = state.Store;
+pub const StateError = state.StateError;
 
 /// For all that a handler wants to allocate; an instance's memory is gone with its request.
 pub const allocator = std.heap.wasm_allocator;
@@ -503,6 +507,8 @@ pub fn serve(comptime Handler: type) void {
             if (protection.is_used) {
                 if (request.tls_failure) |more| if (more.@"error" == failure) return more.message;
             }
+            // Nobody sets it in a handler that keeps no state.
+            if (failure == error.Other) if (Store.failure) |more| return more;
             return @errorName(failure);
         }
 

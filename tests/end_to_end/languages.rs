@@ -1,6 +1,7 @@
 //! One conformance test for handlers in every language: built from source, and served by the real host.
 
 mod features;
+mod state;
 mod tls;
 
 use std::sync::Arc;

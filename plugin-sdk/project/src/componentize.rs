@@ -18,12 +18,13 @@ pub fn componentize(core: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut module = core.to_vec();
     let (unmarked, _) = wit_component::metadata::decode(core)?;
     if unmarked.is_none() && !is_command {
+        // Of a world's imports the component has those that the module uses.
         let (resolve, world) = if is_http {
             contract::resolve_http()?
         } else if has("plugsock:handler/server-hooks@") {
-            contract::resolve("handler-with-hooks")?
+            contract::resolve("handler-with-hooks-with-state")?
         } else {
-            contract::resolve("handler")?
+            contract::resolve("handler-with-state")?
         };
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }

@@ -17,7 +17,7 @@ macro_rules! generated {
 /// Its manifest needs nothing of the workspace that it comes from.
 const RUST: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rust_sdk.rs"));
 
-const C: [(&str, &[u8]); 10] = [
+const C: [(&str, &[u8]); 12] = [
     ("handler.c", generated!("handler.c")),
     ("handler.h", generated!("handler.h")),
     // Tells the linker's output which contract it is for.
@@ -29,15 +29,18 @@ const C: [(&str, &[u8]); 10] = [
     ("hooks/hooks.h", include_bytes!("../../c/hooks.h")),
     ("plugsock.c", include_bytes!("../../c/plugsock.c")),
     ("plugsock.h", include_bytes!("../../c/plugsock.h")),
+    ("state.c", include_bytes!("../../c/state.c")),
+    ("state.h", include_bytes!("../../c/state.h")),
 ];
 
-const ZIG: [(&str, &str); 3] = [
+const ZIG: [(&str, &str); 4] = [
     ("contract.zig", include_str!("../../zig/contract.zig")),
     ("plugsock.zig", include_str!("../../zig/plugsock.zig")),
+    ("state.zig", include_str!("../../zig/state.zig")),
     ("streams.zig", include_str!("../../zig/streams.zig")),
 ];
 
-const ASSEMBLYSCRIPT: [(&str, &str); 10] = [
+const ASSEMBLYSCRIPT: [(&str, &str); 11] = [
     ("address.ts", include_str!("../../assemblyscript/address.ts")),
     ("contract.ts", include_str!("../../assemblyscript/contract.ts")),
     ("exports.ts", include_str!("../../assemblyscript/exports.ts")),
@@ -46,11 +49,12 @@ const ASSEMBLYSCRIPT: [(&str, &str); 10] = [
     ("memory.ts", include_str!("../../assemblyscript/memory.ts")),
     ("names.mjs", include_str!("../../assemblyscript/names.mjs")),
     ("plugsock.ts", include_str!("../../assemblyscript/plugsock.ts")),
+    ("state.ts", include_str!("../../assemblyscript/state.ts")),
     ("streams.ts", include_str!("../../assemblyscript/streams.ts")),
     ("tls.ts", include_str!("../../assemblyscript/tls.ts")),
 ];
 
-const GO: [(&str, &str); 11] = [
+const GO: [(&str, &str); 12] = [
     ("contract.go", include_str!("../../go/contract.go")),
     ("go.mod", include_str!("../../go/go.mod")),
     ("hooks/hooks.go", include_str!("../../go/hooks/hooks.go")),
@@ -58,17 +62,23 @@ const GO: [(&str, &str); 11] = [
     ("internal/abi/memory.go", include_str!("../../go/internal/abi/memory.go")),
     ("internal/abi/server.go", include_str!("../../go/internal/abi/server.go")),
     ("plugsock.go", include_str!("../../go/plugsock.go")),
+    ("state.go", include_str!("../../go/state.go")),
     ("streams.go", include_str!("../../go/streams.go")),
     ("tls.go", include_str!("../../go/tls.go")),
     ("wasihttp/contract.go", include_str!("../../go/wasihttp/contract.go")),
     ("wasihttp/wasihttp.go", include_str!("../../go/wasihttp/wasihttp.go")),
 ];
 
-const PYTHON: [(&str, &str); 1] = [("plugsock.py", include_str!("../../python/plugsock.py"))];
+const PYTHON: [(&str, &str); 2] = [
+    ("plugsock.py", include_str!("../../python/plugsock.py")),
+    ("plugsock_state.py", include_str!("../../python/plugsock_state.py")),
+];
 
-const JAVASCRIPT: [(&str, &str); 2] = [
+const JAVASCRIPT: [(&str, &str); 4] = [
     ("plugsock.d.ts", include_str!("../../js/plugsock.d.ts")),
     ("plugsock.js", include_str!("../../js/plugsock.js")),
+    ("state.d.ts", include_str!("../../js/state.d.ts")),
+    ("state.js", include_str!("../../js/state.js")),
 ];
 
 /// Writes the SDK of a language into a folder, and the contract into `wit` there.
