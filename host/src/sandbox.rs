@@ -48,6 +48,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use rustls::ClientConfig;
 use wasmtime::Engine;
@@ -145,8 +146,8 @@ struct Reach {
 
 /// The host of a forked child, which has its stores.
 pub(crate) trait StateHost: Debug + Send + Sync {
-    /// Has an operation carried out, and waits for what comes of it.
-    fn run(&self, store: &str, operation: Operation) -> Outcome;
+    /// Has an operation carried out, and waits for what comes of it, no longer than until the request's end.
+    fn run(&self, store: &str, operation: Operation, deadline: Option<Instant>) -> Outcome;
 }
 
 /// Where handlers run, whatever each of them may do.
@@ -403,10 +404,10 @@ impl Sandbox {
         &self.0.grants
     }
 
-    /// Runs an operation on a store that handlers may open by this name.
-    async fn operate(&self, store: &str, operation: Operation) -> Outcome {
+    /// Runs an operation on a store that handlers may open by this name, for a request with this end.
+    async fn operate(&self, store: &str, operation: Operation, deadline: Option<Instant>) -> Outcome {
         match self.0.state.host.get() {
-            Some(host) => host.run(store, operation),
+            Some(host) => host.run(store, operation, deadline),
             None => self.0.state.access.run(store, operation).await,
         }
     }

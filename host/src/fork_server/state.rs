@@ -71,12 +71,19 @@ impl RemoteState {
         Self { status: status.clone(), patience: time.saturating_add(GRACE), buffer }
     }
 
-    fn ask(&self, buffer: &mut [u8], store: &str, operation: &Operation) -> io::Result<Outcome> {
+    fn ask(
+        &self,
+        buffer: &mut [u8],
+        store: &str,
+        operation: &Operation,
+        deadline: Option<Instant>,
+    ) -> io::Result<Outcome> {
         let (asked, file) = Packed::pack(&(store, operation))?;
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
         send(&self.status, &Report::State(asked), &fds)?;
         let mut fds = [PollFd::new(&*self.status, PollFlags::IN)];
-        if !poll_until(&mut fds, Instant::now().checked_add(self.patience))? {
+        let patience = Instant::now().checked_add(self.patience);
+        if !poll_until(&mut fds, [patience, deadline].into_iter().flatten().min())? {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let answered = recv::<Packed>(&self.status, buffer, RecvFlags::empty())?;
@@ -86,11 +93,11 @@ impl RemoteState {
 }
 
 impl StateHost for RemoteState {
-    fn run(&self, store: &str, operation: Operation) -> Outcome {
+    fn run(&self, store: &str, operation: Operation, deadline: Option<Instant>) -> Outcome {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |reason: String| Err(Failure::Other(format!("the host gives no answer: {reason}")));
         let Some(mut room) = buffer.take() else { return failed("it gave none before".to_owned()) };
-        match self.ask(&mut room, store, &operation) {
+        match self.ask(&mut room, store, &operation, deadline) {
             Ok(outcome) => {
                 *buffer = Some(room);
                 outcome

@@ -78,7 +78,7 @@ impl State {
         self.watch.goes_on();
         // What waits for a store has a timer.
         crate::runtime::enter()?;
-        let outcome = self.sandbox.operate(store, operation).await;
+        let outcome = self.sandbox.operate(store, operation, self.deadlines.of_request()).await;
         match self.watch.reached() {
             Some(limit) => Err(limit.into()),
             None => Ok(outcome),

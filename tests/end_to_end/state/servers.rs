@@ -223,6 +223,22 @@ fn a_server_that_does_not_answer_is_not_waited_for_for_long() {
     }
 }
 
+/// Nor does a request last longer than it may for that.
+#[test]
+fn a_request_ends_in_its_time_though_it_waits_for_a_server() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let grant = format!("counts=redis://127.0.0.1:{}", silent.local_addr().unwrap().port());
+    for_each_strategy(|strategy| {
+        let args =
+            ["--state", &grant, "--state-time", "1h", "--request-time", "500ms", "--concurrency", strategy];
+        let host = Host::serve(&[&[TCP, &guest("state")], &args[..]].concat());
+        let client = host.connect();
+        client.send(b"counts get a\n");
+        assert!(client.is_closed(), "{strategy}");
+        host.log.wait_for("time limit");
+    });
+}
+
 #[test]
 fn redis_has_what_other_programs_can_read() {
     let Some(server) = StateServer::start(Kind::Redis) else { return };
