@@ -38,6 +38,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a component's next part may take.
 const STALL_TIME: Duration = Duration::from_secs(30);
 
+/// How long what was there at first, and is not told, is waited for.
+const EXPIRY_TIME: Duration = Duration::from_secs(1);
+
 /// The longest signature that is looked at.
 const SIGNATURE_MAX: usize = 64 << 10;
 /// The key of an object's metadata that has it.
@@ -293,7 +296,7 @@ impl Store {
         let consumer = consumer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer.messages().await.map_err(|error| failed(&error))?;
-        Ok(Changes { messages, prefix: store.prefix.clone(), pending })
+        Ok(Changes { messages, prefix: store.prefix.clone(), pending, left: pending })
     }
 
     /// All records whose keys are as `pattern`.
@@ -301,8 +304,13 @@ impl Store {
         let mut changes = self.follow(store, pattern).await?;
         let mut found: Vec<Change> = Vec::new();
         while !changes.is_current() {
-            let next = timeout(ANSWER_TIME, changes.next()).await;
-            let change = next.map_err(|_| format!("NATS does not say all of {pattern}"))??;
+            let patience = if changes.left == 0 { EXPIRY_TIME } else { ANSWER_TIME };
+            let change = match timeout(patience, changes.next()).await {
+                Ok(change) => change?,
+                // Some were no more, once it was their turn.
+                Err(_) if changes.left == 0 => break,
+                Err(_) => return Err(format!("NATS does not say all of {pattern}")),
+            };
             found.retain(|other| other.key != change.key);
             found.push(change);
         }
@@ -429,8 +437,10 @@ pub struct Change {
 pub struct Changes {
     messages: Ordered,
     prefix: String,
-    /// How many are still to come of those that were there at first.
+    /// How many are still to come of those that were there at first. One that is written anew meanwhile comes as it is then.
     pending: u64,
+    /// How many NATS has to tell now, which may be none while one is written anew.
+    left: u64,
 }
 
 impl Changes {
@@ -445,8 +455,8 @@ impl Changes {
         let message = self.messages.next().await.ok_or_else(|| "NATS tells no more of records".to_owned())?;
         let message = message.map_err(|error| ended(&error))?;
         let info = message.info().map_err(|error| format!("NATS tells no more of records: {error}"))?;
-        let (revision, pending) = (info.stream_sequence, info.pending);
-        self.pending = self.pending.saturating_sub(1).min(pending);
+        let revision = info.stream_sequence;
+        (self.pending, self.left) = (self.pending.saturating_sub(1), info.pending);
         let key = message.subject.strip_prefix(&self.prefix).unwrap_or_default().to_owned();
         let operation = message.headers.as_ref().and_then(|headers| headers.get("KV-Operation"));
         let is_put = operation.is_none_or(|operation| operation.as_str() == "PUT");
