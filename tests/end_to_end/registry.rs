@@ -107,6 +107,42 @@ fn pushed_pulled_and_served() {
     }
 }
 
+/// A host that starts while the registry is away serves what was fetched last, by the same rules of trust. What is asked for
+/// while it runs is what there is now, or nothing.
+#[test]
+fn a_start_needs_no_registry_once_it_was_there() {
+    let Some(registry) = DockerRegistry::start(Settings::default()) else { return };
+    let (user, cache) = (User::new(), TempDir::new().unwrap());
+    let (reference, plain) = (registry.reference("acme/echo:1"), registry.plain_http());
+    done(user.run(&["keygen", "--no-password", "ours"]));
+    done(user.run(&["keygen", "--no-password", "theirs"]));
+    let echo = plugin("echo");
+    let push = ["push", &echo, &reference, "--sign", "ours.key", "--registry-plain-http", &plain];
+    let pinned = done(user.run(&push)).trim().to_owned();
+    let cache = cache.path().to_str().unwrap();
+    let serve =
+        [TCP, &reference, "--registry-plain-http", &plain, "--cache-dir", cache, "--registry-timeout", "5s"];
+    let trusting = [&serve[..], &["--public-key", "ours.pub"]].concat();
+    assert_eq!(user.serve(&trusting).ask(b"hello"), b"hello");
+    let never = registry.reference("acme/echo:2");
+    drop(registry);
+
+    let host = user.serve(&trusting);
+    assert_eq!(host.ask(b"hello"), b"hello");
+    assert_eq!(host.status().slots[0].versions[0].source.as_deref(), Some(&*pinned));
+    host.log.wait_for(&format!("is taken as it was last, {pinned}"));
+    let swapped = host.ctl(&["swap", &reference]);
+    assert_eq!(swapped.code, Some(1), "{swapped:?}");
+    assert!(swapped.stderr.contains("Connection refused"), "{swapped:?}");
+
+    let others = [&serve[..], &["--public-key", "theirs.pub"]].concat();
+    let untrusted = user.run(&[&["serve"], &others[..]].concat());
+    assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
+    assert!(untrusted.stderr.contains("taken as it was last") && untrusted.stderr.contains("no signature"));
+    let unknown = ["serve", TCP, &never, "--registry-plain-http", &plain, "--cache-dir", cache];
+    fails(&user.run(&unknown), &["Connection refused"]);
+}
+
 /// As OCI has artifacts of WebAssembly, for tools by others.
 #[test]
 fn the_manifest_is_the_one_that_others_read() {

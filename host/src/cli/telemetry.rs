@@ -15,7 +15,7 @@ use plugsock::upgrade::Predecessor;
 use super::running::Running;
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Telemetry")]
+#[command(next_help_heading = "Metrics and traces")]
 pub struct TelemetryArgs {
     /// Serve metrics for Prometheus at tcp://HOST:PORT or unix:///PATH, by plain HTTP under /metrics, with a page for people
     /// under / and what `ctl status --json` says under /status. Whoever reaches the address sees all of it
