@@ -2,7 +2,7 @@
 
 #![deny(unsafe_code)]
 // They panic where nobody reads: `cli/output.rs` does not.
-#![warn(clippy::print_stderr, clippy::print_stdout)]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
 mod cli;
 

@@ -34,7 +34,6 @@ pub fn covers(only: &Labels, labels: &Labels) -> bool {
 /// A component, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
-    #[serde(with = "text")]
     pub digest: Digest,
     /// What it is called.
     pub name: String,
@@ -120,7 +119,6 @@ pub enum Progress {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
-    #[serde(with = "text")]
     pub digest: Digest,
     pub reason: String,
 }
