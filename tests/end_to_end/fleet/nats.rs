@@ -32,18 +32,8 @@ impl Nats {
         let server = serve(&directory, "-1");
         let mut nats = Self { directory, server, port: 0 };
         let ports = nats.directory.path().join(format!("nats-server_{}.ports", nats.server.id()));
-        let read = || {
-            Some(
-                fs::read_to_string(&ports)
-                    .ok()?
-                    .split_once("127.0.0.1:")?
-                    .1
-                    .split_once('"')?
-                    .0
-                    .parse()
-                    .ok()?,
-            )
-        };
+        let read =
+            || fs::read_to_string(&ports).ok()?.split_once("127.0.0.1:")?.1.split_once('"')?.0.parse().ok();
         wait_until(|| read().is_some());
         nats.port = read().unwrap();
         nats.wait();
