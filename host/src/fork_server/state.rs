@@ -48,7 +48,10 @@ impl Packed {
             (Self::Beside, Some(file)) => read_sealed(file, max)?,
             (Self::Beside, None) => return Err(io::Error::other("there is no file beside it")),
         };
-        postcard::from_bytes(&bytes).map_err(io::Error::other)
+        match postcard::take_from_bytes(&bytes).map_err(io::Error::other)? {
+            (value, []) => Ok(value),
+            _ => Err(io::Error::other("more than a value has come")),
+        }
     }
 }
 
