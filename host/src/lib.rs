@@ -61,6 +61,7 @@ mod listener;
 mod log_limit;
 pub mod metrics;
 mod otlp;
+mod own_directory;
 mod request;
 mod runtime;
 mod sandbox;
@@ -87,6 +88,7 @@ pub use helper_process::become_helper_process_if_asked;
 pub use http_options::{AccessLog, Forwarded, HttpOptions};
 pub use job::{Job, NoHooks, ServerHooks};
 pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
+pub use own_directory::{check_own_directory, make_own_directory};
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     Anatomy, CacheOptions, CompileOptions, CoreDumpOptions, Digest, DigestError, DirGrant, Extent, Fetched,

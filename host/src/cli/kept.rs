@@ -1,14 +1,13 @@
 //! What a host keeps of what it has fetched, so that it can start while nobody answers: components by their digests, and notes
 //! that say which they are.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use plugsock::{Digest, Fetched, shown};
+use plugsock::{Digest, Fetched, check_own_directory, make_own_directory, shown};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
@@ -24,22 +23,14 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Below the cache; `None` where there is none, or no directory can be had.
-    pub fn below(cache: Option<&Path>) -> Option<Self> {
-        let directory = cache?.join("fetched");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.inspect_err(|error| {
-            tracing::warn!(
-                "{} cannot be made, so nothing is kept of what is fetched: {error}",
-                shown(&directory)
-            );
-        })
-        .ok()?;
-        Some(Self { directory })
+    /// Below the cache; it is made for the first that is kept.
+    pub fn below(cache: &Path) -> Self {
+        Self { directory: cache.join("fetched") }
     }
 
     /// A component's bytes, if they are here and what they should be, and its signatures.
     pub fn component(&self, digest: Digest, max: u64) -> Option<(Vec<u8>, Vec<String>)> {
+        check_own_directory(&self.directory).ok()?;
         let path = self.component_path(digest);
         let length = fs::metadata(&path).ok()?.len();
         let bytes = (length <= max).then(|| fs::read(&path).ok()).flatten()?;
@@ -64,6 +55,7 @@ impl Kept {
 
     /// What was noted last under this name.
     pub fn note<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        check_own_directory(&self.directory).ok()?;
         serde_json::from_slice(&fs::read(self.note_path(name)).ok()?).ok()
     }
 
@@ -93,6 +85,7 @@ impl Kept {
     /// Whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) {
         let write = || {
+            make_own_directory(&self.directory)?;
             let mut file = NamedTempFile::with_prefix_in("partial-", &self.directory)?;
             file.write_all(bytes)?;
             file.persist(path).map_err(io::Error::from)

@@ -157,7 +157,7 @@ impl Serve {
         if let Some(home) = home {
             plan.process.engine = plan.process.engine.with_cache_below(&home);
         }
-        let kept = Kept::below(plan.process.engine.cache_directory().as_deref());
+        let kept = plan.process.engine.cache_directory().map(|cache| Kept::below(&cache));
         let registry = registry.keeping(kept.clone());
         let strategies = listeners
             .iter()

@@ -2,11 +2,12 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::BindError;
 use crate::listener::remove_stale_socket;
+use crate::own_directory::{check_directory_of, check_own_directory};
 
 /// What the name of a control socket ends with, after the process's id.
 const SUFFIX: &str = ".sock";
@@ -15,7 +16,7 @@ const SUFFIX: &str = ".sock";
 pub(super) fn own() -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    match runtime.filter(|runtime| check(runtime, uid).is_ok()) {
+    match runtime.filter(|runtime| check_directory_of(runtime, uid).is_ok()) {
         Some(runtime) => runtime.join("plugsock"),
         None => below_temp(uid),
     }
@@ -29,7 +30,7 @@ pub(super) fn make_own() -> Result<PathBuf, BindError> {
         Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o700)),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         // Somebody else may have been there first, with a directory of theirs or a link.
-        _ => check(&directory, rustix::process::geteuid().as_raw()),
+        _ => check_own_directory(&directory),
     };
     made.map_err(|error| BindError::Refused {
         address: directory.display().to_string(),
@@ -45,27 +46,12 @@ pub(super) fn of_user(uid: u32) -> Vec<PathBuf> {
     let by_login = PathBuf::from(format!("/run/user/{uid}/plugsock"));
     let own = (uid == rustix::process::geteuid().as_raw()).then(own);
     let mut directories: Vec<_> = own.into_iter().chain([by_login, below_temp(uid)]).collect();
-    directories.retain(|directory| check(directory, uid).is_ok());
+    directories.retain(|directory| check_directory_of(directory, uid).is_ok());
     directories
 }
 
 fn below_temp(uid: u32) -> PathBuf {
     std::env::temp_dir().join(format!("plugsock-{uid}"))
-}
-
-/// Whether nobody but its user can put anything there.
-fn check(directory: &Path, uid: u32) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(directory)?;
-    let wrong = if !metadata.is_dir() {
-        "it is not a directory"
-    } else if metadata.uid() != uid {
-        "it belongs to another user"
-    } else if metadata.mode() & 0o022 != 0 {
-        "others may write there"
-    } else {
-        return Ok(());
-    };
-    Err(io::Error::other(wrong))
 }
 
 /// Where a process has its control socket.
@@ -81,7 +67,7 @@ pub(super) fn of_service() -> PathBuf {
 /// The control sockets in this user's own directory, also those of servers that died.
 pub(super) fn own_sockets() -> Vec<PathBuf> {
     let directory = own();
-    match check(&directory, rustix::process::geteuid().as_raw()) {
+    match check_own_directory(&directory) {
         Ok(()) => sockets_in(&directory),
         Err(_) => Vec::new(),
     }

@@ -4,10 +4,10 @@
 //! entry is used only from a directory that belongs to this user alone, only if the file does too, and only
 //! if its digest, which covers the entry's name, is right. Everything else is compiled anew.
 
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,6 +19,7 @@ use super::partial_file::{partial_file, remove_abandoned};
 use super::preview1;
 use super::sealed_file::explained;
 use crate::error::shown;
+use crate::own_directory::{distrust, make_own_directory};
 
 /// The first bytes of an entry; the digit counts this file's own formats.
 const MAGIC: &[u8; 8] = b"plugsok1";
@@ -50,14 +51,7 @@ impl Cache {
     /// Fails if the directory cannot be made or is open to others.
     pub(super) fn open(options: CacheOptions) -> io::Result<Self> {
         let directory = &options.directory;
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let metadata = fs::symlink_metadata(directory)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("it is not a directory"));
-        }
-        if let Some(reason) = distrust(&metadata) {
-            return Err(io::Error::other(format!("it {reason}; only its user may be able to write there")));
-        }
+        make_own_directory(directory)?;
         partial_file(directory)?;
         remove_abandoned(directory)?;
         Ok(Self(options))
@@ -82,7 +76,7 @@ impl Cache {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        if let Some(reason) = distrust(&metadata) {
+        if let Some(reason) = distrust(&metadata, rustix::process::geteuid().as_raw()) {
             return Err(io::Error::other(format!("it {reason}")));
         }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
@@ -165,15 +159,4 @@ impl Cache {
 fn entry_digest(path: &Path, code: &[u8]) -> [u8; DIGEST_LEN] {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     Sha256::new().chain_update(name).chain_update(code).finalize().into()
-}
-
-/// Why a file or directory may have been written by somebody else.
-fn distrust(metadata: &Metadata) -> Option<&'static str> {
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        Some("belongs to another user")
-    } else if metadata.mode() & 0o022 != 0 {
-        Some("can be written by others")
-    } else {
-        None
-    }
 }

@@ -94,7 +94,8 @@ fn a_component_that_was_changed() {
     let hosts = fleet.hosts(&["a"]);
     done(fleet.command(&["push", &fleet.file("two")]));
     // A registry's reference whose bytes are others' would say the same; here the record names what the bytes are not.
-    let kept = fleet.path("cache").join("fleet");
+    let kept = fleet.path("cache").join("fetched");
+    fs::create_dir_all(&kept).unwrap();
     let digest = Digest::of(&versioned("two"));
     fs::write(kept.join(format!("{}.wasm", digest.to_string().replace(':', "-"))), versioned("six")).unwrap();
     fleet.nats.put("desired.web.app", &desired(digest));
