@@ -42,6 +42,7 @@ mod ucspi;
 mod version_info;
 mod warm;
 mod wasi;
+mod watch;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -67,7 +68,6 @@ pub use handler::Handler;
 pub(crate) use handler::NO_HTTP_IN_DATAGRAMS;
 pub(crate) use http::{Begun, Exchanges, Fixed, Handover, Pending, Room};
 pub use limits::Limits;
-pub(crate) use limits::{TICK, Watch};
 pub use net_grant::{NetGrant, NetGrantError, NetHost};
 pub use origin::{Fetched, Origin};
 pub use profile::Profile;
@@ -77,6 +77,7 @@ pub use tls_client::{TlsCa, TlsCaError};
 pub use trust::{PublicKey, PublicKeyError, SignatureError, Trust, signature_path};
 pub(crate) use version_info::{Drain, VersionInfo};
 pub use wasi::{DirGrant, Grants};
+pub(crate) use watch::{TICK, Watch};
 
 use crate::admission::Bound;
 use crate::error::{HandlerError, SandboxError, shown};

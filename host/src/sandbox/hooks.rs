@@ -6,10 +6,10 @@ use wasmtime::Store;
 
 use super::contract::{server_hooks, types};
 use super::handler::{Handler, failed};
-use super::limits::Watch;
 use super::request::{RequestResource, contract_address};
 use super::state::{Serves, State};
 use super::version_info::VersionInfo;
+use super::watch::Watch;
 use crate::error::{Phase, RequestError};
 use crate::request::{Request, Waits};
 use crate::server_info::ServerInfo;

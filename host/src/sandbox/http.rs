@@ -30,8 +30,8 @@ use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use super::handler::failed;
-use super::limits::Watch;
 use super::state::State;
+use super::watch::Watch;
 use super::{Handler, VersionInfo};
 use crate::error::{Cause, Phase, RequestError};
 use crate::traces::Came;

@@ -17,9 +17,9 @@ use wasmtime_wasi::p2::{DynPollable, SocketError};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi_http::Error;
 
-use super::limits::Watch;
 use super::net_grant::{NetGrant, NetHost, canonical_name, is_public};
 use super::state::State;
+use super::watch::Watch;
 use crate::error::excerpt_of;
 use crate::traces::{Call, Waiting};
 

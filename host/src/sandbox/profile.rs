@@ -12,8 +12,8 @@ use wasmtime::{GuestProfiler, StoreContextMut};
 use super::code::Code;
 use super::engine::start_ticker;
 use super::handler::Handler;
-use super::limits::thread_cpu_time;
 use super::state::State;
+use super::watch::thread_cpu_time;
 
 /// How often a guest is looked at.
 const INTERVAL: Duration = Duration::from_millis(1);

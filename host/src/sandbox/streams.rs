@@ -7,9 +7,10 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::limits::{Deadlines, Watch};
+use super::limits::Deadlines;
 use super::state::State;
 use super::version_info::Drain;
+use super::watch::Watch;
 use crate::request::{Datagram, Patience, Request, Transport};
 use crate::traces::Call;
 

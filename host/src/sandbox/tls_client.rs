@@ -24,8 +24,8 @@ use wasmtime_wasi_tls::{
 pub(super) use config::client_config;
 pub use config::{TlsCa, TlsCaError};
 
-use super::limits::{Watch, thread_cpu_time};
 use super::state::State;
+use super::watch::{Watch, thread_cpu_time};
 use crate::error::excerpt_of;
 use crate::traces::Call;
 use connection::{Connection, in_words};

@@ -26,7 +26,8 @@ use super::{Exchanges, Handover, Room};
 use crate::error::{Cause, Limit, Phase, RequestError, excerpt};
 use crate::http_options::HttpOptions;
 use crate::request::{self, ClientFault};
-use crate::sandbox::limits::{Limits, Watch};
+use crate::sandbox::limits::Limits;
+use crate::sandbox::watch::Watch;
 use crate::server_info::ServerInfo;
 
 /// hyper has no smaller buffers.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Begun, Exchanges, Handover, Pending, Room};
 use crate::error::RequestError;
 use crate::request::Waits;
-use crate::sandbox::limits::Watch;
+use crate::sandbox::watch::Watch;
 use crate::sandbox::{Drain, Handler, VersionInfo};
 use crate::server_info::ServerInfo;
 use crate::taken::{AnswerCount, Taken};

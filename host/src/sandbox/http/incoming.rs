@@ -15,7 +15,7 @@ use wasmtime_wasi_http::Error;
 
 use super::access::CLIENT_CLOSED_REQUEST;
 use super::traffic::Traffic;
-use crate::sandbox::limits::Watch;
+use crate::sandbox::watch::Watch;
 use crate::traces::{Call, Waiting};
 
 /// What a client has done to the body of its request.

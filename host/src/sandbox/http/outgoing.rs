@@ -27,9 +27,9 @@ use wasmtime_wasi_http::{
 
 use super::incoming::{Fault, IncomingBody};
 use crate::error::excerpt_of;
-use crate::sandbox::limits::Watch;
 use crate::sandbox::network::Reachable;
 use crate::sandbox::state::State;
+use crate::sandbox::watch::Watch;
 use crate::traces::{Call, Waiting};
 
 /// The requests that one instance may have under way.
