@@ -143,6 +143,8 @@ async fn serve(connection: Box<dyn Connection>, observed: Observed, stopped: Can
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_MAX)
+        // Who says that there is no more to come is still answered: `nc -N`.
+        .half_close(true)
         .serve_connection(TokioIo::new(connection), answer);
     let mut connection = pin!(connection);
     // What goes wrong is the client's, and it sees it.

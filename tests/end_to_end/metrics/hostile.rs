@@ -1,12 +1,16 @@
 //! Whatever a client of the metrics' address does, it holds up nobody else.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use super::{Answer, Measured, TCP};
 use crate::harness::{Client, PATIENCE, wait_until};
 
 /// As many clients may be connected at once.
 const CLIENTS_MAX: usize = 32;
+
+/// How long the head of a request may take.
+const HEAD_TIME: Duration = Duration::from_secs(20);
 
 #[test]
 fn nothing_but_looking() {
@@ -31,11 +35,22 @@ fn nothing_but_looking() {
     assert_eq!(measured.host.ask(b"hello"), b"hello");
 }
 
+/// One that says at once that there is no more to come is answered, as all others are.
+#[test]
+fn a_client_that_half_closes() {
+    let measured = Measured::serve(&[TCP]);
+    for _ in 0..100 {
+        let answer = Client::ask(&measured.metrics, b"GET /metrics HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with(b"HTTP/1.0 200 "), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
 /// Those who do nothing give way to those who do.
 #[test]
 fn many_connections() {
     let measured = Measured::serve(&[TCP]);
     let before = measured.host.descriptors();
+    let begun = Instant::now();
     let silent: Vec<Client> = (0..10 * CLIENTS_MAX).map(|_| Client::connect(&measured.metrics)).collect();
     let slow: Vec<Client> = (0..CLIENTS_MAX).map(|_| Client::connect(&measured.metrics)).collect();
     slow.iter().for_each(|client| client.send(b"GET /metrics HTTP/1.1\r\nHost"));
@@ -43,8 +58,11 @@ fn many_connections() {
     wait_until(|| measured.host.descriptors() <= before + CLIENTS_MAX + 2);
     // The first have been closed, and the last are still there.
     assert!(silent[0].is_closed());
-    slow[CLIENTS_MAX - 1].send(b": x\r\nConnection: close\r\n\r\n");
-    assert_eq!(Answer::read(&slow[CLIENTS_MAX - 1]).status, 200);
+    // On a machine that has stood still for so long, its head has had its time.
+    if begun.elapsed() < HEAD_TIME / 2 {
+        slow[CLIENTS_MAX - 1].send(b": x\r\nConnection: close\r\n\r\n");
+        assert_eq!(Answer::read(&slow[CLIENTS_MAX - 1]).status, 200);
+    }
     assert_eq!(measured.host.ask(b"hello"), b"hello");
 }
 
@@ -55,7 +73,7 @@ fn a_slow_head_is_not_waited_for() {
     let slow = Client::connect(&measured.metrics);
     slow.send(b"GET /metrics HTTP/1.1\r\n");
     // The end comes within the test's patience.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     slow.recv_all();
     assert!(begun.elapsed() < PATIENCE);
     assert_eq!(measured.get("/metrics").status, 200);
