@@ -61,8 +61,8 @@ pub(super) struct RemoteState {
     status: Arc<OwnedFd>,
     /// How long it may take for an answer: the host has a limit of its own.
     patience: Duration,
-    /// Of which nothing is left when it has failed once: an answer that came too late would be taken for the next one's.
-    buffer: Mutex<Option<Box<[u8]>>>,
+    /// When it has once: an answer that came too late would be taken for the next one's.
+    has_failed: Mutex<bool>,
 }
 
 /// What the host gets for an answer beyond the time of the operation.
@@ -70,17 +70,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl RemoteState {
     pub(super) fn new(status: &Arc<OwnedFd>, time: Duration) -> Self {
-        let buffer = Mutex::new(Some(message_buffer()));
-        Self { status: status.clone(), patience: time.saturating_add(GRACE), buffer }
+        Self { status: status.clone(), patience: time.saturating_add(GRACE), has_failed: Mutex::default() }
     }
 
-    fn ask(
-        &self,
-        buffer: &mut [u8],
-        store: &str,
-        operation: &Operation,
-        deadline: Option<Instant>,
-    ) -> io::Result<Outcome> {
+    fn ask(&self, store: &str, operation: &Operation, deadline: Option<Instant>) -> io::Result<Outcome> {
         let (asked, file) = Packed::pack(&(store, operation))?;
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
         send(&self.status, &Report::State(asked), &fds)?;
@@ -89,7 +82,7 @@ impl RemoteState {
         if !poll_until(&mut fds, [patience, deadline].into_iter().flatten().min())? {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let answered = recv::<Packed>(&self.status, buffer, RecvFlags::empty())?;
+        let answered = recv::<Packed>(&self.status, &mut message_buffer(), RecvFlags::empty())?;
         let (answer, fds) = answered.ok_or_else(|| io::Error::other("it has gone"))?;
         answer.unpack(fds.into_iter().next(), u64::MAX)
     }
@@ -97,16 +90,15 @@ impl RemoteState {
 
 impl StateHost for RemoteState {
     fn run(&self, store: &str, operation: Operation, deadline: Option<Instant>) -> Outcome {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |reason: String| Err(Failure::Other(format!("the host gives no answer: {reason}")));
-        let Some(mut room) = buffer.take() else { return failed("it gave none before".to_owned()) };
-        match self.ask(&mut room, store, &operation, deadline) {
-            Ok(outcome) => {
-                *buffer = Some(room);
-                outcome
-            }
-            Err(error) => failed(error.to_string()),
+        if *has_failed {
+            return failed("it gave none before".to_owned());
         }
+        self.ask(store, &operation, deadline).unwrap_or_else(|error| {
+            *has_failed = true;
+            failed(error.to_string())
+        })
     }
 }
 
