@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use plugsock::{ServeAddress, ServerOptions, ServerType};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -120,6 +121,25 @@ fn an_answer_arrives_although_the_request_was_not_read() {
                 let client = server.connect();
                 // More than the server's kernel holds, so that some is always under way.
                 assert_eq!(client.exchange(&pattern(500_000)), b"setup\nhandle\nfinish\n");
+            }
+        });
+    }
+}
+
+/// C11: nor does one reset it that says something at the very moment at which its request ends.
+#[test]
+fn a_client_that_speaks_at_the_end_of_its_request_reads_that_end() {
+    for server_type in [ServerType::Tcp, ServerType::UnixStream] {
+        for_each_strategy(|strategy| {
+            let server = Running::start(Case { server_type, strategy }, handler("phases"));
+            for number in 0..400 {
+                let client = server.connect();
+                assert_eq!(client.recv_exact(20), b"setup\nhandle\nfinish\n");
+                // The moment is short, and a little later each time.
+                let moment = Instant::now() + Duration::from_nanos(50 * number);
+                while Instant::now() < moment {}
+                client.try_send(b"more");
+                assert_eq!(client.recv_all(), b"");
             }
         });
     }

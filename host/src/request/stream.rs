@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::net::{Shutdown, recv, send, shutdown};
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, Shutdown, recv, send, shutdown};
 use socket2::Socket;
 use tokio::io::Interest;
 
@@ -405,10 +406,29 @@ impl Stream {
         }
     }
 
-    /// Reads away what has come; whether there was something.
+    /// Reads away what has come; whether there was something, so that more may come.
     pub(super) fn discard_unread(&self) -> bool {
-        !self.is_at_end.load(Relaxed)
-            && self.recv_raw(RECV_MAX, MayBlock(false)).is_ok_and(|data| !data.is_empty())
+        if self.is_at_end.load(Relaxed) {
+            return false;
+        }
+        let is_sending = self.discard();
+        if !is_sending {
+            self.end_input();
+        }
+        is_sending
+    }
+
+    fn discard(&self) -> bool {
+        self.recv_raw(RECV_MAX, MayBlock(false)).is_ok_and(|data| !data.is_empty())
+    }
+
+    /// Has nothing come any more, so that nothing is unread when it is closed: what comes just then would reset the
+    /// connection. On a Unix socket the client would read that in place of the end; over TCP the end has come before.
+    fn end_input(&self) {
+        if socket_domain(self.socket()) == Ok(AddressFamily::UNIX) {
+            let _ = self.shutdown(Shutdown::Read);
+            while self.discard() {}
+        }
     }
 
     /// Reads away what goes on coming, within bounds.
@@ -419,10 +439,12 @@ impl Stream {
         let mut dropped = 0;
         while dropped < LINGER_BYTES && Instant::now() < deadline {
             match self.socket.until_done(Interest::READABLE, patience, read).await {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return,
                 Ok(length) => dropped += length,
+                Err(_) => break,
             }
         }
+        self.end_input();
     }
 }
 
