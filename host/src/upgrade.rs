@@ -30,6 +30,7 @@ use crate::error::{HandlerError, shown};
 use crate::events::{EventKind, emit};
 use crate::helper_process::Channel;
 pub use crate::listener::HandedSocket;
+use crate::listener::{Listener, SocketOptions};
 use crate::metrics::MetricsSocket;
 use crate::sandbox::{Handler, Origin, Sandbox};
 use crate::server::Server;
@@ -156,6 +157,8 @@ enum Handed {
     Tickets(Sessions),
     /// Beside it the socket for metrics and, where it has one, its lock.
     Metrics { address: String },
+    /// Of the sockets those that somebody else has bound for a process before. Older processes do not say it.
+    Inherited { addresses: Vec<String> },
 }
 
 /// The only answer; an enum, since a message of no bytes would be the end of the channel.
@@ -169,6 +172,8 @@ enum Answer {
 pub struct HandOver<'a> {
     /// Each under the address that it was asked to bind.
     pub servers: Vec<(ServeAddress, &'a Server)>,
+    /// Those of their addresses that somebody else has bound, and who takes over serves whatever it is told.
+    pub inherited: Vec<ServeAddress>,
     /// What they serve.
     pub slots: Vec<HandedSlot>,
     /// What sessions of TLS are resumed by, of each in its order.
@@ -233,6 +238,8 @@ impl HandOver<'_> {
         for (address, server) in &self.servers {
             send_socket(channel, &Handed::Socket { address: address.to_string() }, &server.hand_out()?)?;
         }
+        let addresses = self.inherited.iter().map(ToString::to_string).collect();
+        channel.send(&Handed::Inherited { addresses }, &[])?;
         for tls in &self.tls {
             channel.send(&Handed::Tickets(tls.sessions()), &[])?;
         }
@@ -320,6 +327,8 @@ fn end(process: &mut ChildProcess) -> String {
 pub struct Predecessor {
     channel: Channel,
     sockets: Vec<(String, HandedSocket)>,
+    /// Those of them that somebody else has bound; `None` if that was not said.
+    inherited: Option<Vec<String>>,
     slots: Vec<HandedSlot>,
     /// In the order of the certificates that they belong to.
     tickets: VecDeque<Sessions>,
@@ -335,7 +344,7 @@ impl Predecessor {
         }
         let channel = Channel::from_stdin()?;
         let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), VecDeque::new());
-        let (mut control, mut metrics) = (None, None);
+        let (mut control, mut metrics, mut inherited) = (None, None, None);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -348,8 +357,10 @@ impl Predecessor {
                 Some((Handed::Tickets(keys), _)) => tickets.push_back(keys),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
+                Some((Handed::Inherited { addresses }, _)) => inherited = Some(addresses),
                 Some((Handed::End, _)) => {
-                    return Ok(Some(Self { channel, sockets, slots, tickets, control, metrics }));
+                    let taken = Self { channel, sockets, inherited, slots, tickets, control, metrics };
+                    return Ok(Some(taken));
                 }
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
@@ -363,9 +374,22 @@ impl Predecessor {
         Some(self.sockets.remove(index).1)
     }
 
-    /// The sockets that nobody has asked for by their addresses.
-    pub fn rest(&mut self) -> impl Iterator<Item = (ServeAddress, HandedSocket)> {
-        self.sockets.drain(..).filter_map(|(address, socket)| Some((address.parse().ok()?, socket)))
+    /// Whether somebody else has bound one of its sockets.
+    pub fn has_inherited(&self) -> bool {
+        self.sockets.iter().any(|(address, _)| self.is_inherited(address))
+    }
+
+    /// The sockets that somebody else has bound, and nobody has asked for by their addresses.
+    pub fn inherited(&mut self) -> Vec<(ServeAddress, HandedSocket)> {
+        let sockets = std::mem::take(&mut self.sockets);
+        let (inherited, others) = sockets.into_iter().partition(|(address, _)| self.is_inherited(address));
+        self.sockets = others;
+        let parsed = |(address, socket): (String, _)| Some((address.parse().ok()?, socket));
+        Vec::into_iter(inherited).filter_map(parsed).collect()
+    }
+
+    fn is_inherited(&self, address: &String) -> bool {
+        self.inherited.as_ref().is_none_or(|inherited| inherited.contains(address))
     }
 
     /// Has sessions resumed that the process before this one has begun: of several certificates with the next in their order.
@@ -389,7 +413,8 @@ impl Predecessor {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
-    /// Says that this process serves with `servers`, so that the one before it may end.
+    /// Says that this process serves with `servers`, so that the one before it may end. Sockets that were not asked for are
+    /// served no longer.
     pub fn ready(
         self,
         servers: &[Arc<Server>],
@@ -400,6 +425,18 @@ impl Predecessor {
         servers.iter().for_each(|server| server.set_owned(true));
         control.inspect(|control| control.set_owned(true));
         metrics.inspect(|metrics| metrics.set_owned(true));
+        for (address, handed) in self.sockets {
+            give_up(&address, handed).map_err(|error| io::Error::other(format!("{address}: {error}")))?;
+        }
         Ok(())
     }
+}
+
+/// Closes a socket that another process has bound, with its file if it has one.
+fn give_up(address: &str, handed: HandedSocket) -> Result<(), Box<dyn std::error::Error>> {
+    let address: ServeAddress = address.parse()?;
+    let listener = Listener::take_over(handed, address.server_type(), &SocketOptions::default())?;
+    tracing::info!("{} is served no longer", listener.address()?);
+    listener.set_owned(true);
+    Ok(())
 }

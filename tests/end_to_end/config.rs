@@ -230,25 +230,35 @@ fn what_is_shown_can_be_served() {
     assert_eq!(answer(&host, 0), format!("arg={handler}\nenv=QUOTED=\"\\\"\n"));
 }
 
-/// An upgrade reads the file anew, and goes on with what served under the same names.
+/// An upgrade reads the file anew, and goes on with what served under the same names; what the file names no longer is gone.
 #[test]
 fn an_upgrade_reads_the_file_anew() {
     let (env, echo) = (guest("env_and_args"), guest("server_info"));
-    let text = |level: &str, colour: &str| {
+    let text = |level: &str, colour: &str, gone: &str| {
         format!(
             "[log]\nlog-level = \"{level}\"\n[[server]]\naddress = \"{TCP}\"\nhandler = \"one\"\n\
-             [[server]]\naddress = \"unix://@plugsock-upgrade-{}\"\nhandler = \"two\"\n\
+             [[server]]\naddress = [\"unix://@plugsock-upgrade-{}\"{gone}]\nhandler = \"two\"\n\
              [handler.one]\nfile = \"{env}\"\nenv = [\"COLOUR={colour}\"]\n[handler.two]\nfile = \"{echo}\"\n",
             std::process::id()
         )
     };
-    let configured = Configured::new(&text("info", "red"));
-    let host = configured.serve(2, &[]);
+    let directory = TempDir::new().unwrap();
+    let gone = directory.path().join("gone");
+    let named = format!(", \"unix://{}\", \"udp://127.0.0.1:0\", \"tcp://127.0.0.2:0\"", gone.display());
+    let configured = Configured::new(&text("info", "red", &named));
+    let host = configured.serve(5, &[]);
     assert!(answer(&host, 0).contains("COLOUR=red"));
-    configured.write(&text("debug", "blue"));
+    configured.write(&text("debug", "blue", ""));
     let successor = crate::upgrade::upgrade(&host);
     host.wait_for_exit();
     assert!(answer(&host, 0).contains("COLOUR=blue"));
     assert!(answer(&host, 1).contains("generation=2\n"));
+    assert!(!gone.exists());
+    for number in 2..5 {
+        host.log.wait_for(&format!("{} is served no longer", host.addresses[number]));
+    }
+    for number in [2, 4] {
+        assert!(Client::try_connect(&host.addresses[number]).is_err(), "{}", host.addresses[number]);
+    }
     crate::upgrade::end(host, successor);
 }

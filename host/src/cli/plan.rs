@@ -14,7 +14,7 @@ use super::handler_source::HandlerSource;
 use super::log::LogOptions;
 use super::serve::{HandlerArgs, ProcessArgs};
 use super::serving::ServerArgs;
-use super::targets::Target;
+use super::targets::{Target, default_address};
 use super::tls::Certificates;
 
 #[derive(Clone, Debug)]
@@ -76,6 +76,15 @@ impl Plan {
         }
         let process = planner.layered(&Keys::of::<ProcessArgs>(), None)?;
         Ok(Self { process: process.options.process, process_settings: process.settings, servers, handlers })
+    }
+
+    /// What a server is asked to bind: the default, where no address is named and nobody else has bound one.
+    pub fn addresses(&self, server: usize, is_bound_by_others: bool) -> Vec<ServeAddress> {
+        let is_none_named = self.servers.iter().all(|server| server.addresses.is_empty());
+        match is_none_named && server == 0 && !is_bound_by_others {
+            true => vec![default_address()],
+            false => self.servers[server].addresses.clone(),
+        }
     }
 
     /// What connections are protected with: servers with the same options for it share it, also with those before.

@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, bail};
 use crossbeam::channel::Sender;
 use plugsock::control::{EventKind, emit};
-use plugsock::{
-    Listener, LoadedAgain, Ready, Sandbox, ServeAddress, Server, Slot, SlotOptions, SwapOptions, Swapped,
-};
+use plugsock::{Listener, LoadedAgain, Ready, Sandbox, Server, Slot, SlotOptions, SwapOptions, Swapped};
 
 use super::config::layers::{CommandLine, Setting};
 use super::plan::{Plan, PlannedCertificates, PlannedHandler, PlannedServer, differences};
@@ -257,17 +255,18 @@ impl NextServers {
         before: &[Arc<ServedAddress>],
     ) -> anyhow::Result<Self> {
         let mut old: Vec<Arc<ServedAddress>> = before.to_vec();
+        let is_bound_by_others = before.iter().any(|old| old.is_inherited);
         let mut next = Vec::new();
         for (number, planned) in plan.servers.iter().enumerate() {
             let slot = &plugs[planned.handler].slot;
             let tls = certificates.of(number).map(|certificates| certificates.tls.clone());
             let options = || planned.args.options(tls.clone(), &plan.process, running.traces.as_ref());
             let mut olds: Vec<Option<Arc<ServedAddress>>> = Vec::new();
-            for asked in &planned.addresses {
+            let mut asked = plan.addresses(number, is_bound_by_others);
+            for asked in &asked {
                 let found = old.iter().position(|old| !old.is_inherited && old.asked == *asked);
                 olds.push(found.map(|at| old.remove(at)));
             }
-            let mut asked: Vec<ServeAddress> = planned.addresses.clone();
             if number == 0 {
                 // What somebody else has bound is the first server's, as at the start.
                 let (inherited, others) = old.into_iter().partition(|old| old.is_inherited);

@@ -441,9 +441,11 @@ impl Running {
             (serving.plugs.clone(), serving.certificates.clone())
         };
         let bound = self.servers();
+        let inherited = bound.iter().filter(|bound| bound.is_inherited);
         let (control, metrics) = (self.control.upgrade(), self.metrics.upgrade());
         let hand_over = HandOver {
             servers: bound.iter().map(|bound| (bound.asked.clone(), &*bound.server)).collect(),
+            inherited: inherited.map(|bound| bound.asked.clone()).collect(),
             slots: plugs.iter().map(Plug::hand_out).collect::<io::Result<_>>()?,
             tls: certificates.loaded().map(|certificates| &certificates.tls).collect(),
             control: control.as_deref(),

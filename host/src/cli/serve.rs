@@ -31,7 +31,7 @@ use super::running::{Plug, Running, ServedAddress, Serving};
 use super::serving::ServerArgs;
 use super::signals;
 use super::swapping::SwapArgs;
-use super::targets::{default_address, sort_targets};
+use super::targets::sort_targets;
 use super::telemetry::{self, TelemetryArgs};
 
 /// Serve addresses with a handler
@@ -247,32 +247,29 @@ fn listen(
     mut predecessor: Option<&mut Predecessor>,
 ) -> anyhow::Result<Vec<Listening>> {
     let mut listening = Vec::new();
+    let is_handed_some = predecessor.as_ref().is_some_and(|predecessor| predecessor.has_inherited());
+    let is_bound_by_others = is_handed_some || !inherited.is_empty();
     for (server, planned) in plan.servers.iter().enumerate() {
         let options = planned.args.socket_options();
-        for asked in &planned.addresses {
-            let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(asked));
+        for asked in plan.addresses(server, is_bound_by_others) {
+            let handed = predecessor.as_mut().and_then(|predecessor| predecessor.socket(&asked));
             let listener = match handed {
                 Some(handed) => {
                     Listener::take_over(handed, asked.server_type(), &options)?.with_tls(asked.is_tls())
                 }
-                None => Listener::bind(asked, &options)?,
+                None => Listener::bind(&asked, &options)?,
             };
-            listening.push(Listening { server, asked: asked.clone(), listener, is_inherited: false });
+            listening.push(Listening { server, asked, listener, is_inherited: false });
         }
     }
-    // What nobody has asked for by its address is the first server's.
+    // What somebody else has bound, and nobody has asked for by its address, is the first server's.
     let (server, options) = (0, plan.servers[0].args.socket_options());
     for Inherited { socket, server_type, is_tls } in inherited {
         let listener = Listener::adopt(socket, server_type, &options)?.with_tls(is_tls);
         listening.push(Listening { server, asked: listener.address()?, listener, is_inherited: true });
     }
-    for (asked, handed) in predecessor.into_iter().flat_map(Predecessor::rest) {
+    for (asked, handed) in predecessor.into_iter().flat_map(Predecessor::inherited) {
         let listener = Listener::take_over(handed, asked.server_type(), &options)?.with_tls(asked.is_tls());
-        listening.push(Listening { server, asked, listener, is_inherited: true });
-    }
-    if listening.is_empty() {
-        let asked = default_address();
-        let listener = Listener::bind(&asked, &options)?;
         listening.push(Listening { server, asked, listener, is_inherited: true });
     }
     Ok(listening)
