@@ -6,11 +6,13 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use plugsock::ServerType;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Ended, Fault, Faults, Host, cache_dir, for_each_strategy, guest, is_installed, plugsock, run,
+    Case, Client, Ended, Fault, Faults, Host, Running, cache_dir, for_each_strategy, guest, is_installed,
+    plugsock, run, sandbox,
 };
 
 /// A directory and a path in it that nothing has yet.
@@ -291,4 +293,19 @@ fn a_client_cannot_break_the_log_with_its_name() {
     let line = host.log.wait_for("handler error");
     assert!(line.contains(r"/a\nb\x1b[31m phase="), "{line}");
     assert_eq!(host.log.text().lines().count(), 1);
+}
+
+/// Of 108 bytes, which leaves no room for the zero that ends other names.
+#[test]
+fn a_client_may_have_the_longest_name_there_is() {
+    for server_type in [ServerType::UnixStream, ServerType::UnixDatagram] {
+        for_each_strategy(|strategy| {
+            let server = Running::start(Case { server_type, strategy }, sandbox().echo().unwrap());
+            let directory = TempDir::new().unwrap();
+            let filled = directory.path().join("x".repeat(107 - directory.path().as_os_str().len()));
+            assert_eq!(filled.as_os_str().len(), 108);
+            let client = Client::named(&filled, &server.address);
+            assert_eq!(client.exchange(b"hello"), b"hello");
+        });
+    }
 }

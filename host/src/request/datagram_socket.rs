@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    ControlMessage, MsgFlags, SockaddrStorage, TimestampingFlag, UnixAddr, sendmsg, setsockopt, sockopt,
+    ControlMessage, MsgFlags, SockaddrStorage, TimestampingFlag, sendmsg, setsockopt, sockopt,
 };
+use rustix::net::{SocketAddrUnix, send, sendto};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket};
 use tokio::io::Interest;
 
 use super::recvmsg::{Message, recvmsg};
-use super::wait::{Patience, Waitable};
+use super::wait::{MayBlock, Patience, Waitable};
 use super::{Datagram, Request, Transport};
 use crate::address::{ServerType, SocketAddress, UnixAddress, socket_address};
 
@@ -130,44 +131,48 @@ impl DatagramSocket {
     }
 
     fn try_send_to(&self, data: &[u8], to: &SocketAddress, from: Option<LocalAddress>) -> io::Result<()> {
-        let fd = self.socket.socket().as_raw_fd();
-        let slices = [IoSlice::new(data)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let sent = match to {
-            _ if self.is_paired => sendmsg::<()>(fd, &slices, &[], flags, None)?,
-            SocketAddress::Inet(to) => {
-                let to = SockaddrStorage::from(*to);
-                match from {
-                    None => sendmsg(fd, &slices, &[], flags, Some(&to))?,
-                    Some(LocalAddress::V4(address)) => {
-                        let info = libc::in_pktinfo {
-                            ipi_ifindex: 0,
-                            ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
-                            ipi_addr: libc::in_addr { s_addr: 0 },
-                        };
-                        sendmsg(fd, &slices, &[ControlMessage::Ipv4PacketInfo(&info)], flags, Some(&to))?
-                    }
-                    Some(LocalAddress::V6(address, interface)) => {
-                        let info = libc::in6_pktinfo {
-                            ipi6_addr: libc::in6_addr { s6_addr: address.octets() },
-                            ipi6_ifindex: interface,
-                        };
-                        sendmsg(fd, &slices, &[ControlMessage::Ipv6PacketInfo(&info)], flags, Some(&to))?
-                    }
-                }
+        let socket = self.socket.socket();
+        let flags = MayBlock(false).send_flags();
+        let sent = match (to, from) {
+            _ if self.is_paired => send(socket, data, flags)?,
+            (SocketAddress::Inet(to), None) => sendto(socket, data, flags, to)?,
+            (SocketAddress::Inet(to), Some(from)) => send_from(socket, data, *to, from)?,
+            // Names as long as the kernel has them, without an end.
+            (SocketAddress::Unix(UnixAddress::Path(path)), _) => {
+                sendto(socket, data, flags, &SocketAddrUnix::new(&**path)?)?
             }
-            SocketAddress::Unix(name) => {
-                let to = match name {
-                    UnixAddress::Path(path) => UnixAddr::new(path)?,
-                    UnixAddress::Abstract(name) => UnixAddr::new_abstract(name)?,
-                    UnixAddress::Unnamed => return Err(io::ErrorKind::NotConnected.into()),
-                };
-                sendmsg(fd, &slices, &[], flags, Some(&to))?
+            (SocketAddress::Unix(UnixAddress::Abstract(name)), _) => {
+                sendto(socket, data, flags, &SocketAddrUnix::new_abstract_name(name)?)?
             }
+            (SocketAddress::Unix(UnixAddress::Unnamed), _) => return Err(io::ErrorKind::NotConnected.into()),
         };
         debug_assert_eq!(sent, data.len(), "a {:?} datagram is sent whole or not at all", self.server_type);
         Ok(())
     }
+}
+
+/// Sends a datagram from one of a wildcard socket's addresses.
+fn send_from(socket: &Socket, data: &[u8], to: SocketAddr, from: LocalAddress) -> nix::Result<usize> {
+    let (v4, v6);
+    let source = match from {
+        LocalAddress::V4(address) => {
+            v4 = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            ControlMessage::Ipv4PacketInfo(&v4)
+        }
+        LocalAddress::V6(address, interface) => {
+            v6 = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: address.octets() },
+                ipi6_ifindex: interface,
+            };
+            ControlMessage::Ipv6PacketInfo(&v6)
+        }
+    };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(data)], &[source], flags, Some(&SockaddrStorage::from(to)))
 }
 
 /// Whether an address to send from may be why a packet was not sent.

@@ -4,10 +4,12 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use plugsock::{ServeAddress, SocketAddress, UnixAddress};
+use rustix::net::SocketAddrUnix;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::PATIENCE;
@@ -45,6 +47,15 @@ impl Client {
     pub fn connect_from(source: Ipv4Addr, address: &ServeAddress) -> Self {
         let client = Self::unbound(address).unwrap();
         client.socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        client.socket.connect(&sockaddr(address)).unwrap();
+        client
+    }
+
+    /// With a name of its own, of a Unix socket.
+    pub fn named(path: &Path, address: &ServeAddress) -> Self {
+        let client = Self::unbound(address).unwrap();
+        // Which takes names of all lengths that the kernel does.
+        rustix::net::bind(&client.socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
         client.socket.connect(&sockaddr(address)).unwrap();
         client
     }
