@@ -21,6 +21,7 @@ use super::store::{HOST_TIME, Making, NotWritten, Store, open};
 use super::view::{GroupView, View, progress_line};
 use crate::cli::handler_source::HandlerSource;
 use crate::cli::keys::read_secret_key;
+use crate::cli::options::parse_duration;
 use crate::cli::output;
 use crate::cli::registry::RegistryArgs;
 use crate::cli::sign::signature_of;
@@ -100,10 +101,9 @@ pub struct Init {
 }
 
 fn parse_host_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time >= Duration::from_secs(1) => Ok(time),
-        Ok(_) => Err("it must be at least 1s".to_owned()),
-        Err(error) => Err(error.to_string()),
+    match parse_duration(text)? {
+        time if time >= Duration::from_secs(1) => Ok(time),
+        _ => Err("it must be at least 1s".to_owned()),
     }
 }
 
@@ -224,7 +224,7 @@ pub struct RollOut {
     wait: bool,
 
     /// How long to wait
-    #[arg(long, value_name = "TIME", requires = "wait", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "wait", value_parser = parse_duration)]
     timeout: Option<Duration>,
 
     #[command(flatten)]

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::records::{Labels, check_group, check_name};
 use super::store::Reach;
+use crate::cli::options::parse_duration;
 use crate::cli::plan::PlannedHandler;
 
 #[derive(Args, Clone, Debug)]
@@ -34,7 +35,7 @@ pub struct FleetArgs {
     fleet_trust_all: bool,
 
     /// How long to wait at the start for what the fleet says before serving without
-    #[arg(long, value_name = "TIME", default_value = "10s", requires = "fleet", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "fleet", value_parser = parse_duration)]
     fleet_wait: Duration,
 }
 
