@@ -306,6 +306,9 @@ pub fn version_of(executable: &Path) -> io::Result<String> {
             },
         }
     };
+    if read.is_err() {
+        process.kill();
+    }
     let ended = end(&mut process);
     read.map_err(|error| io::Error::new(error.kind(), format!("{error}{ended}")))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
@@ -470,4 +473,28 @@ fn give_up(address: &str, handed: HandedSocket) -> Result<(), Box<dyn std::error
     tracing::info!("{} is served no longer", listener.address()?);
     listener.set_owned(true);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_says_its_version_or_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |script: &str| {
+            let path = directory.path().join("program");
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            version_of(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(said("echo \"plugsock $1\""), Ok("plugsock --version\n".to_owned()));
+        let reason = said("exec yes").unwrap_err();
+        assert!(reason.starts_with("it says too much (signal: 9"), "{reason}");
+        let nowhere = version_of(Path::new("/nowhere/plugsock")).unwrap_err().to_string();
+        assert!(nowhere.starts_with("cannot start /nowhere/plugsock: "), "{nowhere}");
+    }
 }

@@ -74,7 +74,7 @@ fn a_roll_out_comes_to_hosts_of_both_versions() {
 #[test]
 fn what_a_later_version_writes_changes_nothing_here() {
     let Some(fleet) = Fleet::start() else { return };
-    let hosts = fleet.hosts(&["a"]);
+    let mut hosts = fleet.hosts(&["a"]);
     done(fleet.roll_out("two", &["--wait", "--timeout", "60s"]));
     all_serve(&hosts, "two");
     let nats = &fleet.nats;
@@ -91,4 +91,9 @@ fn what_a_later_version_writes_changes_nothing_here() {
     assert_eq!(who(&hosts[0]), "two");
     assert_eq!(nats.get("rollout.web.app"), driven);
     assert_eq!(hosts[0].log.lines_with(": swapped: ").len(), 1);
+    // Also when it begins anew.
+    assert!(hosts[0].terminate().success());
+    let again = fleet.host("a", &[]);
+    assert_eq!(who(&again), "two");
+    assert_eq!(nats.get("rollout.web.app"), driven);
 }

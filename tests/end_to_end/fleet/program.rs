@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Fleet, GROUP, all_serve, done, who};
@@ -69,6 +69,13 @@ impl Programs {
     }
 }
 
+/// The process that has taken over as the first, the second, …
+fn successor(host: &Host, number: usize) -> Pid {
+    let line = host.log.wait_for_count("has taken over", number).remove(number - 1);
+    let pid = line.split("process ").nth(1).unwrap().split(' ').next().unwrap();
+    Pid::from_raw(pid.parse().unwrap()).unwrap()
+}
+
 fn own() -> Vec<u8> {
     fs::read(plugsock().get_program()).unwrap()
 }
@@ -96,7 +103,11 @@ fn in_stages_under_load_and_back_again() {
     let times: Vec<String> = hosts.iter().map(|host| host.log.wait_for("has taken over")).collect();
     assert!(times.is_sorted(), "{times:?}");
     hosts.iter().for_each(Host::wait_for_exit);
-    // What is rolled out of handlers goes on under the new program, and where an operator has another process take over.
+    // Where an operator has another process take over, it is the installed one, which hands over in its turn.
+    kill_process(successor(&hosts[0], 1), Signal::USR2).unwrap();
+    successor(&hosts[0], 3);
+    programs.wait_for_running(&[&new, &new]);
+    // What is rolled out of handlers goes on under the new program.
     done(programs.fleet.roll_out("two", &WAIT[2..]));
     all_serve(&hosts, "two");
     done(programs.fleet.command(&["rollback", "--group", GROUP, "--program"]));
@@ -168,9 +179,7 @@ fn a_program_that_does_not_stay() {
     let (old, new) = (digest_of(&own()), digest_of(&fs::read(programs.path("next")).unwrap()));
     done(programs.upgrade("next", "ours.key", &["--gate", "errors>10%/1h"]));
     programs.wait_for_running(&[&new, &old]);
-    let line = hosts[0].log.wait_for("has taken over");
-    let successor = line.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    kill_process(rustix::process::Pid::from_raw(successor).unwrap(), Signal::KILL).unwrap();
+    kill_process(successor(&hosts[0], 1), Signal::KILL).unwrap();
     let back = programs.host("a", &[]);
     wait_until(|| programs.summary()["state"] == "failed");
     let reason = programs.summary()["reason"].as_str().unwrap().to_owned();

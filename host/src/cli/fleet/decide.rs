@@ -324,6 +324,7 @@ mod tests {
             assert_eq!(took, (0..expected).map(|number| format!("h{number:02}")).collect::<Vec<_>>());
             let hosts = group.hosts(&desired);
             assert!(have_taken(&desired, &rollout, &hosts));
+            assert_eq!(count_allowed(&desired, Some(&rollout)), expected);
             // Not before the time has passed.
             assert_eq!(next(&desired, Some(&rollout), &hosts, false), None);
             rollout = next(&desired, Some(&rollout), &hosts, true).unwrap();
@@ -348,7 +349,7 @@ mod tests {
         assert_eq!(next(&desired, Some(&rollout), &group.hosts(&desired), false), None);
         (group.slot(0).ended, group.slot(0).failed) = (100, 11);
         let failed = next(&desired, Some(&rollout), &group.hosts(&desired), true).unwrap();
-        assert_eq!(failed.progress, Progress::Failed);
+        assert_eq!((failed.progress, count_allowed(&desired, Some(&failed))), (Progress::Failed, 0));
         assert!(failed.reason.as_ref().unwrap().starts_with("11 of 100 requests failed"), "{failed:?}");
         assert_eq!(group.heed(&desired, &failed), Vec::<String>::new());
         // In the next roll-out, too, unless that is forced.

@@ -18,13 +18,28 @@ use crate::cli::registry::jittered;
 /// About so many hosts try to get a lease within the time in which it is renewed.
 const CANDIDATES: usize = 20;
 
-/// A slot's records as they are now, and the revision of the roll-out's, which is 0 where there is none.
+/// A slot's records.
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
+    /// As they were when all could be read last.
     pub known: Known,
+    /// As far as they can be read now.
+    pub heard: Known,
+    /// Of the roll-out's now, which is 0 where there is none.
     pub revision: u64,
-    /// One of them cannot be read: what is known is not what holds, and nothing is to be made of it.
+    /// Those that cannot be read now. Nobody drives a slot by what it was before.
     pub unreadable: BTreeSet<&'static str>,
+}
+
+impl Slot {
+    /// Takes over what was heard, if that is all of it and another.
+    pub fn settle(&mut self) -> bool {
+        let is_another = self.unreadable.is_empty() && self.known != self.heard;
+        if is_another {
+            self.known = self.heard.clone();
+        }
+        is_another
+    }
 }
 
 /// Who drives.

@@ -9,7 +9,7 @@ use super::records::{Desired, Rollout};
 use crate::cli::kept;
 
 /// What was last known of a slot.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     pub desired: Option<Desired>,
     pub rollout: Option<Rollout>,

@@ -212,6 +212,7 @@ impl Member {
             if !is_current && changes.is_current() {
                 (is_current, self.is_informed) = (true, true);
                 self.forget_all_but(&seen);
+                self.settle();
                 self.failures = 0;
                 if self.complaints.nats_is_there() {
                     tracing::info!("fleet: NATS is there again");
@@ -227,7 +228,9 @@ impl Member {
                     let change = change?;
                     seen.insert(change.key.clone());
                     self.learn(change);
+                    // Of records that are told one by one some are new and others not yet.
                     if is_current {
+                        self.settle();
                         self.heed_all(Some(&store));
                     }
                 }
@@ -237,7 +240,9 @@ impl Member {
                 },
                 Some(outcome) = self.outcomes.recv() => {
                     self.end(outcome);
-                    self.heed_all(Some(&store));
+                    if is_current {
+                        self.heed_all(Some(&store));
+                    }
                     self.report_at = Instant::now();
                 }
                 heard = self.driver.hear() => heard?,
@@ -251,8 +256,8 @@ impl Member {
                         return Ok(());
                     }
                     self.look();
-                    self.heed_all(Some(&store));
                     if is_current {
+                        self.heed_all(Some(&store));
                         self.driver.drive(&store, &self.slots).await?;
                     }
                     self.show(is_current);
@@ -297,12 +302,12 @@ impl Member {
                 Err(format!("there are more than {SLOTS_MAX} slots in the group"))
             }
             "desired" => value.map(|value| parse(&value)).transpose().map(|desired| {
-                self.slots.entry(name.clone()).or_default().known.desired = desired;
+                self.slots.entry(name.clone()).or_default().heard.desired = desired;
             }),
             "rollout" => value.map(|value| parse(&value)).transpose().map(|rollout| {
                 let slot = self.slots.entry(name.clone()).or_default();
                 // Whoever drives overwrites what was removed as well.
-                (slot.known.rollout, slot.revision) = (rollout, revision);
+                (slot.heard.rollout, slot.revision) = (rollout, revision);
             }),
             "drain" if name == self.membership.host => value
                 .map(|value| parse::<records::Drain>(&value))
@@ -312,17 +317,23 @@ impl Member {
         };
         let has_room = self.slots.len() < SLOTS_MAX || self.slots.contains_key(&name);
         if let Some(kind) = RECORDS.into_iter().find(|record| *record == kind && has_room) {
-            let unreadable = &mut self.slots.entry(name.clone()).or_default().unreadable;
+            let slot = self.slots.entry(name.clone()).or_default();
             match &learned {
-                Ok(()) => unreadable.remove(kind),
-                Err(_) => unreadable.insert(kind),
+                Ok(()) => slot.unreadable.remove(kind),
+                Err(_) => slot.unreadable.insert(kind),
             };
         }
         let ignored = |reason| format!("{reason}; it is ignored, and what serves serves on");
         self.complaints.about(&format!("record {key}"), learned.err().map(ignored));
         self.report_at = Instant::now();
-        if let (true, Some(slot)) = (self.states.contains_key(&name), self.slots.get(&name)) {
-            self.kept.keep_known(&name, &slot.known);
+    }
+
+    /// Goes by what was heard from now on.
+    fn settle(&mut self) {
+        for (name, slot) in &mut self.slots {
+            if slot.settle() && self.states.contains_key(name) {
+                self.kept.keep_known(name, &slot.known);
+            }
         }
     }
 
@@ -333,10 +344,13 @@ impl Member {
         for (name, slot) in &mut self.slots {
             slot.unreadable.retain(|kind| is_there(kind, name));
             if !is_there("desired", name) {
-                slot.known.desired = None;
+                slot.heard.desired = None;
             }
             if !is_there("rollout", name) {
-                (slot.known.rollout, slot.revision) = (None, 0);
+                (slot.heard.rollout, slot.revision) = (None, 0);
+            }
+            if !slot.unreadable.is_empty() && slot.known.desired.is_none() {
+                slot.known = self.kept.known(name);
             }
         }
         self.is_drained = self.is_drained && is_there("drain", &self.membership.host);

@@ -37,16 +37,13 @@ impl State {
 impl Member {
     pub(super) fn heed(&mut self, name: &str, subject: Subject, store: Option<&Store>) {
         let nothing = Known::default();
-        let slot = self.slots.get(name);
-        let known = slot.map_or(&nothing, |slot| &slot.known);
+        let known = self.slots.get(name).map_or(&nothing, |slot| &slot.known);
         let (host, labels) = (&self.membership.host, &self.membership.labels);
         let state = self.states.entry(name.to_owned()).or_insert_with(|| {
             self.kept.keep_known(name, known);
             State::default()
         });
-        // What was known before would be another's word by now.
-        let is_readable = slot.is_none_or(|slot| slot.unreadable.is_empty());
-        if state.is_busy || !is_readable {
+        if state.is_busy {
             return;
         }
         let generation = known.desired.as_ref().map_or(state.generation, |desired| desired.generation);

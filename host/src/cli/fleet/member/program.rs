@@ -31,8 +31,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The largest that is taken.
-    pub(super) const MOST: u64 = 1 << 30;
+    /// The largest that is taken: it is in memory before anybody has looked who signed it.
+    pub(super) const MOST: u64 = 256 << 20;
 
     /// `None` for a host whose program the fleet has no say in.
     pub(super) fn new(
