@@ -2,12 +2,13 @@
 //! for this alone, and takes over as in any other upgrade. The old program serves on where the new one does not start.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
 use anyhow::{Context, bail};
 use plugsock::upgrade::version_of;
-use plugsock::{Digest, PublicKey, shown};
+use plugsock::{Digest, PublicKey, SignatureError, shown};
 
 use super::super::records::Version;
 use super::job::NotTaken;
@@ -94,7 +95,7 @@ impl Program {
             executable.map_err(|error| NotTaken::NotYet(format!("it cannot be kept: {error}")))?;
         let name = shown(&executable);
         let said = version_of(&executable)
-            .map_err(|error| NotTaken::Refused(format!("`{name} --version` does not do: {error}")))?;
+            .map_err(|error| not_taken(&error, &format!("`{name} --version` does not do")))?;
         if !said.starts_with("plugsock ") {
             let said = plugsock::one_line(&said);
             return Err(NotTaken::Refused(format!(
@@ -117,7 +118,7 @@ impl Program {
                 .to_owned());
         };
         let verified = self.keys.iter().map(|key| key.verify(bytes, signature).map(drop));
-        let verdict = verified.reduce(Result::or).unwrap_or(Ok(()));
+        let verdict = verified.reduce(Result::or).unwrap_or(Err(SignatureError::Wrong));
         verdict.map_err(|error| {
             format!("its signature is not valid: {error} (--fleet-upgrade-key names whose count)")
         })
@@ -129,11 +130,18 @@ impl Program {
         let Some(running) = running else {
             return Err(NotTaken::NotYet("this process is only about to serve".to_owned()));
         };
-        running.upgrade_to(executable).map_err(|error| match error.kind() {
-            std::io::ErrorKind::ResourceBusy | std::io::ErrorKind::ExecutableFileBusy => {
-                NotTaken::NotYet(error.to_string())
-            }
-            _ => NotTaken::Refused(format!("it does not take over: {error}")),
-        })
+        running.upgrade_to(executable).map_err(|error| not_taken(&error, "it does not take over"))
+    }
+}
+
+/// What the machine lacks for the moment is not the program's fault.
+fn not_taken(error: &io::Error, what: &str) -> NotTaken {
+    let reason = format!("{what}: {error}");
+    match error.kind() {
+        ErrorKind::ResourceBusy
+        | ErrorKind::ExecutableFileBusy
+        | ErrorKind::WouldBlock
+        | ErrorKind::OutOfMemory => NotTaken::NotYet(reason),
+        _ => NotTaken::Refused(reason),
     }
 }
