@@ -23,8 +23,8 @@ pub use client::{ControlClient, Events, find_control_socket};
 pub use protocol::{Answer, Command, Published, Refusal, RefusalKind};
 pub use socket::{ControlServer, ControlSocket};
 pub use status::{
-    CertificateStatus, Latency, ServerState, ServerStatus, SlotStatus, Status, TlsStatus, VersionStatus,
-    VersionStatusState,
+    CertificateStatus, FleetStatus, Latency, RolloutStatus, ServerState, ServerStatus, SlotStatus, Status,
+    TlsStatus, VersionStatus, VersionStatusState,
 };
 
 use crate::server::Server;
@@ -41,6 +41,11 @@ pub trait Controlled: Send + Sync {
 
     /// Where its servers send what their requests do, if anywhere.
     fn traces(&self) -> Option<Traces> {
+        None
+    }
+
+    /// The fleet that it is part of, if it is.
+    fn fleet(&self) -> Option<FleetStatus> {
         None
     }
 

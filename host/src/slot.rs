@@ -199,7 +199,7 @@ impl Slot {
 
     /// Has every version that serves try the probe, if there is one.
     pub fn probe_current(&self) -> Result<(), SwapError> {
-        self.probe(&self.current(), &self.0.options.load())
+        self.probe(&self.current(), self.0.options.load().probe.as_ref())
     }
 
     /// The version for a new request.
@@ -254,8 +254,8 @@ impl Slot {
     }
 
     /// Probes a handler as each server of the slot would have it serve.
-    fn probe(&self, handler: &Handler, options: &SlotOptions) -> Result<(), SwapError> {
-        let Some(probe) = &options.probe else { return Ok(()) };
+    fn probe(&self, handler: &Handler, probe: Option<&Probe>) -> Result<(), SwapError> {
+        let Some(probe) = probe else { return Ok(()) };
         self.0.servers().iter().try_for_each(|server| {
             probe
                 .run(handler, server.info())

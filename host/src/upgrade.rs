@@ -12,8 +12,7 @@
 //! ready in time, the old one serves on.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -185,11 +184,11 @@ pub struct HandOver<'a> {
 }
 
 impl HandOver<'_> {
-    /// Starts `executable` and hands everything over to it. Returns the new process's id when it serves; the caller then
+    /// Starts `successor` and hands everything over to it. Returns the new process's id when it serves; the caller then
     /// closes its servers.
-    pub fn to(self, executable: &Path, arguments: impl IntoIterator<Item = OsString>) -> io::Result<u32> {
+    pub fn to(self, successor: Command) -> io::Result<u32> {
         emit(|| EventKind::Upgrading {});
-        let upgraded = self.start_successor(executable, arguments);
+        let upgraded = self.start(successor);
         emit(|| match &upgraded {
             Ok(pid) => EventKind::Upgraded { pid: *pid },
             Err(error) => EventKind::NotUpgraded { reason: error.to_string() },
@@ -197,26 +196,17 @@ impl HandOver<'_> {
         upgraded
     }
 
-    fn start_successor(
-        mut self,
-        executable: &Path,
-        arguments: impl IntoIterator<Item = OsString>,
-    ) -> io::Result<u32> {
+    fn start(mut self, mut successor: Command) -> io::Result<u32> {
         self.control = self.control.filter(|control| control.is_named());
         let (channel, given) = Channel::pair()?;
         // Not kept: the end of the channel that it was given shows that it has ended.
         let spawned = ChildProcess::start(
             // What its supervisor wants to hear is asked of whoever is the main process.
-            Command::new(executable)
-                .args(arguments)
-                .env(MARKER, "1")
-                .env_remove("WATCHDOG_PID")
-                .stdin(Stdio::from(given)),
+            successor.env(MARKER, "1").env_remove("WATCHDOG_PID").stdin(Stdio::from(given)),
         );
-        let mut process = spawned.map_err(|error| {
-            let executable = shown(executable);
-            io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
-        })?;
+        let mut process = spawned.map_err(|error| cannot_start(&successor, error))?;
+        // With it goes the end of the channel that is the other process's.
+        drop(successor);
         match self.send_all(&channel).and_then(|()| wait_until_ready(&channel)) {
             Ok(()) => {
                 self.let_go();
@@ -278,6 +268,50 @@ impl HandOver<'_> {
             metrics.stop();
         });
     }
+}
+
+fn cannot_start(command: &Command, error: io::Error) -> io::Error {
+    let executable = shown(Path::new(command.get_program()));
+    io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
+}
+
+/// How long a program may take to say which it is.
+const VERSION_TIME: Duration = Duration::from_secs(10);
+
+/// The most of that which is read.
+const VERSION_MAX: usize = 4096;
+
+/// What a program says of its version (`--version`), if it runs here at all.
+pub fn version_of(executable: &Path) -> io::Result<String> {
+    let (said, given) = io::pipe()?;
+    let mut command = Command::new(executable);
+    command.arg("--version").env_remove(MARKER).stdin(Stdio::null()).stderr(Stdio::null()).stdout(given);
+    let mut process = ChildProcess::start(&mut command).map_err(|error| cannot_start(&command, error))?;
+    // With it goes this process's own end for writing.
+    drop(command);
+    let deadline = Instant::now() + VERSION_TIME;
+    let mut text = Vec::new();
+    let mut part = [0; VERSION_MAX];
+    let read = loop {
+        match poll_until(&mut [PollFd::new(&said, PollFlags::IN)], Some(deadline)) {
+            Ok(false) => break Err(io::Error::other(format!("it does not end within {VERSION_TIME:?}"))),
+            Err(error) => break Err(error),
+            Ok(true) => match (&said).read(&mut part) {
+                Ok(0) => break Ok(()),
+                Ok(length) if text.len() + length > VERSION_MAX => {
+                    break Err(io::Error::other("it says too much"));
+                }
+                Ok(length) => text.extend_from_slice(&part[..length]),
+                Err(error) => break Err(error),
+            },
+        }
+    };
+    if read.is_err() {
+        process.kill();
+    }
+    let ended = end(&mut process);
+    read.map_err(|error| io::Error::new(error.kind(), format!("{error}{ended}")))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn wait_until_ready(channel: &Channel) -> io::Result<()> {
@@ -439,4 +473,28 @@ fn give_up(address: &str, handed: HandedSocket) -> Result<(), Box<dyn std::error
     tracing::info!("{} is served no longer", listener.address()?);
     listener.set_owned(true);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_program_says_its_version_or_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |script: &str| {
+            let path = directory.path().join("program");
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            version_of(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(said("echo \"plugsock $1\""), Ok("plugsock --version\n".to_owned()));
+        let reason = said("exec yes").unwrap_err();
+        assert!(reason.starts_with("it says too much (signal: 9"), "{reason}");
+        let nowhere = version_of(Path::new("/nowhere/plugsock")).unwrap_err().to_string();
+        assert!(nowhere.starts_with("cannot start /nowhere/plugsock: "), "{nowhere}");
+    }
 }

@@ -36,10 +36,13 @@ fn is_usage_error(args: &[&str], word: &str) {
 
 #[test]
 fn sizes_and_times_that_are_none_are_refused_with_what_to_write() {
-    for option in ["--memory", "--stack", "--cache-size", "--http-head-size", "--http-body-size"] {
+    let sizes = ["--memory", "--stack", "--cache-size", "--http-head-size", "--http-body-size"];
+    let of_state = ["--state-key-size", "--state-value-size", "--state-size"];
+    for option in sizes.into_iter().chain(of_state) {
         is_usage_error(&[&format!("{option}=lots")], "write a number and a unit, as in 512KiB or 64MiB");
     }
-    for option in ["--shutdown-timeout", "--idle-timeout", "--tls-handshake-timeout", "--registry-timeout"] {
+    let times = ["--shutdown-timeout", "--idle-timeout", "--tls-handshake-timeout", "--registry-timeout"];
+    for option in times.into_iter().chain(["--state-time", "--fleet-wait"]) {
         is_usage_error(&[&format!("{option}=soon")], "write a number and a unit, as in 500ms, 30s or 5m");
     }
 }

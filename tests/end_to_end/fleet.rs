@@ -4,7 +4,12 @@ mod away;
 mod bad_input;
 mod cluster;
 mod commands;
+mod elsewhere;
+mod mixed;
+mod names;
 mod nats;
+mod page;
+mod program;
 mod rollout;
 mod security;
 
@@ -32,13 +37,18 @@ struct Fleet {
 impl Fleet {
     /// With short times, so that what is gone is soon known to be; `None` without a NATS server.
     fn start() -> Option<Self> {
+        Self::start_with("3s")
+    }
+
+    /// Where the word of a host holds for so long.
+    fn start_with(host_time: &str) -> Option<Self> {
         let fleet = Self { nats: Nats::start()?, others: Vec::new(), directory: TempDir::new().unwrap() };
-        fleet.init();
+        fleet.init(host_time);
         Some(fleet)
     }
 
-    fn init(&self) {
-        done(self.command(&["init", "--host-time", "3s"]));
+    fn init(&self, host_time: &str) {
+        done(self.command(&["init", "--host-time", host_time]));
         for name in ["one", "two", "six"] {
             fs::write(self.file(name), versioned(name)).unwrap();
         }
@@ -69,12 +79,12 @@ impl Fleet {
 
     fn host_by(&self, command: Command, name: &str, args: &[&str]) -> Host {
         let (url, app, cache) = (self.url(), self.file("app"), self.path("cache").display().to_string());
-        let own = ["tcp://127.0.0.1:0", &app, "--cache-dir", &cache, "--fleet", &url, "--fleet-group", GROUP];
-        let named = ["--fleet-host", name];
-        let has_url = args.contains(&"--fleet");
-        let own = if has_url { &own[..4] } else { &own[..] };
+        let own = ["tcp://127.0.0.1:0", &app, "--fleet-host", name];
+        let defaults = [["--cache-dir", &cache], ["--fleet", &url], ["--fleet-group", GROUP]];
+        let others = defaults.iter().filter(|[option, _]| !args.contains(option));
+        let others: Vec<&str> = others.flatten().copied().collect();
         // Of the two addresses one is NATS's.
-        Host::serve_sockets(command, 1, &[own, &named, args].concat())
+        Host::serve_sockets(command, 1, &[&own, args, &others].concat())
     }
 
     fn hosts(&self, names: &[&str]) -> Vec<Host> {
@@ -84,9 +94,14 @@ impl Fleet {
         hosts
     }
 
+    /// What hosts say of themselves, by their names.
+    fn said_by_hosts(&self) -> Vec<Value> {
+        self.json(&["hosts", "--group", GROUP]).as_array().unwrap().clone()
+    }
+
     /// Waits until so many are known.
     fn wait_for_hosts(&self, count: usize) {
-        wait_until(|| self.json(&["hosts", "--group", GROUP]).as_array().unwrap().len() == count);
+        wait_until(|| self.said_by_hosts().len() == count);
     }
 
     /// Runs `plugsock fleet`.

@@ -1,7 +1,7 @@
 //! Handlers in registries: pushed, pulled, served, watched and signed, in a registry that others have built; and by a
 //! registry that answers as none should.
 
-mod docker;
+pub mod docker;
 mod fake;
 mod hostile;
 mod tokens;
@@ -21,10 +21,10 @@ use docker::{DockerRegistry, Settings};
 const TCP: &str = "tcp://127.0.0.1:0";
 
 /// A user's Docker configuration, and no proxy on the way.
-struct User(TempDir);
+pub struct User(TempDir);
 
 impl User {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
@@ -36,7 +36,7 @@ impl User {
         user
     }
 
-    fn plugsock(&self) -> Command {
+    pub fn plugsock(&self) -> Command {
         let mut command = plugsock();
         command.env("DOCKER_CONFIG", self.0.path()).env("NO_PROXY", "*").current_dir(self.0.path());
         command

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use plugsock::control::{ControlSocket, Controlled};
+use plugsock::control::{ControlSocket, Controlled, FleetStatus};
 use plugsock::traces::Traces;
 use plugsock::upgrade::HandedSocket;
 use plugsock::{Server, Slot, Source};
@@ -75,6 +75,10 @@ impl Controlled for Running {
             )),
             source => Ok(source.for_swap(&self.registry)),
         }
+    }
+
+    fn fleet(&self) -> Option<FleetStatus> {
+        self.serving().fleet.as_ref().map(|part| part.status())
     }
 
     fn traces(&self) -> Option<Traces> {

@@ -14,6 +14,7 @@ mod kept;
 mod many;
 mod member;
 mod options;
+mod part;
 mod records;
 mod store;
 mod view;
@@ -24,10 +25,11 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tokio::runtime::Builder;
 
-pub use member::join;
+pub use member::{Joining, join};
 pub use options::FleetArgs;
+pub use part::Part;
 
-/// Roll handlers out to many hosts, and look at them
+/// Roll handlers and programs out to many hosts, and look at them
 ///
 /// The hosts are those of `plugsock serve --fleet URL`. What they are to serve is kept in NATS JetStream, where they follow it.
 #[derive(Args, Debug)]
@@ -36,6 +38,7 @@ pub use options::FleetArgs;
   export PLUGSOCK_FLEET=nats://operator:secret@nats.lan
   plugsock fleet rollout echo-2.wasm --group web --sign release.key --wait
   plugsock fleet rollout oci://cr.example/acme/echo:2 --group web --stages 1,all --gate 'errors>0.5%/5m' --where zone=a
+  plugsock fleet upgrade ./plugsock --group web --sign upgrade.key --wait
   plugsock fleet status
   plugsock fleet rollback --group web
 
@@ -51,6 +54,7 @@ enum FleetCommand {
     Push(commands::Push),
     #[command(name = "rollout")]
     RollOut(Box<commands::RollOut>),
+    Upgrade(Box<commands::Upgrade>),
     /// Show what is rolled out where, and what is wrong
     Status(commands::Look),
     /// Show the hosts that are there, and what they serve
@@ -77,6 +81,7 @@ impl Fleet {
                 FleetCommand::Init(init) => init.run().await,
                 FleetCommand::Push(push) => push.run().await,
                 FleetCommand::RollOut(roll_out) => roll_out.run().await,
+                FleetCommand::Upgrade(upgrade) => upgrade.run().await,
                 FleetCommand::Status(look) => look.status().await,
                 FleetCommand::Hosts(look) => look.hosts().await,
                 FleetCommand::Watch(watch) => watch.run().await,

@@ -162,11 +162,11 @@ struct GrantArgs {
 #[command(next_help_heading = "State limits (of a handler, all its requests together)")]
 struct StateLimitArgs {
     /// How large a key may be
-    #[arg(long, value_name = "SIZE", default_value = "1KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = parse_size)]
     state_key_size: ByteSize,
 
     /// How large a value may be
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = parse_size)]
     state_value_size: ByteSize,
 
     /// How many keys a store may have, for the handler to add another
@@ -174,7 +174,7 @@ struct StateLimitArgs {
     state_keys: u64,
 
     /// How large all keys and values of a store may be together, for the handler to add to them
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
     state_size: ByteSize,
 
     /// How often it may ask, and how often at once
@@ -182,7 +182,7 @@ struct StateLimitArgs {
     state_rate: Rate,
 
     /// How long one operation may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     state_time: Duration,
 }
 

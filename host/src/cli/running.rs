@@ -2,8 +2,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use plugsock::{
 };
 use signal_hook::consts::SIGTERM;
 
+use super::executable::Executable;
+use super::fleet::Part;
 use super::handler_source::HandlerSource;
 use super::log::Log;
 use super::plan::{PlannedCertificates, PlannedHandler, PlannedServer};
@@ -40,8 +42,8 @@ pub struct Running {
     pub registry: Registry,
     /// Where there is a configuration, what a reload begins with.
     pub configured: Option<Configured>,
-    /// What an upgrade starts: the path by which this program was started.
-    pub executable: PathBuf,
+    /// What an upgrade starts, unless it is told otherwise.
+    pub executable: Executable,
     pub log: Log,
     /// Where it is told what to do. It goes with whoever serves it.
     pub control: Weak<ControlSocket>,
@@ -64,6 +66,10 @@ pub struct Serving {
     pub ending: Vec<Arc<ServedAddress>>,
     /// Nothing is to be changed any more.
     pub is_closing: bool,
+    /// What is known of the fleet, where there is one.
+    pub fleet: Option<Arc<Part>>,
+    /// Whose this is, from when it serves.
+    pub running: Weak<Running>,
 }
 
 /// A server, and the address that it was asked to bind.
@@ -310,7 +316,7 @@ fn report(slot: &Slot, swapped: Result<Swapped, SwapError>) {
 }
 
 impl Running {
-    pub fn new(executable: PathBuf, log: Log, registry: Registry, configured: Option<Configured>) -> Self {
+    pub fn new(executable: Executable, log: Log, registry: Registry, configured: Option<Configured>) -> Self {
         let (serving, accepting, control, metrics, traces, upgrading, supervisor) = Default::default();
         Self {
             serving,
@@ -415,17 +421,26 @@ impl Running {
         }
     }
 
+    /// Has another program take over, and ends this one.
+    pub fn upgrade_to(&self, executable: &Path) -> io::Result<()> {
+        self.hand_over_to(executable)?;
+        signal_hook::low_level::raise(SIGTERM)
+    }
+
     /// Has the executable that is on disk now take over; the new process's id.
     pub fn hand_over(&self) -> io::Result<u32> {
-        let executable = shown(&self.executable);
-        tracing::info!("starting {executable} to take over");
-        self.start_successor()
+        self.hand_over_to(&self.executable.path)
+    }
+
+    fn hand_over_to(&self, executable: &Path) -> io::Result<u32> {
+        tracing::info!("starting {} to take over", shown(executable));
+        self.start_successor(executable)
             .inspect(|process| self.supervisor.handed_over(*process))
             .inspect(|process| tracing::info!("process {process} has taken over"))
             .inspect_err(|error| tracing::error!("nothing takes over, this process serves on: {error}"))
     }
 
-    fn start_successor(&self) -> io::Result<u32> {
+    fn start_successor(&self, executable: &Path) -> io::Result<u32> {
         if std::process::id() == 1 {
             return Err(io::Error::other(
                 "with this process, the first of its PID namespace, all others there would end: start the new program \
@@ -434,11 +449,11 @@ impl Running {
         }
         // Let go before anybody hears how it ended, and may ask again.
         let Ok(_upgrading) = self.upgrading.try_lock() else {
-            return Err(io::Error::other("another upgrade is under way"));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another upgrade is under way"));
         };
-        let (plugs, certificates) = {
+        let (plugs, certificates, part) = {
             let serving = self.serving();
-            (serving.plugs.clone(), serving.certificates.clone())
+            (serving.plugs.clone(), serving.certificates.clone(), serving.fleet.clone())
         };
         let bound = self.servers();
         let inherited = bound.iter().filter(|bound| bound.is_inherited);
@@ -451,7 +466,13 @@ impl Running {
             control: control.as_deref(),
             metrics: metrics.as_deref(),
         };
-        hand_over.to(&self.executable, std::env::args_os().skip(1))
+        let mut successor = Command::new(executable);
+        let (name, path) = self.executable.variable();
+        successor.args(std::env::args_os().skip(1)).env(name, path);
+        successor.envs(part.as_ref().map(|part| part.variable()));
+        let process = hand_over.to(successor)?;
+        part.inspect(|part| part.hand_over());
+        Ok(process)
     }
 
     /// Serves each server on a thread of its own; the first signal ends them in order, a second at once.
@@ -462,6 +483,7 @@ impl Running {
         telemetry: Telemetry,
     ) -> anyhow::Result<ExitCode> {
         let running = Arc::new(self);
+        running.serving().running = Arc::downgrade(&running);
         running.watch()?;
         let _shown = telemetry.start(&running)?;
         // Until all has ended: whoever waits for that looks here.

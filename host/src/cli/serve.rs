@@ -17,7 +17,7 @@ use super::config::keys;
 use super::config::layers::CommandLine;
 use super::control::ControlArgs;
 use super::executable;
-use super::fleet::{self, FleetArgs};
+use super::fleet::{self, FleetArgs, Joining};
 use super::handler_source::HandlerSource;
 use super::inherited::{self, Inherited};
 use super::kept::Kept;
@@ -163,7 +163,8 @@ impl Serve {
             .iter()
             .map(|listening| plan.servers[listening.server].args.concurrency(&plan.process.log));
         capacity::check_threads(strategies)?;
-        let executable = executable::path().context("cannot tell where this program lies")?;
+        let executable =
+            executable::find(predecessor.is_some()).context("cannot tell where this program lies")?;
         let engine = plan.engine(config.is_some())?;
         let telemetry = plan.process.telemetry.prepare(metrics.clone())?;
         let traces = telemetry.traces.as_ref();
@@ -193,7 +194,10 @@ impl Serve {
         let (bound, plugs) = (serving.servers.clone(), serving.plugs.clone());
         let serving = Arc::new(Mutex::new(serving));
         if let Some(membership) = membership {
-            let joined = fleet::join(membership, &serving, registry.clone(), kept)?;
+            let (registry, executable, is_successor) =
+                (registry.clone(), executable.clone(), predecessor.is_some());
+            let joined =
+                fleet::join(membership, &serving, Joining { registry, kept, executable, is_successor })?;
             // Who takes over serves what the process before it served, which waits for it.
             if predecessor.is_none() {
                 joined.wait();

@@ -19,18 +19,8 @@ pub struct SwapArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", requires = "watch", value_parser = parse_poll)]
     pub registry_poll: Duration,
 
-    /// What every version must serve before clients get it: text with \n, \r, \t, \\ and \xNN, or @FILE
-    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes)]
-    probe: Option<Bytes>,
-
-    /// What the probe must be answered with; without it, it must not fail
-    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes, requires = "probe")]
-    probe_expect: Option<Bytes>,
-
-    /// The status that an HTTP handler must answer the probe with; a probe is then sent as it stands, as in
-    /// 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
-    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..600), requires = "probe")]
-    probe_expect_status: Option<u16>,
+    #[command(flatten)]
+    probe: ProbeArgs,
 
     /// Roll a new version back by itself if too large a share of its requests fails soon after the swap; a
     /// third part says how many requests are judged at least (10)
@@ -46,6 +36,32 @@ pub struct SwapArgs {
     drain_signal: bool,
 }
 
+/// A request that a version must serve before clients get it.
+#[derive(Args, Clone, Debug)]
+pub struct ProbeArgs {
+    /// What every version must serve before clients get it: text with \n, \r, \t, \\ and \xNN, or @FILE
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes)]
+    probe: Option<Bytes>,
+
+    /// What the probe must be answered with; without it, it must not fail
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_bytes, requires = "probe")]
+    probe_expect: Option<Bytes>,
+
+    /// The status that an HTTP handler must answer the probe with; a probe is then sent as it stands, as in
+    /// 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..600), requires = "probe")]
+    probe_expect_status: Option<u16>,
+}
+
+impl ProbeArgs {
+    pub fn probe(&self) -> Option<Probe> {
+        let bytes = |bytes: &Bytes| bytes.0.clone();
+        let expected = self.probe_expect.as_ref().map(bytes);
+        let expected_status = self.probe_expect_status;
+        self.probe.as_ref().map(|input| Probe { input: bytes(input), expected, expected_status })
+    }
+}
+
 fn parse_poll(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         time if time >= Duration::from_millis(100) => Ok(time),
@@ -55,15 +71,9 @@ fn parse_poll(text: &str) -> Result<Duration, String> {
 
 impl SwapArgs {
     pub fn slot_options(&self) -> SlotOptions {
-        let bytes = |bytes: &Bytes| bytes.0.clone();
-        let expected = self.probe_expect.as_ref().map(bytes);
         SlotOptions {
             name: None,
-            probe: self.probe.as_ref().map(|input| Probe {
-                input: bytes(input),
-                expected,
-                expected_status: self.probe_expect_status,
-            }),
+            probe: self.probe.probe(),
             rollback_on: self.rollback_on,
             max_drain: self.max_drain.0,
             drain_signal: self.drain_signal,

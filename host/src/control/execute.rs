@@ -19,7 +19,8 @@ pub(super) fn execute(host: &dyn Controlled, uptime: Duration, command: Command)
         Command::Swap { slot, file, digest, canary, force } => {
             let slot = find_slot(host, slot)?;
             let source = host.source(&file).map_err(Refusal::refused)?;
-            publish(&slot, |slot| slot.swap_with(source, SwapOptions { digest, canary, force }))
+            let how = SwapOptions { digest, canary, force, probe: None };
+            publish(&slot, |slot| slot.swap_with(source, how))
         }
         Command::Rollback { slot } => publish(&find_slot(host, slot)?, Slot::rollback),
         Command::Promote { slot } => publish(&find_slot(host, slot)?, Slot::promote),

@@ -24,6 +24,50 @@ pub struct Status {
     pub servers: Vec<ServerStatus>,
     /// Its slots.
     pub slots: Vec<SlotStatus>,
+    /// The fleet that it is part of, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
+}
+
+/// What a program knows of the fleet that it is part of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// The group of hosts.
+    pub group: String,
+    /// What it is called there.
+    pub host: String,
+    /// Whether it hears what the fleet says.
+    pub connected: bool,
+    /// What is rolled out to the group, as far as it was heard.
+    pub rollouts: Vec<RolloutStatus>,
+    /// What is wrong here, in words.
+    pub problems: Vec<String>,
+}
+
+/// How a roll-out stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// The slot that it is for.
+    pub slot: String,
+    /// Counts the roll-outs of the slot.
+    pub generation: u64,
+    /// In a word.
+    pub state: String,
+    /// The stage that it is in, from 1; 0 before it has begun.
+    pub stage: usize,
+    /// How many hosts have it at a time.
+    pub stages: Vec<String>,
+    /// What is rolled out.
+    pub handler: String,
+    /// Its SHA-256.
+    pub digest: String,
+    /// Hosts that may have it by now.
+    pub allowed: usize,
+    /// Hosts that it is for.
+    pub eligible: usize,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What is known of one server.
@@ -170,6 +214,7 @@ impl Status {
             uptime_seconds: uptime.as_secs_f64(),
             servers: host.servers().iter().map(|server| ServerStatus::of(server)).collect(),
             slots: host.slots().iter().map(SlotStatus::of).collect(),
+            fleet: host.fleet(),
         }
     }
 }

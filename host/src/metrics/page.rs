@@ -1,5 +1,7 @@
 //! The page for people. It shows all without scripts; with them it goes on by itself, and draws what changes.
 
+mod fleet;
+
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub(super) fn render(observed: &Observed) -> Page {
         ("{{summary}}", summary(&status)),
         ("{{servers}}", status.servers.iter().map(server_row).collect()),
         ("{{versions}}", status.slots.iter().flat_map(version_rows).collect()),
+        ("{{fleet}}", status.fleet.as_ref().map(fleet::section).unwrap_or_default()),
         ("{{failures}}", failure_rows(observed)),
     ];
     let html = fill(TEMPLATE, &parts);
@@ -161,8 +164,7 @@ fn version_row(slot: &SlotStatus, version: &VersionStatus, canary: f64) -> Strin
         0 => "0".to_owned(),
         failed => format!("<span class=\"bad\">{failed}</span> <small>{}</small>", Text(limits.join(", "))),
     };
-    let digest = version.digest.strip_prefix("sha256:").unwrap_or(&version.digest);
-    let digest = &digest[..digest.floor_char_boundary(12)];
+    let digest = short(&version.digest);
     let key = format!("{}/{}", slot.name, version.generation);
     let cells = [
         cell("Slot", "name", Text(&slot.name)),
@@ -183,6 +185,12 @@ fn version_row(slot: &SlotStatus, version: &VersionStatus, canary: f64) -> Strin
         cell("p99", "number", seconds(version.latency_seconds.p99)),
     ];
     format!("<tr>{}</tr>\n", cells.concat())
+}
+
+/// As much of a digest as tells versions apart.
+fn short(digest: &str) -> &str {
+    let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
+    &digits[..digits.floor_char_boundary(12)]
 }
 
 /// Without digits that say nothing.

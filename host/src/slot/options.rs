@@ -83,7 +83,7 @@ impl From<Handler> for Source {
 }
 
 /// How one swap is done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SwapOptions {
     /// Take the component with this digest alone, also where the sandbox is told another's.
     pub digest: Option<Digest>,
@@ -91,6 +91,8 @@ pub struct SwapOptions {
     pub canary: Option<Share>,
     /// Take a component that was rolled back before.
     pub force: bool,
+    /// What it must serve before clients get it, besides what every version of the slot must.
+    pub probe: Option<Probe>,
 }
 
 /// What a swap came to.

@@ -68,7 +68,8 @@ impl Slot {
         };
         check()?;
         if is_new {
-            self.probe(&handler, &options)?;
+            self.probe(&handler, options.probe.as_ref())?;
+            self.probe(&handler, how.probe.as_ref())?;
         }
         let mut publisher = self.publisher();
         // It may have been rolled back meanwhile.

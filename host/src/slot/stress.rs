@@ -103,7 +103,7 @@ fn a_version_that_is_taken_serves_and_is_ready() {
             let number = random(&mut state);
             let handler = handlers[(number >> 8) as usize % handlers.len()].clone();
             let force = SwapOptions { force: true, ..SwapOptions::default() };
-            let canary = SwapOptions { canary: Some("50%".parse().unwrap()), ..force };
+            let canary = SwapOptions { canary: Some("50%".parse().unwrap()), ..force.clone() };
             server.is_unwilling.store(number.is_multiple_of(7), SeqCst);
             let done = match (number >> 16) % 5 {
                 0 => slot.rollback(),

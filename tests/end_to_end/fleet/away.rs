@@ -24,6 +24,26 @@ fn a_server_that_is_killed_and_comes_back() {
     }
 }
 
+/// A host that has not heard of it goes back to its own all the same, by what is there when it looks again.
+#[test]
+fn what_was_removed_meanwhile_is_rolled_out_no_more() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let hosts = fleet.hosts(&["a"]);
+    done(fleet.roll_out("two", &["--wait", "--timeout", "60s"]));
+    all_serve(&hosts, "two");
+    fleet.nats.kill();
+    hosts[0].log.wait_for("what is here is served on, and it is tried again");
+    fleet.nats.remove_while_away("desired.web.app");
+    assert_eq!(who(&hosts[0]), "two");
+    fleet.nats.restart();
+    all_serve(&hosts, "one");
+    assert_eq!(fleet.summary()["state"], "own");
+    // The next roll-out is none that there was.
+    done(fleet.roll_out("six", &["--wait", "--timeout", "60s"]));
+    assert_eq!(fleet.summary()["generation"], 2);
+    all_serve(&hosts, "six");
+}
+
 #[test]
 fn a_host_that_starts_without_it_serves_what_it_has_kept() {
     let Some(mut fleet) = Fleet::start() else { return };

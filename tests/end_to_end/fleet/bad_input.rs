@@ -20,8 +20,8 @@ fn records_that_are_malformed_or_from_the_future() {
         ("desired.web.app", "nonsense", "it is malformed"),
         (
             "desired.web.app",
-            r#"{"format":2,"generation":"?"}"#,
-            "it is of format 2, and this version of Plugsock knows 1",
+            r#"{"format":3,"generation":"?"}"#,
+            "it is of format 3, and this version of Plugsock knows 2",
         ),
         ("desired.web.app", r#"{"format":1}"#, "it is malformed: missing field"),
         ("rollout.web.app", r#"{"format":1,"generation":-1}"#, "it is malformed"),
@@ -54,12 +54,17 @@ fn records_that_are_malformed_or_from_the_future() {
     // An operator who insists puts another in its place.
     let refused = fleet.roll_out("two", &["--slot", "app"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("--force"), "{refused:?}");
+    let insisting = ["--slot", "app", "--force", "--wait", "--timeout", "60s"];
+    done(fleet.roll_out("two", &insisting));
+    all_serve(&hosts, "two");
+    // Roll-outs are counted on from the last that anybody can read of.
+    nats.put("desired.web.app", "nonsense");
     nats.put(
         "rollout.web.app",
         r#"{"format":1,"generation":41,"progress":"complete","stage":0,"more":true}"#,
     );
-    done(fleet.roll_out("two", &["--slot", "app", "--force", "--wait", "--timeout", "60s"]));
-    all_serve(&hosts, "two");
+    done(fleet.roll_out("six", &insisting));
+    all_serve(&hosts, "six");
     assert_eq!(fleet.json(&["status"])[0]["generation"], 42);
 }
 

@@ -97,7 +97,7 @@ fn cluster() -> Option<Fleet> {
     let fleet = Fleet { nats, others, directory: TempDir::new().unwrap() };
     // As soon as they have elected who leads.
     wait_until(|| fleet.command(&["init", "--host-time", "3s", "--replicas", "3"]).code == Some(0));
-    fleet.init();
+    fleet.init("3s");
     Some(fleet)
 }
 

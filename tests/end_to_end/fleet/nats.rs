@@ -1,7 +1,7 @@
 //! A NATS server with JetStream, and what can be said to it without a client of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
@@ -31,13 +31,23 @@ impl Nats {
         fs::write(directory.path().join("nats.conf"), configuration(&directory)).unwrap();
         let server = serve(&directory, "-1");
         let mut nats = Self { directory, server, port: 0 };
-        let ports = nats.directory.path().join(format!("nats-server_{}.ports", nats.server.id()));
+        nats.learn_port();
+        Some(nats)
+    }
+
+    fn start_at(&mut self, port: &str) {
+        self.server = serve(&self.directory, port);
+        self.learn_port();
+    }
+
+    /// As it says itself.
+    fn learn_port(&mut self) {
+        let ports = self.directory.path().join(format!("nats-server_{}.ports", self.server.id()));
         let read =
             || fs::read_to_string(&ports).ok()?.split_once("127.0.0.1:")?.1.split_once('"')?.0.parse().ok();
         wait_until(|| read().is_some());
-        nats.port = read().unwrap();
-        nats.wait();
-        Some(nats)
+        self.port = read().unwrap();
+        self.wait();
     }
 
     fn wait(&self) {
@@ -51,6 +61,29 @@ impl Nats {
     /// As a user, `NAME:PASSWORD@`.
     pub fn url_as(&self, user: &str) -> String {
         format!("nats://{user}127.0.0.1:{}", self.port)
+    }
+
+    pub fn tls_url(&self) -> String {
+        format!("tls://127.0.0.1:{}", self.port)
+    }
+
+    /// Removes a record while nobody but this hears of it: of a server that is away, at another port.
+    pub fn remove_while_away(&mut self, key: &str) {
+        let port = std::mem::replace(&mut self.port, 0);
+        self.start_at("-1");
+        let headers = "NATS/1.0\r\nKV-Operation: DEL\r\n\r\n";
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let length = headers.len();
+        let subject = format!("$KV.plugsock-fleet.{key}");
+        // What the stream answers is that it has it.
+        let request = format!(
+            "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nSUB answer 1\r\nHPUB {subject} answer {length} {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("KV_plugsock-fleet")), "it was not removed");
+        self.kill();
+        self.port = port;
     }
 
     /// Ends it as a failing machine would.
@@ -80,6 +113,33 @@ impl Nats {
     /// Writes a record as whoever may.
     pub fn put(&self, key: &str, record: &str) {
         assert!(self.publish(None, &format!("$KV.plugsock-fleet.{key}"), record.as_bytes()).is_empty());
+    }
+
+    /// Writes what a host says of itself, as that host.
+    pub fn put_status(&self, host: &str, record: &str) {
+        let subject = format!("$KV.plugsock-hosts.status.web.{host}");
+        assert!(self.publish(None, &subject, record.as_bytes()).is_empty());
+    }
+
+    /// A record as it is now.
+    pub fn get(&self, key: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let connect = r#"CONNECT {"verbose":false,"headers":true,"no_responders":true}"#;
+        let subject = format!("$JS.API.DIRECT.GET.KV_plugsock-fleet.$KV.plugsock-fleet.{key}");
+        stream
+            .write_all(format!("{connect}\r\nSUB answer 1\r\nPUB {subject} answer 0\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while !line.starts_with("HMSG answer 1 ") {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "no record {key}");
+        }
+        let mut lengths = line.split_whitespace().skip(3).map(|length| length.parse::<usize>().unwrap());
+        let (headers, all) = (lengths.next().unwrap(), lengths.next().unwrap());
+        let mut message = vec![0; all];
+        reader.read_exact(&mut message).unwrap();
+        String::from_utf8(message.split_off(headers)).unwrap()
     }
 }
 

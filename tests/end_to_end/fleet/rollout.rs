@@ -70,6 +70,26 @@ fn a_version_that_does_not_pass_its_probe() {
     all_serve(&hosts, "two");
 }
 
+/// What operators give along is tried by each host, beside its own probe and before any client gets the new version.
+#[test]
+fn a_probe_comes_with_the_roll_out() {
+    let Some(fleet) = Fleet::start() else { return };
+    let hosts: Vec<Host> = ["a", "b"].iter().map(|name| fleet.host(name, &["--probe", "own\n"])).collect();
+    fleet.wait_for_hosts(2);
+    let probe = ["--probe", "who?\\n", "--probe-expect", "two who?\\n", "--wait", "--timeout", "60s"];
+    let ended = fleet.roll_out("six", &probe);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let reason = "was answered with \"six who?\\n\", not with \"two who?\\n\" as expected";
+    assert!(ended.stderr.contains("a does not take it") && ended.stderr.contains(reason), "{ended:?}");
+    all_serve(&hosts, "one");
+    assert!(hosts.iter().all(|host| host.log.lines_with(SWAPPED).is_empty()));
+    done(fleet.roll_out("two", &probe));
+    all_serve(&hosts, "two");
+    // Back to what was before is no trial.
+    done(fleet.command(&["rollback", "--group", GROUP]));
+    all_serve(&hosts, "one");
+}
+
 /// It passes no further than the stage that fails, and all serve again what they did.
 #[test]
 fn a_version_whose_requests_fail() {

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::{Fleet, GROUP, all_serve, done, who};
-use crate::harness::{Host, plugsock, run};
+use crate::harness::{Authority, Host, Identity, plugsock, run, versioned};
 
 #[test]
 fn without_a_key_a_host_joins_no_fleet() {
@@ -40,6 +40,49 @@ fn a_signature_that_does_not_count() {
     all_serve(&hosts, "two");
 }
 
+/// Nobody is believed to be NATS for whom the operator's authority has not vouched.
+#[test]
+fn nats_by_tls() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.server(&["127.0.0.1"]);
+    let tls = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\" }}\n");
+    let Some(nats) = super::Nats::configured(|_| tls) else { return };
+    let fleet = Fleet { nats, others: Vec::new(), directory: TempDir::new().unwrap() };
+    let url = fleet.nats.tls_url();
+    let by = |args: &[&str], authority: &Authority| {
+        let reach = ["--fleet", &url, "--fleet-ca", &authority.certificate];
+        run(plugsock().arg("fleet").args(args).args(reach))
+    };
+    let theirs = Authority::new();
+    let refused = by(&["init"], &theirs);
+    assert!(refused.code == Some(1) && refused.stderr.contains("cannot connect to NATS"), "{refused:?}");
+    done(by(&["init", "--host-time", "3s"], &authority));
+    std::fs::write(fleet.path("app.wasm"), versioned("one")).unwrap();
+    std::fs::write(fleet.path("two.wasm"), versioned("two")).unwrap();
+    let args = |authority: &Authority| {
+        let certificate = authority.certificate.clone();
+        ["--fleet-trust-all", "--fleet", &url, "--fleet-group", GROUP, "--fleet-wait", "1s", "--fleet-ca"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain([certificate])
+            .collect::<Vec<_>>()
+    };
+    let host = |name: &str, authority: &Authority| {
+        let args = args(authority);
+        fleet.host_by(plugsock(), name, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let hosts = [host("a", &authority)];
+    let deceived = host("b", &theirs);
+    deceived.log.wait_for("cannot connect to NATS");
+    let two = fleet.file("two");
+    done(by(
+        &["rollout", &two, "--group", GROUP, "--slot", "app", "--gate", "errors>1%/1s", "--wait"],
+        &authority,
+    ));
+    all_serve(&hosts, "two");
+    assert_eq!(who(&deceived), "one");
+}
+
 /// The configuration of the guide: operators write what is wanted, hosts what they do.
 #[test]
 fn nats_says_who_may_write_what() {
@@ -51,8 +94,8 @@ fn nats_says_who_may_write_what() {
     let fleet = Fleet { nats, others: Vec::new(), directory: TempDir::new().unwrap() };
     let as_operator = |args: &[&str]| run(fleet.plugsock().env("PLUGSOCK_FLEET", &operator).args(args));
     // Where nothing was made, hosts say what to do.
-    std::fs::write(fleet.path("app.wasm"), crate::harness::versioned("one")).unwrap();
-    std::fs::write(fleet.path("two.wasm"), crate::harness::versioned("two")).unwrap();
+    std::fs::write(fleet.path("app.wasm"), versioned("one")).unwrap();
+    std::fs::write(fleet.path("two.wasm"), versioned("two")).unwrap();
     let host_url = fleet.nats.url_as("host:host-secret@");
     let args = ["--fleet-trust-all", "--fleet", &host_url, "--fleet-group", GROUP, "--fleet-wait", "1s"];
     let hosts: Vec<Host> = ["a", "b"].iter().map(|name| fleet.host_by(plugsock(), name, &args)).collect();

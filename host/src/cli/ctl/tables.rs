@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use plugsock::Refused;
 use plugsock::control::{
-    CertificateStatus, ServerStatus, SlotStatus, Status, TlsStatus, VersionStatus, VersionStatusState,
+    CertificateStatus, FleetStatus, RolloutStatus, ServerStatus, SlotStatus, Status, TlsStatus,
+    VersionStatus, VersionStatusState,
 };
 use serde::Serialize;
 
@@ -39,7 +40,26 @@ pub fn status(status: &Status, width: Option<usize>) -> String {
             let _ = writeln!(servers, "{}", printable(format!("{} {remark}", server.address)));
         }
     }
-    format!("{}\n\n{servers}\n{}", headline(status), versions(&status.slots, width))
+    let fleet = status.fleet.as_ref().map(fleet).unwrap_or_default();
+    format!("{}\n\n{servers}\n{}{fleet}", headline(status), versions(&status.slots, width))
+}
+
+/// What is known of the fleet, in lines.
+fn fleet(fleet: &FleetStatus) -> String {
+    let FleetStatus { group, host, connected, rollouts, problems } = fleet;
+    let connection = if *connected { "connected" } else { "not connected" };
+    let head = format!("fleet: host {host} of group {group}, {connection}");
+    let rollouts = rollouts.iter().map(|rollout| {
+        let RolloutStatus { slot, generation, state, allowed, eligible, reason, .. } = rollout;
+        let (stage, stages) = (rollout.stage, rollout.stages.len());
+        let reason = reason.iter().map(|reason| format!(": {reason}")).collect::<String>();
+        format!(
+            "fleet: {slot}: roll-out {generation} is {state}, stage {stage} of {stages}, {allowed} of {eligible} hosts{reason}"
+        )
+    });
+    let problems = problems.iter().map(|problem| format!("fleet: {problem}"));
+    let lines = std::iter::once(head).chain(rollouts).chain(problems);
+    lines.fold("\n".to_owned(), |text, line| text + &printable(line) + "\n")
 }
 
 /// How handshakes went, if there were any, and what is shown in them.

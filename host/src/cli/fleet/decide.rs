@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::records::{
-    Desired, FORMAT, HostStatus, Labels, Progress, Refused, Rollout, SlotStatus, Stage, Version, covers,
+    Desired, FIRST_FORMAT, HostStatus, Labels, Progress, Refused, Rollout, SlotStatus, Stage, Version, covers,
 };
 
 /// As many refused components as a slot remembers.
@@ -60,6 +60,16 @@ fn is_last(desired: &Desired, number: usize) -> bool {
 
 fn is_allowed(desired: &Desired, rollout: &Rollout, host: &str) -> bool {
     is_last(desired, rollout.stage) || rollout.allowed.contains(host)
+}
+
+/// How many hosts may have the target.
+pub fn count_allowed(desired: &Desired, rollout: Option<&Rollout>) -> usize {
+    let Some(rollout) = of(desired, rollout).filter(|_| !desired.is_rolled_back) else { return 0 };
+    match rollout.progress {
+        Progress::Failed => 0,
+        Progress::Running if !is_last(desired, rollout.stage) => rollout.allowed.len(),
+        Progress::Running | Progress::Complete => rollout.eligible,
+    }
 }
 
 /// The hosts that are there and have the slot, by their names.
@@ -147,7 +157,7 @@ fn begin(desired: &Desired, refused: &[Refused], hosts: &Hosts<'_>) -> Rollout {
     let digest = desired.target.digest;
     let before = refused.iter().find(|refused| refused.digest == digest && !desired.is_forced);
     let mut rollout = Rollout {
-        format: FORMAT,
+        format: FIRST_FORMAT,
         generation: desired.generation,
         progress: Progress::Running,
         stage: 0,
@@ -238,7 +248,7 @@ mod tests {
 
     fn desired(target: &str, stages: &str) -> Desired {
         Desired {
-            format: FORMAT,
+            format: FIRST_FORMAT,
             generation: 7,
             target: version(target),
             stages: stages.split(',').map(|stage| stage.parse().unwrap()).collect(),
@@ -248,6 +258,7 @@ mod tests {
             is_paused: false,
             is_rolled_back: false,
             is_forced: false,
+            probe: None,
         }
     }
 
@@ -257,9 +268,10 @@ mod tests {
     impl Group {
         fn of(count: usize) -> Self {
             let host = |number: usize| HostStatus {
-                format: FORMAT,
+                format: FIRST_FORMAT,
                 host: format!("h{number:02}"),
                 group: "web".to_owned(),
+                instance: String::new(),
                 labels: [("zone".to_owned(), if number.is_multiple_of(2) { "a" } else { "b" }.to_owned())]
                     .into(),
                 version: "0".to_owned(),
@@ -312,6 +324,7 @@ mod tests {
             assert_eq!(took, (0..expected).map(|number| format!("h{number:02}")).collect::<Vec<_>>());
             let hosts = group.hosts(&desired);
             assert!(have_taken(&desired, &rollout, &hosts));
+            assert_eq!(count_allowed(&desired, Some(&rollout)), expected);
             // Not before the time has passed.
             assert_eq!(next(&desired, Some(&rollout), &hosts, false), None);
             rollout = next(&desired, Some(&rollout), &hosts, true).unwrap();
@@ -336,7 +349,7 @@ mod tests {
         assert_eq!(next(&desired, Some(&rollout), &group.hosts(&desired), false), None);
         (group.slot(0).ended, group.slot(0).failed) = (100, 11);
         let failed = next(&desired, Some(&rollout), &group.hosts(&desired), true).unwrap();
-        assert_eq!(failed.progress, Progress::Failed);
+        assert_eq!((failed.progress, count_allowed(&desired, Some(&failed))), (Progress::Failed, 0));
         assert!(failed.reason.as_ref().unwrap().starts_with("11 of 100 requests failed"), "{failed:?}");
         assert_eq!(group.heed(&desired, &failed), Vec::<String>::new());
         // In the next roll-out, too, unless that is forced.

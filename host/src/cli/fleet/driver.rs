@@ -2,7 +2,7 @@
 //! record, so that another may go on at any time; and who has lost the lease without noticing writes nothing, since the
 //! record is another's then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,35 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Hosts, have_taken, is_under_way, next, of};
 use super::kept::Known;
-use super::records::{FORMAT, HostStatus, Progress, parse};
+use super::records::{FIRST_FORMAT, HostStatus, Progress, parse};
 use super::store::{Changes, NotWritten, Store};
 use crate::cli::registry::jittered;
 
 /// About so many hosts try to get a lease within the time in which it is renewed.
 const CANDIDATES: usize = 20;
 
-/// A slot's records as they are now, and the revision of the roll-out's, which is 0 where there is none.
+/// A slot's records.
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
+    /// As they were when all could be read last.
     pub known: Known,
+    /// As far as they can be read now.
+    pub heard: Known,
+    /// Of the roll-out's now, which is 0 where there is none.
     pub revision: u64,
+    /// Those that cannot be read now. Nobody drives a slot by what it was before.
+    pub unreadable: BTreeSet<&'static str>,
+}
+
+impl Slot {
+    /// Takes over what was heard, if that is all of it and another.
+    pub fn settle(&mut self) -> bool {
+        let is_another = self.unreadable.is_empty() && self.known != self.heard;
+        if is_another {
+            self.known = self.heard.clone();
+        }
+        is_another
+    }
 }
 
 /// Who drives.
@@ -90,10 +107,8 @@ impl Driver {
     /// Does what is to be done now.
     pub async fn drive(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<(), String> {
         let is_needed = |slot: &Slot| {
-            slot.known
-                .desired
-                .as_ref()
-                .is_some_and(|desired| is_under_way(desired, slot.known.rollout.as_ref()))
+            let is_under_way = |desired| is_under_way(desired, slot.known.rollout.as_ref());
+            slot.unreadable.is_empty() && slot.known.desired.as_ref().is_some_and(is_under_way)
         };
         if !slots.values().any(is_needed) {
             return self.stop(store).await;
@@ -173,7 +188,7 @@ impl Driver {
     /// Gets the lease if nobody has it, and renews it in time.
     async fn has_lease(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<bool, String> {
         let renew_every = store.host_time() / 3;
-        let record = LeaseRecord { format: FORMAT, host: self.host.clone() };
+        let record = LeaseRecord { format: FIRST_FORMAT, host: self.host.clone() };
         if let Some(lease) = &mut self.lease {
             if lease.renewed.elapsed() < renew_every {
                 return Ok(true);

@@ -1,5 +1,7 @@
 //! What a host keeps of its fleet, so that it can start without NATS: the last records, and their components.
 
+use std::fs::File;
+
 use plugsock::{Digest, Fetched};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,7 @@ use super::records::{Desired, Rollout};
 use crate::cli::kept;
 
 /// What was last known of a slot.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     pub desired: Option<Desired>,
     pub rollout: Option<Rollout>,
@@ -32,6 +34,24 @@ impl Kept {
 
     pub fn keep_known(&self, slot: &str, known: &Known) {
         self.kept.iter().for_each(|kept| kept.keep_note(&self.note(slot), known));
+    }
+
+    /// Has no other process that keeps things here be this host, as long as what this returns is there.
+    pub fn claim(&self) -> Option<File> {
+        self.kept.as_ref()?.claim(&self.instance_note())
+    }
+
+    /// What told this host from others when it was claimed last.
+    pub fn instance(&self) -> Option<String> {
+        self.kept.as_ref()?.note(&self.instance_note())
+    }
+
+    pub fn keep_instance(&self, instance: &str) {
+        self.kept.iter().for_each(|kept| kept.keep_note(&self.instance_note(), &instance));
+    }
+
+    fn instance_note(&self) -> String {
+        format!("fleet {} instance", self.host)
     }
 
     fn note(&self, slot: &str) -> String {

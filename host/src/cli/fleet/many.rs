@@ -15,9 +15,10 @@ use plugsock::{Slot, SlotOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::member::join;
+use super::member::{Joining, join};
 use super::options::Membership;
 use super::store::Reach;
+use crate::cli::executable;
 use crate::cli::handler_source::HandlerSource;
 use crate::cli::plan::PlannedHandler;
 use crate::cli::registry::{Registry, RegistryArgs};
@@ -120,8 +121,11 @@ fn five_hundred_hosts_and_one_nats() {
                 host: format!("host-{number:03}"),
                 labels: Default::default(),
                 wait: PATIENCE,
+                upgrade_keys: Vec::new(),
             };
-            drop(join(membership, &serving, registry.clone(), None).unwrap());
+            let executable = executable::find(false).unwrap();
+            let joining = Joining { registry: registry.clone(), kept: None, executable, is_successor: false };
+            drop(join(membership, &serving, joining).unwrap());
             serving
         })
         .collect();

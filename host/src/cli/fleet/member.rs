@@ -2,8 +2,16 @@
 //! done, and says what it serves. Without NATS it serves on, and starts from what it has kept.
 //!
 //! ```text
-//!  records ──▶ wanted? ──▶ bytes: kept, object store, registry ──▶ `Slot::swap_with`, on a second thread ──▶ status
+//!  records ──▶ wanted? ──▶ bytes: kept, object store, registry ──▶ a second thread: `handler`, `program` ──▶ status
 //! ```
+
+mod complaints;
+mod handler;
+mod heed;
+mod job;
+mod program;
+mod report;
+mod subject;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,24 +20,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use plugsock::control::ServerState;
-use plugsock::{
-    Digest, Fetched, HandlerError, Loader, Sandbox, Source, SwapError, SwapOptions, Swapped, VersionState,
-    VersionStats,
-};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::MissedTickBehavior;
 
-use super::decide::{Wanted, wanted};
 use super::driver::{self, Driver};
-use super::kept::{Kept, Known};
+use super::kept::Kept;
 use super::options::Membership;
-use super::records::{self, FORMAT, HostStatus, SlotStatus, Version, check_name, parse};
+use super::part::Part;
+use super::records::{self, PROGRAM, check_name, parse};
 use super::store::{self, Change, Making, Notice, Store};
+use crate::cli::executable::Executable;
 use crate::cli::kept;
-use crate::cli::registry::{OciReference, Registry, jittered};
+use crate::cli::registry::{Registry, jittered};
 use crate::cli::running::{Plug, ServedAddress, Serving};
+use complaints::Complaints;
+use heed::State;
+use job::{Job, Outcome};
+use program::Program;
+use report::Place;
+use subject::{Places, Subject};
 
 /// How often it looks at what nothing tells of.
 const TICK: Duration = Duration::from_millis(250);
@@ -37,8 +47,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// The pauses between attempts at what may come to work: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
-/// What is complained of when it is away.
-const NATS: &str = "NATS";
+/// What says how a slot is to be served.
+const RECORDS: [&str; 2] = ["desired", "rollout"];
 
 /// As many slots of a group as are heeded.
 const SLOTS_MAX: usize = 256;
@@ -61,26 +71,42 @@ impl Joined {
     }
 }
 
+/// What a process has that joins.
+pub struct Joining {
+    pub registry: Registry,
+    pub kept: Option<kept::Kept>,
+    pub executable: Executable,
+    /// Whether it takes over from another, and is the same host.
+    pub is_successor: bool,
+}
+
 /// Joins a fleet with all that is served.
 pub fn join(
     membership: Membership,
     serving: &Arc<Mutex<Serving>>,
-    registry: Registry,
-    kept: Option<kept::Kept>,
+    joining: Joining,
 ) -> anyhow::Result<Joined> {
+    let Joining { registry, kept, executable, is_successor } = joining;
     let runtime =
         Builder::new_current_thread().enable_all().build().context("no descriptors for the fleet")?;
     let (ready, is_ready) = channel();
     let (jobs, work) = channel::<Job>();
     let (ended, outcomes) = unbounded_channel();
     let wait = membership.wait;
+    let host = format!("{}.{}", membership.group, membership.host);
+    let keys = &membership.upgrade_keys;
+    let program = Program::new(keys, executable, is_successor, kept.as_ref(), &host, serving)?;
+    let part = Arc::new(Part::new(is_successor));
+    lock(serving).fleet = Some(part.clone());
     let kept = Kept::new(kept, &membership.group, &membership.host);
     let member = Member {
         driver: Driver::new(&membership.group, &membership.host),
         membership,
         serving: Arc::downgrade(serving),
-        registry,
+        places: Places { kept: kept.clone(), registry },
         kept,
+        program,
+        part,
         slots: BTreeMap::new(),
         states: BTreeMap::new(),
         is_informed: false,
@@ -93,7 +119,7 @@ pub fn join(
         ready: Some(ready),
         failures: 0,
         report_at: Instant::now(),
-        reported: None,
+        place: Place::default(),
     };
     thread::Builder::new()
         .name("fleet-swap".to_owned())
@@ -105,8 +131,12 @@ pub fn join(
 struct Member {
     membership: Membership,
     serving: Weak<Mutex<Serving>>,
-    registry: Registry,
+    places: Places,
     kept: Kept,
+    /// This program, if the fleet may say another.
+    program: Option<Arc<Program>>,
+    /// What the rest of it knows of all this.
+    part: Arc<Part>,
     /// The group's slots, by their records.
     slots: BTreeMap<String, driver::Slot>,
     /// This host's slots.
@@ -126,92 +156,7 @@ struct Member {
     /// Sessions in a row that came to nothing.
     failures: u32,
     report_at: Instant,
-    reported: Option<u64>,
-}
-
-/// Where a slot of this host is.
-#[derive(Default)]
-struct State {
-    /// Something is being fetched or swapped to.
-    is_busy: bool,
-    /// What serves was put there by the fleet.
-    is_fleets: bool,
-    /// The roll-out that it has heeded.
-    generation: u64,
-    /// What it does not take in which roll-out, and why.
-    refused: Option<(u64, Digest, String)>,
-    failures: u32,
-    retry: Option<Instant>,
-}
-
-impl State {
-    fn has_refused(&self, generation: u64, digest: Digest) -> bool {
-        self.refused.as_ref().is_some_and(|(of, refused, _)| (*of, *refused) == (generation, digest))
-    }
-}
-
-/// A swap that is to be done.
-struct Job {
-    plug: Plug,
-    source: Source,
-    is_forced: bool,
-    outcome: Outcome,
-    ended: UnboundedSender<Outcome>,
-}
-
-/// What was done for which roll-out, and what came of it. Without a digest it was the host's own handler.
-struct Outcome {
-    slot: String,
-    generation: u64,
-    digest: Option<Digest>,
-    swapped: Result<(), NotSwapped>,
-}
-
-enum NotSwapped {
-    /// It may yet be.
-    NotYet(String),
-    /// It is not to be.
-    Refused(String),
-}
-
-impl Job {
-    fn run(self) {
-        let how = SwapOptions { force: self.is_forced, ..SwapOptions::default() };
-        let swapped =
-            self.plug.slot.swap_with(self.source, how).map(|_: Swapped| ()).map_err(|error| match error {
-                SwapError::Handler(HandlerError::Fetch { .. } | HandlerError::Read { .. })
-                | SwapError::Superseded
-                | SwapError::Prepare(_) => NotSwapped::NotYet(error.to_string()),
-                other => NotSwapped::Refused(other.to_string()),
-            });
-        let _ = self.ended.send(Outcome { swapped, ..self.outcome });
-    }
-}
-
-/// What is wrong, each said once as long as it lasts.
-#[derive(Default)]
-struct Complaints(BTreeMap<String, String>);
-
-impl Complaints {
-    /// Whose reason changes as often as it is asked.
-    fn about_nats(&mut self, reason: String) {
-        let reason = format!("{reason}; what is here is served on, and it is tried again");
-        match self.0.get_mut(NATS) {
-            Some(before) => *before = reason,
-            None => self.about(NATS, Some(reason)),
-        }
-    }
-
-    fn about(&mut self, what: &str, reason: Option<String>) {
-        match reason {
-            None => drop(self.0.remove(what)),
-            Some(reason) if self.0.get(what) == Some(&reason) => {}
-            Some(reason) => {
-                tracing::warn!("fleet: {what}: {reason}");
-                self.0.insert(what.to_owned(), reason);
-            }
-        }
-    }
+    place: Place,
 }
 
 impl Member {
@@ -222,11 +167,14 @@ impl Member {
             if !self.is_informed {
                 self.begin_with_kept();
             }
+            self.heed_all(None);
             let until = Instant::now() + jittered(pause(self.failures));
             self.failures += 1;
+            self.show(false);
             while let Ok(Some(outcome)) = tokio::time::timeout_at(until.into(), self.outcomes.recv()).await {
                 self.end(outcome);
                 self.heed_all(None);
+                self.show(false);
             }
             if self.is_closing() {
                 return;
@@ -236,7 +184,7 @@ impl Member {
 
     /// What was known when NATS was last there.
     fn begin_with_kept(&mut self) {
-        for name in self.plugs().into_keys() {
+        for name in self.subjects().into_keys() {
             let known = self.kept.known(&name);
             if let Some(desired) = &known.desired {
                 tracing::info!(
@@ -244,11 +192,10 @@ impl Member {
                     "the fleet has last said to serve what roll-out {} says",
                     desired.generation
                 );
-                self.slots.insert(name, driver::Slot { known, revision: 0 });
+                self.slots.insert(name, driver::Slot { known, ..Default::default() });
             }
         }
         self.is_informed = true;
-        self.heed_all(None);
     }
 
     /// Is part of the fleet until this process ends or the connection does, which is the error.
@@ -261,15 +208,14 @@ impl Member {
         let mut is_current = false;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.reported = None;
         loop {
             if !is_current && changes.is_current() {
                 (is_current, self.is_informed) = (true, true);
                 self.forget_all_but(&seen);
+                self.settle();
                 self.failures = 0;
-                if self.complaints.0.contains_key(NATS) {
+                if self.complaints.nats_is_there() {
                     tracing::info!("fleet: NATS is there again");
-                    self.complaints.about(NATS, None);
                 }
                 self.heed_all(Some(&store));
                 self.report_at = Instant::now();
@@ -282,7 +228,9 @@ impl Member {
                     let change = change?;
                     seen.insert(change.key.clone());
                     self.learn(change);
+                    // Of records that are told one by one some are new and others not yet.
                     if is_current {
+                        self.settle();
                         self.heed_all(Some(&store));
                     }
                 }
@@ -292,23 +240,27 @@ impl Member {
                 },
                 Some(outcome) = self.outcomes.recv() => {
                     self.end(outcome);
-                    self.heed_all(Some(&store));
+                    if is_current {
+                        self.heed_all(Some(&store));
+                    }
                     self.report_at = Instant::now();
                 }
                 heard = self.driver.hear() => heard?,
                 _ = tick.tick() => {
                     if self.is_closing() {
                         self.driver.stop(&store).await?;
-                        if let Some(revision) = self.reported {
-                            let _ = store.remove(&store.hosts, &self.status_key(), revision).await;
+                        // Of who has taken over it goes on being true.
+                        if !self.part.is_handed_over() {
+                            self.leave(&store).await;
                         }
                         return Ok(());
                     }
                     self.look();
-                    self.heed_all(Some(&store));
                     if is_current {
+                        self.heed_all(Some(&store));
                         self.driver.drive(&store, &self.slots).await?;
                     }
+                    self.show(is_current);
                 }
             }
         }
@@ -319,7 +271,7 @@ impl Member {
     }
 
     fn is_closing(&self) -> bool {
-        self.serving().is_none_or(|serving| lock(&serving).is_closing)
+        self.part.is_handed_over() || self.serving().is_none_or(|serving| lock(&serving).is_closing)
     }
 
     fn servers(&self) -> Vec<Arc<ServedAddress>> {
@@ -333,6 +285,14 @@ impl Member {
         named.filter(|(name, _)| check_name(name).is_ok()).collect()
     }
 
+    /// All that records can name.
+    fn subjects(&self) -> BTreeMap<String, Subject> {
+        let program =
+            self.program.iter().map(|program| (PROGRAM.to_owned(), Subject::Program(program.clone())));
+        let plugs = self.plugs().into_iter().map(|(name, plug)| (name, Subject::Handler(Box::new(plug))));
+        plugs.chain(program).collect()
+    }
+
     /// Takes a record in.
     fn learn(&mut self, Change { key, revision, value }: Change) {
         let mut parts = key.splitn(3, '.');
@@ -342,12 +302,12 @@ impl Member {
                 Err(format!("there are more than {SLOTS_MAX} slots in the group"))
             }
             "desired" => value.map(|value| parse(&value)).transpose().map(|desired| {
-                self.slots.entry(name.clone()).or_default().known.desired = desired;
+                self.slots.entry(name.clone()).or_default().heard.desired = desired;
             }),
             "rollout" => value.map(|value| parse(&value)).transpose().map(|rollout| {
                 let slot = self.slots.entry(name.clone()).or_default();
                 // Whoever drives overwrites what was removed as well.
-                (slot.known.rollout, slot.revision) = (rollout, revision);
+                (slot.heard.rollout, slot.revision) = (rollout, revision);
             }),
             "drain" if name == self.membership.host => value
                 .map(|value| parse::<records::Drain>(&value))
@@ -355,11 +315,25 @@ impl Member {
                 .map(|drain| self.is_drained = drain.is_some()),
             _ => return,
         };
+        let has_room = self.slots.len() < SLOTS_MAX || self.slots.contains_key(&name);
+        if let Some(kind) = RECORDS.into_iter().find(|record| *record == kind && has_room) {
+            let slot = self.slots.entry(name.clone()).or_default();
+            match &learned {
+                Ok(()) => slot.unreadable.remove(kind),
+                Err(_) => slot.unreadable.insert(kind),
+            };
+        }
         let ignored = |reason| format!("{reason}; it is ignored, and what serves serves on");
         self.complaints.about(&format!("record {key}"), learned.err().map(ignored));
         self.report_at = Instant::now();
-        if let (true, Some(slot)) = (self.states.contains_key(&name), self.slots.get(&name)) {
-            self.kept.keep_known(&name, &slot.known);
+    }
+
+    /// Goes by what was heard from now on.
+    fn settle(&mut self) {
+        for (name, slot) in &mut self.slots {
+            if slot.settle() && self.states.contains_key(name) {
+                self.kept.keep_known(name, &slot.known);
+            }
         }
     }
 
@@ -368,11 +342,15 @@ impl Member {
         let group = &self.membership.group;
         let is_there = |kind: &str, name: &str| seen.contains(&format!("{kind}.{group}.{name}"));
         for (name, slot) in &mut self.slots {
+            slot.unreadable.retain(|kind| is_there(kind, name));
             if !is_there("desired", name) {
-                slot.known.desired = None;
+                slot.heard.desired = None;
             }
             if !is_there("rollout", name) {
-                (slot.known.rollout, slot.revision) = (None, 0);
+                (slot.heard.rollout, slot.revision) = (None, 0);
+            }
+            if !slot.unreadable.is_empty() && slot.known.desired.is_none() {
+                slot.known = self.kept.known(name);
             }
         }
         self.is_drained = self.is_drained && is_there("drain", &self.membership.host);
@@ -380,11 +358,13 @@ impl Member {
 
     /// Sees to it that each slot serves what it is to, and that servers accept only if they are to.
     fn heed_all(&mut self, store: Option<&Store>) {
-        if !self.is_informed {
+        if !self.is_informed || self.part.is_handed_over() {
             return;
         }
-        for (name, plug) in self.plugs() {
-            self.heed(&name, &plug, store);
+        // First of all it serves.
+        let is_serving = self.ready.is_none();
+        for (name, subject) in self.subjects().into_iter().filter(|(name, _)| is_serving || name != PROGRAM) {
+            self.heed(&name, subject, store);
         }
         for bound in self.servers() {
             match (self.is_drained, self.has_paused) {
@@ -406,243 +386,6 @@ impl Member {
             let _ = ready.send(());
         }
     }
-
-    fn heed(&mut self, name: &str, plug: &Plug, store: Option<&Store>) {
-        let nothing = Known::default();
-        let known = self.slots.get(name).map_or(&nothing, |slot| &slot.known);
-        let (host, labels) = (&self.membership.host, &self.membership.labels);
-        let state = self.states.entry(name.to_owned()).or_insert_with(|| {
-            self.kept.keep_known(name, known);
-            State::default()
-        });
-        if state.is_busy {
-            return;
-        }
-        let generation = known.desired.as_ref().map_or(state.generation, |desired| desired.generation);
-        let wish = known
-            .desired
-            .as_ref()
-            .map_or(Wanted::Own, |desired| wanted(desired, known.rollout.as_ref(), host, labels));
-        let is_there = match wish {
-            Wanted::Own => !state.is_fleets,
-            Wanted::Version(version) => plug.slot.current().digest() == version.digest.to_string(),
-        };
-        if is_there {
-            state.is_fleets = wish != Wanted::Own;
-            (state.failures, state.retry) = (0, None);
-            self.heeded(name, generation);
-            return;
-        }
-        if let Wanted::Version(version) = wish
-            && state.has_refused(generation, version.digest)
-        {
-            self.heeded(name, generation);
-            return;
-        }
-        if state.retry.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        state.is_busy = true;
-        state.retry = None;
-        let (digest, is_forced) = match (wish, &known.desired) {
-            // What was rolled out before is no trial.
-            (Wanted::Version(version), Some(desired)) => {
-                (Some(version.digest), desired.is_forced || version.digest != desired.target.digest)
-            }
-            _ => (None, true),
-        };
-        let outcome = Outcome { slot: name.to_owned(), generation, digest, swapped: Ok(()) };
-        match wish {
-            Wanted::Own => {
-                let source = plug.planned.source.for_swap(&self.registry);
-                self.swap(plug.clone(), source, is_forced, outcome);
-            }
-            Wanted::Version(version) => self.get(plug.clone(), version.clone(), is_forced, outcome, store),
-        }
-    }
-
-    /// Notes that a slot is where a roll-out wants it, or will not be.
-    fn heeded(&mut self, name: &str, generation: u64) {
-        let Some(state) = self.states.get_mut(name) else { return };
-        if state.generation != generation {
-            state.generation = generation;
-            self.report_at = Instant::now();
-        }
-        self.complaints.about(&format!("slot {name}"), None);
-    }
-
-    fn swap(&self, plug: Plug, source: Source, is_forced: bool, outcome: Outcome) {
-        let _ = self.jobs.send(Job { plug, source, is_forced, outcome, ended: self.ended.clone() });
-    }
-
-    /// Has a version's bytes brought here, if they are not, and swaps to it.
-    fn get(&self, plug: Plug, version: Version, is_forced: bool, outcome: Outcome, store: Option<&Store>) {
-        let max = plug.sandbox.trust().max_size;
-        if let Some(kept) = self.kept.component_of(version.digest, max) {
-            return self.swap(plug, self.source(version, Some(kept)), is_forced, outcome);
-        }
-        if version.source.is_some() {
-            return self.swap(plug, self.source(version, None), is_forced, outcome);
-        }
-        let Some(store) = store else {
-            let reason = format!("{} is not kept here, and NATS is away", version.digest);
-            let _ = self.ended.send(Outcome { swapped: Err(NotSwapped::NotYet(reason)), ..outcome });
-            return;
-        };
-        let (fetching, jobs, ended) =
-            (store.fetch(version.digest, max), self.jobs.clone(), self.ended.clone());
-        let (kept, registry) = (self.kept.clone(), self.registry.clone());
-        tokio::spawn(async move {
-            match fetching.await {
-                Ok(bytes) => {
-                    let source = source(kept, registry, version, Some((bytes, Vec::new())));
-                    let _ = jobs.send(Job { plug, source, is_forced, outcome, ended });
-                }
-                Err(reason) => {
-                    drop(ended.send(Outcome { swapped: Err(NotSwapped::NotYet(reason)), ..outcome }))
-                }
-            }
-        });
-    }
-
-    fn source(&self, version: Version, component: Option<Component>) -> Source {
-        source(self.kept.clone(), self.registry.clone(), version, component)
-    }
-
-    fn end(&mut self, Outcome { slot, generation, digest, swapped }: Outcome) {
-        let Some(state) = self.states.get_mut(&slot) else { return };
-        state.is_busy = false;
-        match swapped {
-            Ok(()) => {
-                state.is_fleets = digest.is_some();
-                (state.failures, state.retry) = (0, None);
-            }
-            Err(NotSwapped::Refused(reason)) if let Some(digest) = digest => {
-                tracing::error!(slot, "roll-out {generation} is not taken: {reason}");
-                state.refused = Some((generation, digest, reason));
-            }
-            Err(NotSwapped::NotYet(reason) | NotSwapped::Refused(reason)) => {
-                state.retry = Some(Instant::now() + jittered(pause(state.failures)));
-                state.failures += 1;
-                self.complaints.about(&format!("slot {slot}"), Some(reason));
-            }
-        }
-    }
-
-    /// Looks whether a slot has gone back by itself.
-    fn look(&mut self) {
-        for (name, plug) in self.plugs() {
-            let Some(desired) = self.slots.get(&name).and_then(|slot| slot.known.desired.as_ref()) else {
-                continue;
-            };
-            let Some(state) = self.states.get_mut(&name).filter(|state| !state.is_busy) else { continue };
-            let (generation, digest) = (desired.generation, desired.target.digest);
-            let taken_back =
-                plug.slot.refused().into_iter().find(|(refused, _)| *refused == digest.to_string());
-            if let Some((_, reason)) = taken_back
-                && state.generation == generation
-                && !state.has_refused(generation, digest)
-                && plug.slot.current().digest() != digest.to_string()
-            {
-                state.refused = Some((generation, digest, reason));
-                self.report_at = Instant::now();
-            }
-        }
-    }
-
-    fn status_key(&self) -> String {
-        format!("status.{}.{}", self.membership.group, self.membership.host)
-    }
-
-    async fn report(&mut self, store: &Store) {
-        let every = store.host_time() / 3;
-        let reported = store.put(&store.hosts, &self.status_key(), &self.status()).await;
-        self.report_at = Instant::now() + jittered(every);
-        self.complaints.about("status", reported.as_ref().err().cloned());
-        self.reported = reported.ok();
-    }
-
-    fn status(&self) -> HostStatus {
-        let servers = self.servers();
-        let states = servers.iter().map(|bound| match &bound.server {
-            server if server.is_drained() => ServerState::Drained,
-            server if server.is_paused() => ServerState::Draining,
-            _ => ServerState::Accepting,
-        });
-        let slots = self.plugs().into_iter().map(|(name, plug)| {
-            let serving =
-                plug.slot.versions().into_iter().find(|version| version.state == VersionState::Serving);
-            let (ended, failed) =
-                serving.map_or((0, 0), |VersionStats { ended, failed, .. }| (ended, failed));
-            let state = self.states.get(&name);
-            let generation = state.map_or(0, |state| state.generation);
-            let refused = state.and_then(|state| state.refused.as_ref()).filter(|(of, ..)| *of == generation);
-            let refused = refused.map(|(.., reason)| reason.clone());
-            let digest = plug.slot.current().digest().to_owned();
-            (name, SlotStatus { digest, generation, ended, failed, refused })
-        });
-        let Membership { group, host, labels, .. } = self.membership.clone();
-        HostStatus {
-            format: FORMAT,
-            host,
-            group,
-            labels,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: states.min_by_key(|state| *state as u8).unwrap_or(ServerState::Closed),
-            open: servers.iter().map(|bound| bound.server.open_requests()).sum(),
-            slots: slots.collect(),
-            problems: self.complaints.0.iter().map(|(what, reason)| format!("{what}: {reason}")).collect(),
-        }
-    }
-}
-
-/// The bytes of one that is here already, and its signatures beside that of the record.
-type Component = (Vec<u8>, Vec<String>);
-
-/// What a swap loads: the component, or else what the registry has, by the same rules as anything else.
-fn source(kept: Kept, registry: Registry, version: Version, component: Option<Component>) -> Source {
-    Loader::new(move |sandbox, _| {
-        let untrusted = |reason| HandlerError::Untrusted { name: version.name.clone(), reason };
-        let fetched = fetched(&registry, &version, component, sandbox)?;
-        let found = Digest::of(&fetched.bytes);
-        if found != version.digest {
-            return Err(untrusted(format!("its digest is {found}, and the fleet says {}", version.digest)));
-        }
-        if !sandbox.trust().public_keys.is_empty() && fetched.signatures.is_empty() {
-            return Err(untrusted("a signature is required (--public-key), and it has none: `plugsock fleet push --sign` adds one".to_owned()));
-        }
-        // Also where there is a --digest: the fleet's word for another does not count.
-        let handler = sandbox.load_fetched(&fetched, None)?;
-        kept.keep_component(version.digest, &fetched);
-        Ok(handler)
-    })
-    .into()
-}
-
-fn fetched(
-    registry: &Registry,
-    version: &Version,
-    component: Option<Component>,
-    sandbox: &Sandbox,
-) -> Result<Fetched, HandlerError> {
-    let unfit = |reason| HandlerError::Unfit { name: version.name.clone(), reason };
-    let mut fetched = match (component, &version.source) {
-        (Some((bytes, signatures)), source) => Fetched {
-            name: version.name.clone(),
-            reference: source.clone().unwrap_or_else(|| format!("fleet:{}", version.digest)),
-            bytes,
-            signatures,
-        },
-        (None, Some(reference)) => {
-            let reference: OciReference = reference.parse().map_err(unfit)?;
-            registry.fetch(&reference, sandbox.trust())?
-        }
-        (None, None) => return Err(unfit("it is nowhere".to_owned())),
-    };
-    let of_record = version.signature.iter().filter(|signature| !fetched.signatures.contains(signature));
-    let of_record: Vec<String> = of_record.cloned().collect();
-    fetched.signatures.extend(of_record);
-    Ok(fetched)
 }
 
 /// Twice as long for each failure.

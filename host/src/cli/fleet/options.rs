@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::bail;
 use async_nats::ServerAddr;
 use clap::Args;
+use plugsock::PublicKey;
 
 use super::records::{Labels, check_group, check_name};
 use super::store::Reach;
+use crate::cli::keys::parse_public_key;
+use crate::cli::options::parse_duration;
 use crate::cli::plan::PlannedHandler;
 
 #[derive(Args, Clone, Debug)]
@@ -33,8 +36,13 @@ pub struct FleetArgs {
     #[arg(long, requires = "fleet")]
     fleet_trust_all: bool,
 
+    /// Let the fleet replace this program (`plugsock fleet upgrade`) by one with a signature by this key (minisign), which signs
+    /// nothing else; may be repeated. Without it nobody can
+    #[arg(long, value_name = "FILE|KEY", requires = "fleet", value_parser = parse_public_key)]
+    fleet_upgrade_key: Vec<PublicKey>,
+
     /// How long to wait at the start for what the fleet says before serving without
-    #[arg(long, value_name = "TIME", default_value = "10s", requires = "fleet", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "fleet", value_parser = parse_duration)]
     fleet_wait: Duration,
 }
 
@@ -83,6 +91,8 @@ pub struct Membership {
     pub labels: Labels,
     /// How long a start waits for it.
     pub wait: Duration,
+    /// Whose signatures count for the program itself.
+    pub upgrade_keys: Vec<PublicKey>,
 }
 
 impl FleetArgs {
@@ -106,6 +116,7 @@ impl FleetArgs {
         };
         let (group, labels, wait) =
             (self.fleet_group.clone(), self.label.iter().cloned().collect(), self.fleet_wait);
-        Ok(Some(Membership { reach, group, host, labels, wait }))
+        let upgrade_keys = self.fleet_upgrade_key.clone();
+        Ok(Some(Membership { reach, group, host, labels, wait, upgrade_keys }))
     }
 }

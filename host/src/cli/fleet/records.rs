@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  plugsock-fleet   desired.GROUP.SLOT   what is to serve, and how it gets there      written by operators
+//!                   desired.GROUP.=program   the same of the program itself           written by operators
 //!                   drain.GROUP.HOST     who is to accept nothing                     written by operators
 //!                   rollout.GROUP.SLOT   how far it is, and what was refused          written by the host that drives it
 //!  plugsock-hosts   status.GROUP.HOST    what a host serves; gone with it             written by that host
+//!                   status.GROUP.HOST=INSTANCE   the same of one whose name is another's
 //!                   lease.GROUP          who drives                                   written by hosts
 //! ```
 
@@ -12,13 +14,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use plugsock::control::ServerState;
-use plugsock::{Digest, RollbackPolicy, Share};
+use plugsock::{Digest, Probe, RollbackPolicy, Share};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Counts the formats of all records.
-pub const FORMAT: u32 = 1;
+/// The newest format of records that is known here. A record says the oldest that has all of what it says, so that hosts of
+/// several versions are one fleet.
+pub const FORMAT: u32 = 2;
+
+/// What every version knows.
+pub const FIRST_FORMAT: u32 = 1;
+
+/// What stands in the place of a slot where the program itself is meant; no slot that records can name is called so.
+pub const PROGRAM: &str = "=program";
 
 /// The longest record that is looked at.
 pub const RECORD_MAX: usize = 512 << 10;
@@ -31,7 +41,7 @@ pub fn covers(only: &Labels, labels: &Labels) -> bool {
     only.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// A component, and where its bytes are.
+/// A component or a program, and where its bytes are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     pub digest: Digest,
@@ -73,6 +83,57 @@ pub struct Desired {
     /// It may have been refused before.
     #[serde(default)]
     pub is_forced: bool,
+    /// What the target must serve on each host, besides the host's own probe. Of format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Trial>,
+}
+
+impl Desired {
+    /// The oldest format that has all of it.
+    pub fn format(&self) -> u32 {
+        if self.probe.is_some() { 2 } else { FIRST_FORMAT }
+    }
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    input: Bytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected: Option<Bytes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expected_status: Option<u16>,
+}
+
+impl From<Probe> for Trial {
+    fn from(Probe { input, expected, expected_status }: Probe) -> Self {
+        Self { input: Bytes(input), expected: expected.map(Bytes), expected_status }
+    }
+}
+
+impl From<Trial> for Probe {
+    fn from(Trial { input, expected, expected_status }: Trial) -> Self {
+        Self { input: input.0, expected: expected.map(|expected| expected.0), expected_status }
+    }
+}
+
+/// Bytes, in base64.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Bytes(Vec<u8>);
+
+impl TryFrom<String> for Bytes {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64_STANDARD.decode(text).map(Self)
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> Self {
+        BASE64_STANDARD.encode(bytes.0)
+    }
 }
 
 /// What was rolled out before to hosts with these labels.
@@ -135,6 +196,9 @@ pub struct HostStatus {
     pub format: u32,
     pub host: String,
     pub group: String,
+    /// Tells it from another of its name; hosts of format 1 may not say it.
+    #[serde(default)]
+    pub instance: String,
     #[serde(default)]
     pub labels: Labels,
     /// The version of Plugsock.
@@ -320,11 +384,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_tried_is_written_as_it_was() {
+        let probe =
+            Probe { input: b"a\0\xff".to_vec(), expected: Some(b"b".to_vec()), expected_status: Some(204) };
+        let trial = Trial::from(probe);
+        let text = serde_json::to_string(&trial).unwrap();
+        assert_eq!(text, r#"{"input":"YQD/","expected":"Yg==","expected_status":204}"#);
+        assert_eq!(serde_json::from_str::<Trial>(&text).unwrap(), trial);
+        assert!(serde_json::from_str::<Trial>(r#"{"input":"?"}"#).is_err());
+    }
+
+    #[test]
     fn names_are_parts_of_keys() {
         for good in ["web", "a-1_b", "host.example.org"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for wrong in ["", ".", "a..b", ".a", "a.", "a b", "a*", "a>", "ä"] {
+        for wrong in ["", ".", "a..b", ".a", "a.", "a b", "a*", "a>", "ä", PROGRAM] {
             assert!(check_name(wrong).is_err(), "{wrong}");
         }
         assert!(check_group("a.b").is_err());
@@ -334,7 +409,7 @@ mod tests {
     fn a_record_says_its_format_and_may_say_more() {
         assert_eq!(parse(br#"{"format":1,"more":[1]}"#), Ok(Drain { format: 1 }));
         let reason = |text: &str| parse::<Drain>(text.as_bytes()).unwrap_err();
-        assert!(reason(r#"{"format":2}"#).contains("it is of format 2"));
+        assert!(reason(r#"{"format":3}"#).contains("it is of format 3"));
         // Whatever else a later format says.
         assert!(parse::<Desired>(br#"{"format":9,"generation":"x"}"#).unwrap_err().contains("format 9"));
         for wrong in ["", "{}", "[]", "nonsense", r#"{"format":"1"}"#, r#"{"format":-1}"#] {

@@ -236,12 +236,13 @@ impl Store {
         if age.is_zero() { HOST_TIME } else { age }
     }
 
-    /// A record of operators' or drivers', or what is wrong with it, and its revision, which is 0 where there is none.
+    /// A record, or what is wrong with it, and its revision, which is 0 where there is none.
     pub async fn read<T: DeserializeOwned>(
         &self,
+        store: &kv::Store,
         key: &str,
     ) -> Result<(Option<Result<T, String>>, u64), String> {
-        let entry = self.records.entry(key).await;
+        let entry = store.entry(key).await;
         let entry = entry.map_err(|error| format!("cannot read {key}: {}", explained(&error)))?;
         let Some(entry) = entry else { return Ok((None, 0)) };
         let is_there = entry.operation == kv::Operation::Put;
@@ -258,6 +259,9 @@ impl Store {
         revision: u64,
     ) -> Result<u64, NotWritten> {
         let bytes = serde_json::to_vec(record).map_err(|error| NotWritten::Failed(error.to_string()))?;
+        if bytes.len() > RECORD_MAX {
+            return Err(NotWritten::Failed(format!("{key} would be longer than {RECORD_MAX} bytes")));
+        }
         store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
             kv::UpdateErrorKind::WrongLastRevision => NotWritten::Conflict,
             _ => NotWritten::Failed(format!("cannot write {key}: {}", explained(&error))),
@@ -387,11 +391,12 @@ impl Store {
         Ok((store, info))
     }
 
-    /// A component's bytes, of which no more are read than `max`. They are whatever is there: who takes them checks them.
+    /// The bytes of a component or a program, of which no more are read than allowed by whatever has the name. They are whatever
+    /// is there: who takes them checks them.
     pub fn fetch(
         &self,
         digest: Digest,
-        max: u64,
+        (max, allowed_by): (u64, &'static str),
     ) -> impl Future<Output = Result<Vec<u8>, String>> + Send + 'static {
         let store = Self {
             client: self.client.clone(),
@@ -403,7 +408,7 @@ impl Store {
             let (bucket, info) = store.look(digest).await?;
             if info.size as u64 > max {
                 return Err(format!(
-                    "{digest} has {} bytes, and {max} is the most that is loaded (--max-component-size)",
+                    "{digest} has {} bytes, and {max} is the most that is loaded ({allowed_by})",
                     info.size
                 ));
             }

@@ -5,9 +5,11 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::decide::{Hosts, of};
+use plugsock::control::RolloutStatus;
+
+use super::decide::{Hosts, count_allowed, of};
 use super::driver::LeaseRecord;
-use super::records::{Desired, HostStatus, Labels, Progress, Rollout, parse};
+use super::records::{Desired, HostStatus, Labels, PROGRAM, Progress, Rollout, parse};
 use super::store::{Change, Store};
 use crate::cli::columns::Columns;
 use crate::cli::ctl::tables::{DIGEST_LENGTH, name, printable};
@@ -20,6 +22,8 @@ pub struct View(BTreeMap<String, GroupView>);
 pub struct GroupView {
     slots: BTreeMap<String, (Option<Desired>, Option<Rollout>)>,
     pub hosts: Vec<HostStatus>,
+    /// Hosts that have the name of another, and do not count.
+    namesakes: Vec<HostStatus>,
     driver: Option<String>,
     /// Records that nobody heeds, and why.
     malformed: Vec<String>,
@@ -83,7 +87,10 @@ impl View {
                     .map(|desired| view.slots.entry(name.to_owned()).or_default().0 = Some(desired)),
                 Some("rollout") => parse(&value)
                     .map(|rollout| view.slots.entry(name.to_owned()).or_default().1 = Some(rollout)),
-                Some("status") => parse(&value).map(|status| view.hosts.push(status)),
+                Some("status") => parse(&value).map(|status: HostStatus| match status.host == name {
+                    true => view.hosts.push(status),
+                    false => view.namesakes.push(status),
+                }),
                 Some("lease") => parse(&value).map(|lease: LeaseRecord| view.driver = Some(lease.host)),
                 _ => Ok(()),
             };
@@ -93,7 +100,7 @@ impl View {
     }
 
     pub fn all_hosts(&self) -> impl Iterator<Item = &HostStatus> {
-        self.0.values().flat_map(|group| &group.hosts)
+        self.0.values().flat_map(|group| group.hosts.iter().chain(&group.namesakes))
     }
 
     pub fn rollouts(&self) -> Vec<Summary> {
@@ -131,7 +138,7 @@ impl View {
         }
         for (name, group) in &self.0 {
             let malformed = group.malformed.iter().cloned();
-            let problems = group.hosts.iter().flat_map(|host| {
+            let problems = group.hosts.iter().chain(&group.namesakes).flat_map(|host| {
                 host.problems.iter().map(move |problem| format!("{name}/{}: {problem}", host.host))
             });
             let refused = group.hosts.iter().flat_map(|host| refusals(name, host));
@@ -168,7 +175,7 @@ impl View {
     }
 }
 
-fn refusals<'a>(group: &'a str, host: &'a HostStatus) -> impl Iterator<Item = String> + 'a {
+pub fn refusals<'a>(group: &'a str, host: &'a HostStatus) -> impl Iterator<Item = String> + 'a {
     host.slots.iter().filter_map(move |(slot, status)| {
         let reason = status.refused.as_ref()?;
         Some(format!("{group}/{}: {slot} does not take roll-out {}: {reason}", host.host, status.generation))
@@ -187,8 +194,13 @@ fn table(
 }
 
 impl GroupView {
+    /// The slots of handlers that anybody speaks of.
+    pub fn handler_slots(&self) -> Vec<String> {
+        self.slot_names().into_iter().filter(|name| name != PROGRAM).collect()
+    }
+
     /// All slots that anybody speaks of.
-    pub fn slot_names(&self) -> Vec<String> {
+    fn slot_names(&self) -> Vec<String> {
         let of_hosts = self.hosts.iter().flat_map(|host| host.slots.keys());
         self.slots.keys().chain(of_hosts).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -202,7 +214,7 @@ impl GroupView {
             .slots
             .get(&slot)
             .map_or((None, None), |(desired, rollout)| (desired.as_ref(), rollout.as_ref()));
-        let problems = self.hosts.iter().flat_map(|host| {
+        let problems = self.hosts.iter().chain(&self.namesakes).flat_map(|host| {
             let problems = host.problems.iter().map(|problem| format!("{}: {problem}", host.host));
             problems.chain(refusals(group, host))
         });
@@ -262,6 +274,23 @@ fn state(desired: &Desired, rollout: Option<&Rollout>) -> &'static str {
         _ if desired.is_paused => "paused",
         Some(Progress::Running) => "running",
         None => "waiting",
+    }
+}
+
+/// The same for the host's own status.
+pub fn rollout_status(slot: &str, desired: &Desired, rollout: Option<&Rollout>) -> RolloutStatus {
+    let current = of(desired, rollout);
+    RolloutStatus {
+        slot: slot.to_owned(),
+        generation: desired.generation,
+        state: state(desired, current).to_owned(),
+        stage: current.map_or(0, |rollout| rollout.stage + 1).min(desired.stages.len()),
+        stages: desired.stages.iter().map(ToString::to_string).collect(),
+        handler: desired.target.name.clone(),
+        digest: desired.target.digest.to_string(),
+        allowed: count_allowed(desired, rollout),
+        eligible: current.map_or(0, |rollout| rollout.eligible),
+        reason: current.and_then(|rollout| rollout.reason.clone()),
     }
 }
 

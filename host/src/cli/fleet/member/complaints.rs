@@ -1,0 +1,41 @@
+//! What is wrong, each said once as long as it lasts.
+
+use std::collections::BTreeMap;
+
+/// What is complained of when it is away.
+const NATS: &str = "NATS";
+
+#[derive(Default)]
+pub(super) struct Complaints(BTreeMap<String, String>);
+
+impl Complaints {
+    /// Whose reason changes as often as it is asked.
+    pub(super) fn about_nats(&mut self, reason: String) {
+        let reason = format!("{reason}; what is here is served on, and it is tried again");
+        match self.0.get_mut(NATS) {
+            Some(before) => *before = reason,
+            None => self.about(NATS, Some(reason)),
+        }
+    }
+
+    pub(super) fn about(&mut self, what: &str, reason: Option<String>) {
+        match reason {
+            None => drop(self.0.remove(what)),
+            Some(reason) if self.0.get(what) == Some(&reason) => {}
+            Some(reason) => {
+                tracing::warn!("fleet: {what}: {reason}");
+                self.0.insert(what.to_owned(), reason);
+            }
+        }
+    }
+
+    /// NATS is there; whether it was not.
+    pub(super) fn nats_is_there(&mut self) -> bool {
+        self.0.remove(NATS).is_some()
+    }
+
+    /// All of them, in words.
+    pub(super) fn list(&self) -> Vec<String> {
+        self.0.iter().map(|(what, reason)| format!("{what}: {reason}")).collect()
+    }
+}
