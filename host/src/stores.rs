@@ -19,6 +19,7 @@ mod operation;
 mod operator;
 mod redis;
 mod registry;
+mod server;
 mod url;
 
 use std::fmt::Debug;

@@ -17,7 +17,7 @@ mod remote;
 mod tickets;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub use info::{TlsError, TlsFailure, TlsInfo};
 pub(crate) use remote::{Answer, Answering, Ask, AskedTooMuch, Host, RemoteKeeper};
 
 use counts::HandshakeCounts;
-use identity::{Identities, Identity};
+use identity::{Identities, Identity, load_roots};
 use tickets::{TicketKeys, Tickets};
 
 /// How stream servers protect connections; the names are those of the command line's options.
@@ -259,6 +259,11 @@ impl Keeper for ServerTls {
     }
 }
 
+/// Looks whether there are certificates in a file that others can be verified by.
+pub(crate) fn check_roots(file: &Path) -> Result<(), TlsLoadError> {
+    load_roots(file).map(drop)
+}
+
 /// The one provider of this process.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -345,7 +350,7 @@ impl LoadedAgain {
 impl Loaded {
     fn load(options: &TlsOptions, tickets: &Arc<Tickets>) -> Result<Self, TlsLoadError> {
         let identities = Identities::load(&options.identities)?;
-        let roots = options.client_ca.as_deref().map(identity::load_roots).transpose()?.unwrap_or_default();
+        let roots = options.client_ca.as_deref().map(load_roots).transpose()?.unwrap_or_default();
         let clients = Clients { auth: options.client_auth, roots, min_version: options.min_version };
         let verifier = clients.verifier().map_err(|reason| TlsLoadError::client_ca(options, reason))?;
         let config = |identity: &Identity| {

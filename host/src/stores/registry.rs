@@ -54,8 +54,8 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
     }
     let store: Arc<dyn Backend> = match (&identity, url) {
         (Identity::File(path), StoreUrl::File { durable, .. }) => Arc::new(FileStore::open(path, *durable)?),
-        (_, StoreUrl::Redis { url, hash }) => Arc::new(Redis::open(url, hash)?),
-        (_, StoreUrl::Nats { server, bucket }) => Arc::new(Nats::open(server, bucket)),
+        (_, StoreUrl::Redis { url, hash, ca }) => Arc::new(Redis::open(url, hash, ca.as_deref())?),
+        (_, StoreUrl::Nats { server, bucket, ca }) => Arc::new(Nats::open(server, bucket, ca.as_deref())?),
         _ => Arc::new(Memory::default()),
     };
     open.insert(identity, Arc::downgrade(&store));
