@@ -39,7 +39,7 @@ pub(crate) use remote::{Answer, Answering, Ask, AskedTooMuch, Host, RemoteKeeper
 
 use counts::HandshakeCounts;
 use identity::{Identities, Identity, load_roots};
-use tickets::{TicketKeys, Tickets};
+use tickets::{TicketKeys, Tickets, TicketsOf};
 
 /// How stream servers protect connections; the names are those of the command line's options.
 #[derive(Clone, Debug)]
@@ -305,6 +305,11 @@ impl Tls {
         Sessions { keys: self.0.tickets.keys(), clients: self.0.current.load().clients.digest() }
     }
 
+    /// The digests of its certificates, by which another process finds those whose sessions it goes on with.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        self.0.current.load().identities.iter().map(|identity| identity.digest.to_vec()).collect()
+    }
+
     /// Resumes sessions that another process has begun, if it let the same clients in.
     pub(crate) fn take_over(&self, sessions: Sessions) {
         if sessions.clients == self.0.current.load().clients.digest() {
@@ -355,7 +360,8 @@ impl Loaded {
         let verifier = clients.verifier().map_err(|reason| TlsLoadError::client_ca(options, reason))?;
         let config = |identity: &Identity| {
             let key = SingleCertAndKey::from(identity.certified_key.clone());
-            let config = server_config(&clients, verifier.clone(), Arc::new(key), tickets.clone());
+            let tickets = TicketsOf { tickets: tickets.clone(), certificate: identity.digest };
+            let config = server_config(&clients, verifier.clone(), Arc::new(key), Arc::new(tickets));
             Arc::new(with_alpn(config, &options.alpn))
         };
         let configs = identities.iter().map(config).collect();

@@ -11,9 +11,9 @@
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
 //! ready in time, the old one serves on.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+use std::mem::take;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -159,6 +159,8 @@ enum Handed {
     Metrics { address: String },
     /// Of the sockets those that somebody else has bound for a process before. Older processes do not say it.
     Inherited { addresses: Vec<String> },
+    /// Before tickets, where there are several: of which certificates they are, by their digests.
+    Certificates(Vec<Vec<u8>>),
 }
 
 /// The only answer; an enum, since a message of no bytes would be the end of the channel.
@@ -241,6 +243,9 @@ impl HandOver<'_> {
         let addresses = self.inherited.iter().map(ToString::to_string).collect();
         channel.send(&Handed::Inherited { addresses }, &[])?;
         for tls in &self.tls {
+            if self.tls.len() > 1 {
+                channel.send(&Handed::Certificates(tls.certificates()), &[])?;
+            }
             channel.send(&Handed::Tickets(tls.sessions()), &[])?;
         }
         if let Some(control) = self.control {
@@ -330,8 +335,8 @@ pub struct Predecessor {
     /// Those of them that somebody else has bound; `None` if that was not said.
     inherited: Option<Vec<String>>,
     slots: Vec<HandedSlot>,
-    /// In the order of the certificates that they belong to.
-    tickets: VecDeque<Sessions>,
+    /// With the digests of the certificates that they belong to; without, where there is no more than one to choose from.
+    tickets: Vec<(Vec<Vec<u8>>, Sessions)>,
     control: Option<HandedSocket>,
     metrics: Option<(String, HandedSocket)>,
 }
@@ -343,8 +348,9 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), VecDeque::new());
+        let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
         let (mut control, mut metrics, mut inherited) = (None, None, None);
+        let mut certificates = Vec::new();
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -354,7 +360,8 @@ impl Predecessor {
                     let (component, canary) = (fds.into_iter().next(), None);
                     slots.push(HandedSlot { name, seen, handler, component, generation, refused, canary });
                 }
-                Some((Handed::Tickets(keys), _)) => tickets.push_back(keys),
+                Some((Handed::Certificates(digests), _)) => certificates = digests,
+                Some((Handed::Tickets(keys), _)) => tickets.push((take(&mut certificates), keys)),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
                 Some((Handed::Inherited { addresses }, _)) => inherited = Some(addresses),
@@ -381,7 +388,7 @@ impl Predecessor {
 
     /// The sockets that somebody else has bound, and nobody has asked for by their addresses.
     pub fn inherited(&mut self) -> Vec<(ServeAddress, HandedSocket)> {
-        let sockets = std::mem::take(&mut self.sockets);
+        let sockets = take(&mut self.sockets);
         let (inherited, others) = sockets.into_iter().partition(|(address, _)| self.is_inherited(address));
         self.sockets = others;
         let parsed = |(address, socket): (String, _)| Some((address.parse().ok()?, socket));
@@ -392,9 +399,13 @@ impl Predecessor {
         self.inherited.as_ref().is_none_or(|inherited| inherited.contains(address))
     }
 
-    /// Has sessions resumed that the process before this one has begun: of several certificates with the next in their order.
+    /// Has sessions resumed that the process before this one has begun with one of these certificates.
     pub fn resume_sessions(&mut self, tls: &Tls) {
-        self.tickets.pop_front().into_iter().for_each(|sessions| tls.take_over(sessions));
+        let own = tls.certificates();
+        let is_of = |digests: &[Vec<u8>]| digests.is_empty() || digests.iter().any(|it| own.contains(it));
+        if let Some(number) = self.tickets.iter().position(|(digests, _)| is_of(digests)) {
+            tls.take_over(self.tickets.remove(number).1);
+        }
     }
 
     /// The control socket, if it had a path of its own.
