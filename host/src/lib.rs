@@ -63,6 +63,7 @@ pub mod metrics;
 mod nats;
 mod otlp;
 mod own_directory;
+mod packed;
 mod passwords;
 mod request;
 mod runtime;

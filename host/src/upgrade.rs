@@ -5,6 +5,7 @@
 //!  old process                                  new process
 //!  starts the executable anew ────────────────▶ is told what it takes over
 //!  sends sockets, locks, components ──────────▶ loads handlers, adopts the sockets, starts to accept
+//!  sends what is in memory      ◀────────────── asks for it
 //!  stops accepting, serves what it has ◀─────── says that it is ready
 //! ```
 //!
@@ -35,6 +36,7 @@ use crate::metrics::MetricsSocket;
 use crate::sandbox::{Handler, Origin, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
+use crate::stores::{Arrival, Departure, has_memory};
 use crate::tls::{Sessions, Tls};
 use crate::wake::poll_until;
 
@@ -43,6 +45,9 @@ const MARKER: &str = "PLUGSOCK_UPGRADE";
 
 /// How long the new process may take to be ready; it may have to compile its handlers.
 const READY_TIME: Duration = Duration::from_secs(600);
+
+/// How long it may take from what was in memory on, for which operations wait meanwhile.
+const MEMORY_TIME: Duration = Duration::from_secs(30);
 
 /// A slot as the old process served it. A canary on trial is not handed over.
 #[derive(Debug)]
@@ -161,12 +166,18 @@ enum Handed {
     Inherited { addresses: Vec<String> },
     /// Before tickets, where there are several: of which certificates they are, by their digests.
     Certificates(Vec<Vec<u8>>),
+    /// There are stores in memory, which the new process asks for when all else is ready.
+    Memory,
+    /// One of them.
+    Store(Arrival),
 }
 
-/// The only answer; an enum, since a message of no bytes would be the end of the channel.
+/// What the new process says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Ready,
+    /// It wants what is in memory, and is ready soon.
+    Memory,
 }
 
 /// All that a process hands over to the one that takes its place.
@@ -220,7 +231,8 @@ impl HandOver<'_> {
             io::Error::new(error.kind(), format!("cannot start {executable}: {error}"))
         })?;
         match self.send_all(&channel).and_then(|()| wait_until_ready(&channel)) {
-            Ok(()) => {
+            Ok(departed) => {
+                departed.into_iter().for_each(Departure::is_done);
                 self.let_go();
                 Ok(process.id())
             }
@@ -266,6 +278,9 @@ impl HandOver<'_> {
             let component: Vec<_> = slot.component.iter().map(AsFd::as_fd).collect();
             channel.send(&handed, &component)?;
         }
+        if has_memory() {
+            channel.send(&Handed::Memory, &[])?;
+        }
         channel.send(&Handed::End, &[])
     }
 
@@ -285,15 +300,32 @@ impl HandOver<'_> {
     }
 }
 
-fn wait_until_ready(channel: &Channel) -> io::Result<()> {
+/// What has gone to the new process meanwhile, and is there when it serves.
+fn wait_until_ready(channel: &Channel) -> io::Result<Vec<Departure>> {
+    let mut departed = Vec::new();
+    match wait_for_answer(channel, READY_TIME)? {
+        Answer::Ready => return Ok(departed),
+        Answer::Memory => departed.extend(Departure::begin()?),
+    }
+    for departure in &departed {
+        let (arrival, beside) = departure.arrival()?;
+        let beside: Vec<_> = beside.iter().map(AsFd::as_fd).collect();
+        channel.send(&Handed::Store(arrival), &beside)?;
+    }
+    channel.send(&Handed::End, &[])?;
+    match wait_for_answer(channel, MEMORY_TIME)? {
+        Answer::Ready => Ok(departed),
+        Answer::Memory => Err(io::Error::other("it asks twice for what is in memory")),
+    }
+}
+
+fn wait_for_answer(channel: &Channel, time: Duration) -> io::Result<Answer> {
     let mut fds = [PollFd::new(channel, PollFlags::IN)];
-    if !poll_until(&mut fds, Some(Instant::now() + READY_TIME))? {
-        return Err(io::Error::other(format!("it was not ready within {READY_TIME:?}")));
+    if !poll_until(&mut fds, Some(Instant::now() + time))? {
+        return Err(io::Error::other(format!("it was not ready within {time:?}")));
     }
-    match channel.recv()? {
-        Some((Answer::Ready, _)) => Ok(()),
-        None => Err(io::ErrorKind::BrokenPipe.into()),
-    }
+    let answered = channel.recv()?;
+    answered.map(|(answer, _)| answer).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
 }
 
 fn send_socket(
@@ -339,6 +371,8 @@ pub struct Predecessor {
     tickets: Vec<(Vec<Vec<u8>>, Sessions)>,
     control: Option<HandedSocket>,
     metrics: Option<(String, HandedSocket)>,
+    /// Whether it has stores in memory, too.
+    has_memory: bool,
 }
 
 impl Predecessor {
@@ -350,7 +384,7 @@ impl Predecessor {
         let channel = Channel::from_stdin()?;
         let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
         let (mut control, mut metrics, mut inherited) = (None, None, None);
-        let mut certificates = Vec::new();
+        let (mut certificates, mut has_memory) = (Vec::new(), false);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -365,9 +399,19 @@ impl Predecessor {
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
                 Some((Handed::Inherited { addresses }, _)) => inherited = Some(addresses),
+                Some((Handed::Memory, _)) => has_memory = true,
+                Some((Handed::Store(_), _)) => return Err(io::Error::other("a store has come unasked")),
                 Some((Handed::End, _)) => {
-                    let taken = Self { channel, sockets, inherited, slots, tickets, control, metrics };
-                    return Ok(Some(taken));
+                    return Ok(Some(Self {
+                        channel,
+                        sockets,
+                        inherited,
+                        slots,
+                        tickets,
+                        control,
+                        metrics,
+                        has_memory,
+                    }));
                 }
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
@@ -424,6 +468,19 @@ impl Predecessor {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
+    /// From here on what is in memory is here, unless this process fails before it is ready.
+    fn take_memory_over(&self) -> io::Result<()> {
+        self.channel.send(&Answer::Memory, &[])?;
+        loop {
+            match self.channel.recv()? {
+                Some((Handed::Store(arrival), beside)) => arrival.take_over(beside)?,
+                Some((Handed::End, _)) => return Ok(()),
+                Some(_) => return Err(io::Error::other("something other than a store has come")),
+                None => return Err(io::Error::other("the process to take over from has gone")),
+            }
+        }
+    }
+
     /// Says that this process serves with `servers`, so that the one before it may end. Sockets that were not asked for are
     /// served no longer.
     pub fn ready(
@@ -432,6 +489,9 @@ impl Predecessor {
         control: Option<&ControlSocket>,
         metrics: Option<&MetricsSocket>,
     ) -> io::Result<()> {
+        if self.has_memory {
+            self.take_memory_over()?;
+        }
         self.channel.send(&Answer::Ready, &[])?;
         servers.iter().for_each(|server| server.set_owned(true));
         control.inspect(|control| control.set_owned(true));

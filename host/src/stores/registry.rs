@@ -65,6 +65,16 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
     Ok(store)
 }
 
+/// Those that are in this process's memory, by their names.
+pub(super) fn in_memory() -> Vec<(String, Memory)> {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = open.iter().flatten().filter_map(|(identity, store)| match identity {
+        Identity::Memory(name) => Some((name.clone(), store.upgrade()?.as_memory()?.clone())),
+        Identity::File(_) | Identity::Remote(_) => None,
+    });
+    named.collect()
+}
+
 /// Says in the log if a server does not answer at the start. It may later.
 fn warn_if_unreachable(store: Arc<dyn Backend>, url: String) {
     let asked = runtime::spawn(async move {
