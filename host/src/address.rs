@@ -9,6 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use socket2::SockAddr;
 
+use crate::passwords::without_password;
+
 /// The four kinds of server, named after their `socketserver` classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServerType {
@@ -271,7 +273,8 @@ impl FromStr for ServeAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| AddressError::NoScheme(text.to_owned()))?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| AddressError::NoScheme(without_password(text)))?;
         let schemes = ServerType::ALL
             .into_iter()
             .flat_map(|known| [(Some(known.scheme()), known, false), (known.tls_scheme(), known, true)]);
@@ -280,8 +283,10 @@ impl FromStr for ServeAddress {
             .find(|(known, ..)| *known == scheme);
         let Some((scheme, server_type, is_tls)) = known else {
             return Err(match scheme {
-                "dtls" | "tls+udp" | "tls+unixgram" => AddressError::TlsDatagrams(text.to_owned()),
-                _ => AddressError::UnknownScheme { address: text.to_owned(), scheme: scheme.to_owned() },
+                "dtls" | "tls+udp" | "tls+unixgram" => AddressError::TlsDatagrams(without_password(text)),
+                _ => {
+                    AddressError::UnknownScheme { address: without_password(text), scheme: scheme.to_owned() }
+                }
             });
         };
         let place = match server_type {
@@ -293,17 +298,17 @@ impl FromStr for ServeAddress {
 }
 
 fn parse_inet(text: &str, rest: &str, scheme: &'static str) -> Result<Place, AddressError> {
-    let no_port = || AddressError::Port(text.to_owned(), scheme);
+    let no_port = || AddressError::Port(without_password(text), scheme);
     let (host, port) = rest.rsplit_once(':').ok_or_else(no_port)?;
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(host) => host,
         None if host.contains([':', '[', ']']) => {
-            return Err(AddressError::Brackets(text.to_owned(), scheme));
+            return Err(AddressError::Brackets(without_password(text), scheme));
         }
         None => host,
     };
     if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
-        return Err(AddressError::Host(text.to_owned()));
+        return Err(AddressError::Host(without_password(text)));
     }
     // `u16::from_str` takes a leading plus sign, which no address has.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -319,13 +324,13 @@ fn parse_unix(text: &str, rest: &str, scheme: &'static str) -> Result<UnixAddres
     };
     let is_path = rest.starts_with('/');
     if name.is_empty() || name.contains('\0') || is_path == rest.starts_with('@') {
-        return Err(AddressError::UnixName(text.to_owned(), scheme));
+        return Err(AddressError::UnixName(without_password(text), scheme));
     }
     if is_path && Path::new(rest).file_name().is_none() {
-        return Err(AddressError::UnixName(text.to_owned(), scheme));
+        return Err(AddressError::UnixName(without_password(text), scheme));
     }
     if name.len() > UNIX_NAME_MAX {
-        return Err(AddressError::UnixNameTooLong(text.to_owned(), name.len()));
+        return Err(AddressError::UnixNameTooLong(without_password(text), name.len()));
     }
     Ok(address)
 }

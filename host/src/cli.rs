@@ -59,8 +59,10 @@ mod wit;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 use plugsock::control::ControlError;
+use plugsock::without_password;
 
 use config::file::Problems;
 
@@ -133,6 +135,22 @@ impl Cli {
 /// This process's arguments after the names of program and command.
 fn args_after(names: usize) -> Vec<OsString> {
     std::env::args_os().skip(names).collect()
+}
+
+/// Says what is wrong with arguments, without passwords in them, and ends the process.
+pub fn exit(mut error: clap::Error) -> ! {
+    let said: Vec<_> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in said {
+        let value = match value {
+            ContextValue::String(text) => ContextValue::String(without_password(&text)),
+            ContextValue::Strings(texts) => {
+                ContextValue::Strings(texts.iter().map(|text| without_password(text)).collect())
+            }
+            other => other,
+        };
+        error.insert(kind, value);
+    }
+    error.exit()
 }
 
 /// What is wrong, a line each.

@@ -425,6 +425,19 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// An error with what caused it, in one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let mut words: Vec<String> = Vec::new();
+    for cause in causes {
+        // Many say their cause themselves.
+        if !words.iter().any(|said| said.contains(&cause)) {
+            words.push(cause);
+        }
+    }
+    one_line(&words.join(": "))
+}
+
 /// A path, in one line.
 pub fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())

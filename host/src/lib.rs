@@ -60,8 +60,11 @@ mod job;
 mod listener;
 mod log_limit;
 pub mod metrics;
+mod nats;
 mod otlp;
 mod own_directory;
+mod packed;
+mod passwords;
 mod request;
 mod runtime;
 mod sandbox;
@@ -81,14 +84,16 @@ pub use address::{AddressError, ServeAddress, ServerType, SocketAddress, UnixAdd
 pub use clients::{ClientLimits, NetworkError, Networks, Proxies, Rate, RateError, Refused};
 pub use concurrency::Concurrency;
 pub use error::{
-    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError,
+    BindError, Cause, HandlerError, Limit, Phase, RequestError, SandboxError, ServeError, SwapError, causes,
     one_line, shown,
 };
 pub use helper_process::become_helper_process_if_asked;
 pub use http_options::{AccessLog, Forwarded, HttpOptions};
 pub use job::{Job, NoHooks, ServerHooks};
 pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
+pub use nats::nats_options;
 pub use own_directory::{check_own_directory, make_own_directory};
+pub use passwords::without_password;
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
 pub use sandbox::{
     Anatomy, CacheOptions, CompileOptions, CoreDumpOptions, Digest, DigestError, DirGrant, Extent, Fetched,

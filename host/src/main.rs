@@ -12,12 +12,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| cli::exit(error));
+    match cli.run() {
         Ok(code) => code,
         Err(error) => {
-            if let Some(error) = error.downcast_ref::<clap::Error>() {
-                error.exit();
-            }
+            let error = match error.downcast() {
+                Ok(error) => cli::exit(error),
+                Err(error) => error,
+            };
             // Whoever started it may have closed its standard error.
             for line in cli::error_lines(&error) {
                 let _ = writeln!(std::io::stderr(), "plugsock: error: {line}");

@@ -11,6 +11,8 @@ use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::Resource;
 use rustls::crypto::ring;
 
+use crate::passwords::without_passwords;
+
 /// How long sending may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,7 +43,7 @@ impl Signal {
     }
 
     pub(crate) fn error(self, reason: impl ToString) -> OtlpError {
-        OtlpError { signal: self.name(), reason: reason.to_string() }
+        OtlpError { signal: self.name(), reason: without_passwords(&reason.to_string()) }
     }
 
     /// Whether variables switch it off.

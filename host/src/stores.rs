@@ -14,11 +14,13 @@ mod file;
 mod grant;
 mod limits;
 mod memory;
+mod moving;
 mod nats;
 mod operation;
 mod operator;
 mod redis;
 mod registry;
+mod server;
 mod url;
 
 use std::fmt::Debug;
@@ -30,6 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use access::Access;
 pub use grant::{StateGrant, StateGrantError};
 pub use limits::StateLimits;
+pub(crate) use moving::{Arrival, Departure, has_memory};
 pub(crate) use operation::{Answer, Failure, Operation};
 pub use operator::{OpenStore, StoreError};
 pub(crate) use registry::counts;
@@ -37,6 +40,7 @@ pub use url::{StoreUrl, StoreUrlError};
 
 use crate::runtime;
 use limits::Quota;
+use memory::Memory;
 
 /// What comes of an operation.
 pub(crate) type Outcome = Result<Answer, Failure>;
@@ -47,6 +51,11 @@ pub(crate) trait Backend: Debug + Send + Sync {
     /// Runs one operation, which is atomic if it is about one key. It never blocks the thread for long; whoever gives up
     /// waiting drops it, and need not know what has become of it.
     fn run(&self, operation: Operation, quota: Quota) -> Running<'_>;
+
+    /// Itself, if it is in this process's memory.
+    fn as_memory(&self) -> Option<&Memory> {
+        None
+    }
 }
 
 /// An operation under way.

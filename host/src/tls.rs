@@ -17,7 +17,7 @@ mod remote;
 mod tickets;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub use info::{TlsError, TlsFailure, TlsInfo};
 pub(crate) use remote::{Answer, Answering, Ask, AskedTooMuch, Host, RemoteKeeper};
 
 use counts::HandshakeCounts;
-use identity::{Identities, Identity};
-use tickets::{TicketKeys, Tickets};
+use identity::{Identities, Identity, load_roots};
+use tickets::{TicketKeys, Tickets, TicketsOf};
 
 /// How stream servers protect connections; the names are those of the command line's options.
 #[derive(Clone, Debug)]
@@ -259,6 +259,11 @@ impl Keeper for ServerTls {
     }
 }
 
+/// Looks whether there are certificates in a file that others can be verified by.
+pub(crate) fn check_roots(file: &Path) -> Result<(), TlsLoadError> {
+    load_roots(file).map(drop)
+}
+
 /// The one provider of this process.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -298,6 +303,11 @@ impl Tls {
     /// What another process needs to resume the sessions that this one has begun.
     pub(crate) fn sessions(&self) -> Sessions {
         Sessions { keys: self.0.tickets.keys(), clients: self.0.current.load().clients.digest() }
+    }
+
+    /// The digests of its certificates, by which another process finds those whose sessions it goes on with.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        self.0.current.load().identities.iter().map(|identity| identity.digest.to_vec()).collect()
     }
 
     /// Resumes sessions that another process has begun, if it let the same clients in.
@@ -345,12 +355,13 @@ impl LoadedAgain {
 impl Loaded {
     fn load(options: &TlsOptions, tickets: &Arc<Tickets>) -> Result<Self, TlsLoadError> {
         let identities = Identities::load(&options.identities)?;
-        let roots = options.client_ca.as_deref().map(identity::load_roots).transpose()?.unwrap_or_default();
+        let roots = options.client_ca.as_deref().map(load_roots).transpose()?.unwrap_or_default();
         let clients = Clients { auth: options.client_auth, roots, min_version: options.min_version };
         let verifier = clients.verifier().map_err(|reason| TlsLoadError::client_ca(options, reason))?;
         let config = |identity: &Identity| {
             let key = SingleCertAndKey::from(identity.certified_key.clone());
-            let config = server_config(&clients, verifier.clone(), Arc::new(key), tickets.clone());
+            let tickets = TicketsOf { tickets: tickets.clone(), certificate: identity.digest };
+            let config = server_config(&clients, verifier.clone(), Arc::new(key), Arc::new(tickets));
             Arc::new(with_alpn(config, &options.alpn))
         };
         let configs = identities.iter().map(config).collect();

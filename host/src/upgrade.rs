@@ -5,14 +5,15 @@
 //!  old process                                  new process
 //!  starts the executable anew ────────────────▶ is told what it takes over
 //!  sends sockets, locks, components ──────────▶ loads handlers, adopts the sockets, starts to accept
+//!  sends what is in memory      ◀────────────── asks for it
 //!  stops accepting, serves what it has ◀─────── says that it is ready
 //! ```
 //!
 //! Both accept for a moment, so no client is refused. If the new process ends before it is ready, or is not
 //! ready in time, the old one serves on.
 
-use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::mem::take;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -34,6 +35,7 @@ use crate::metrics::MetricsSocket;
 use crate::sandbox::{Handler, Origin, Sandbox};
 use crate::server::Server;
 use crate::slot::{Slot, SlotOptions};
+use crate::stores::{Arrival, Departure, has_memory};
 use crate::tls::{Sessions, Tls};
 use crate::wake::poll_until;
 
@@ -42,6 +44,9 @@ const MARKER: &str = "PLUGSOCK_UPGRADE";
 
 /// How long the new process may take to be ready; it may have to compile its handlers.
 const READY_TIME: Duration = Duration::from_secs(600);
+
+/// How long it may take from what was in memory on, for which operations wait meanwhile.
+const MEMORY_TIME: Duration = Duration::from_secs(30);
 
 /// A slot as the old process served it. A canary on trial is not handed over.
 #[derive(Debug)]
@@ -158,12 +163,20 @@ enum Handed {
     Metrics { address: String },
     /// Of the sockets those that somebody else has bound for a process before. Older processes do not say it.
     Inherited { addresses: Vec<String> },
+    /// Before tickets, where there are several: of which certificates they are, by their digests.
+    Certificates(Vec<Vec<u8>>),
+    /// There are stores in memory, which the new process asks for when all else is ready.
+    Memory,
+    /// One of them.
+    Store(Arrival),
 }
 
-/// The only answer; an enum, since a message of no bytes would be the end of the channel.
+/// What the new process says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Ready,
+    /// It wants what is in memory, and is ready soon.
+    Memory,
 }
 
 /// All that a process hands over to the one that takes its place.
@@ -208,7 +221,8 @@ impl HandOver<'_> {
         // With it goes the end of the channel that is the other process's.
         drop(successor);
         match self.send_all(&channel).and_then(|()| wait_until_ready(&channel)) {
-            Ok(()) => {
+            Ok(departed) => {
+                departed.into_iter().for_each(Departure::is_done);
                 self.let_go();
                 Ok(process.id())
             }
@@ -231,6 +245,9 @@ impl HandOver<'_> {
         let addresses = self.inherited.iter().map(ToString::to_string).collect();
         channel.send(&Handed::Inherited { addresses }, &[])?;
         for tls in &self.tls {
+            if self.tls.len() > 1 {
+                channel.send(&Handed::Certificates(tls.certificates()), &[])?;
+            }
             channel.send(&Handed::Tickets(tls.sessions()), &[])?;
         }
         if let Some(control) = self.control {
@@ -250,6 +267,9 @@ impl HandOver<'_> {
             };
             let component: Vec<_> = slot.component.iter().map(AsFd::as_fd).collect();
             channel.send(&handed, &component)?;
+        }
+        if has_memory() {
+            channel.send(&Handed::Memory, &[])?;
         }
         channel.send(&Handed::End, &[])
     }
@@ -314,15 +334,32 @@ pub fn version_of(executable: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn wait_until_ready(channel: &Channel) -> io::Result<()> {
+/// What has gone to the new process meanwhile, and is there when it serves.
+fn wait_until_ready(channel: &Channel) -> io::Result<Vec<Departure>> {
+    let mut departed = Vec::new();
+    match wait_for_answer(channel, READY_TIME)? {
+        Answer::Ready => return Ok(departed),
+        Answer::Memory => departed.extend(Departure::begin()?),
+    }
+    for departure in &departed {
+        let (arrival, beside) = departure.arrival()?;
+        let beside: Vec<_> = beside.iter().map(AsFd::as_fd).collect();
+        channel.send(&Handed::Store(arrival), &beside)?;
+    }
+    channel.send(&Handed::End, &[])?;
+    match wait_for_answer(channel, MEMORY_TIME)? {
+        Answer::Ready => Ok(departed),
+        Answer::Memory => Err(io::Error::other("it asks twice for what is in memory")),
+    }
+}
+
+fn wait_for_answer(channel: &Channel, time: Duration) -> io::Result<Answer> {
     let mut fds = [PollFd::new(channel, PollFlags::IN)];
-    if !poll_until(&mut fds, Some(Instant::now() + READY_TIME))? {
-        return Err(io::Error::other(format!("it was not ready within {READY_TIME:?}")));
+    if !poll_until(&mut fds, Some(Instant::now() + time))? {
+        return Err(io::Error::other(format!("it was not ready within {time:?}")));
     }
-    match channel.recv()? {
-        Some((Answer::Ready, _)) => Ok(()),
-        None => Err(io::ErrorKind::BrokenPipe.into()),
-    }
+    let answered = channel.recv()?;
+    answered.map(|(answer, _)| answer).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
 }
 
 fn send_socket(
@@ -364,10 +401,12 @@ pub struct Predecessor {
     /// Those of them that somebody else has bound; `None` if that was not said.
     inherited: Option<Vec<String>>,
     slots: Vec<HandedSlot>,
-    /// In the order of the certificates that they belong to.
-    tickets: VecDeque<Sessions>,
+    /// With the digests of the certificates that they belong to; without, where there is no more than one to choose from.
+    tickets: Vec<(Vec<Vec<u8>>, Sessions)>,
     control: Option<HandedSocket>,
     metrics: Option<(String, HandedSocket)>,
+    /// Whether it has stores in memory, too.
+    has_memory: bool,
 }
 
 impl Predecessor {
@@ -377,8 +416,9 @@ impl Predecessor {
             return Ok(None);
         }
         let channel = Channel::from_stdin()?;
-        let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), VecDeque::new());
+        let (mut sockets, mut slots, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
         let (mut control, mut metrics, mut inherited) = (None, None, None);
+        let (mut certificates, mut has_memory) = (Vec::new(), false);
         loop {
             match channel.recv()? {
                 Some((Handed::Socket { address }, fds)) => {
@@ -388,13 +428,24 @@ impl Predecessor {
                     let (component, canary) = (fds.into_iter().next(), None);
                     slots.push(HandedSlot { name, seen, handler, component, generation, refused, canary });
                 }
-                Some((Handed::Tickets(keys), _)) => tickets.push_back(keys),
+                Some((Handed::Certificates(digests), _)) => certificates = digests,
+                Some((Handed::Tickets(keys), _)) => tickets.push((take(&mut certificates), keys)),
                 Some((Handed::Control, fds)) => control = Some(received_socket(fds)?),
                 Some((Handed::Metrics { address }, fds)) => metrics = Some((address, received_socket(fds)?)),
                 Some((Handed::Inherited { addresses }, _)) => inherited = Some(addresses),
+                Some((Handed::Memory, _)) => has_memory = true,
+                Some((Handed::Store(_), _)) => return Err(io::Error::other("a store has come unasked")),
                 Some((Handed::End, _)) => {
-                    let taken = Self { channel, sockets, inherited, slots, tickets, control, metrics };
-                    return Ok(Some(taken));
+                    return Ok(Some(Self {
+                        channel,
+                        sockets,
+                        inherited,
+                        slots,
+                        tickets,
+                        control,
+                        metrics,
+                        has_memory,
+                    }));
                 }
                 None => return Err(io::Error::other("the process to take over from has gone")),
             }
@@ -415,7 +466,7 @@ impl Predecessor {
 
     /// The sockets that somebody else has bound, and nobody has asked for by their addresses.
     pub fn inherited(&mut self) -> Vec<(ServeAddress, HandedSocket)> {
-        let sockets = std::mem::take(&mut self.sockets);
+        let sockets = take(&mut self.sockets);
         let (inherited, others) = sockets.into_iter().partition(|(address, _)| self.is_inherited(address));
         self.sockets = others;
         let parsed = |(address, socket): (String, _)| Some((address.parse().ok()?, socket));
@@ -426,9 +477,13 @@ impl Predecessor {
         self.inherited.as_ref().is_none_or(|inherited| inherited.contains(address))
     }
 
-    /// Has sessions resumed that the process before this one has begun: of several certificates with the next in their order.
+    /// Has sessions resumed that the process before this one has begun with one of these certificates.
     pub fn resume_sessions(&mut self, tls: &Tls) {
-        self.tickets.pop_front().into_iter().for_each(|sessions| tls.take_over(sessions));
+        let own = tls.certificates();
+        let is_of = |digests: &[Vec<u8>]| digests.is_empty() || digests.iter().any(|it| own.contains(it));
+        if let Some(number) = self.tickets.iter().position(|(digests, _)| is_of(digests)) {
+            tls.take_over(self.tickets.remove(number).1);
+        }
     }
 
     /// The control socket, if it had a path of its own.
@@ -447,6 +502,19 @@ impl Predecessor {
         self.slots.iter().find(|slot| slot.name == name)
     }
 
+    /// From here on what is in memory is here, unless this process fails before it is ready.
+    fn take_memory_over(&self) -> io::Result<()> {
+        self.channel.send(&Answer::Memory, &[])?;
+        loop {
+            match self.channel.recv()? {
+                Some((Handed::Store(arrival), beside)) => arrival.take_over(beside)?,
+                Some((Handed::End, _)) => return Ok(()),
+                Some(_) => return Err(io::Error::other("something other than a store has come")),
+                None => return Err(io::Error::other("the process to take over from has gone")),
+            }
+        }
+    }
+
     /// Says that this process serves with `servers`, so that the one before it may end. Sockets that were not asked for are
     /// served no longer.
     pub fn ready(
@@ -455,6 +523,9 @@ impl Predecessor {
         control: Option<&ControlSocket>,
         metrics: Option<&MetricsSocket>,
     ) -> io::Result<()> {
+        if self.has_memory {
+            self.take_memory_over()?;
+        }
         self.channel.send(&Answer::Ready, &[])?;
         servers.iter().for_each(|server| server.set_owned(true));
         control.inspect(|control| control.set_owned(true));

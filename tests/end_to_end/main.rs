@@ -38,6 +38,7 @@ mod metrics;
 mod network;
 mod network_tls;
 mod packaging;
+mod passwords;
 mod phases;
 mod plugins;
 mod preview1;

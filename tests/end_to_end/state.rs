@@ -4,6 +4,7 @@ mod chat;
 mod command;
 mod granted;
 mod lasting;
+mod secured;
 mod servers;
 
 use std::path::Path;

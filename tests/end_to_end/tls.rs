@@ -11,6 +11,7 @@ mod operator;
 mod programs;
 mod scan;
 mod secrets;
+mod tickets;
 mod under_load;
 
 use std::path::Path;

@@ -140,8 +140,9 @@ struct GrantArgs {
     tls_ca: Vec<TlsCaFile>,
 
     /// A store for handlers, by a name, for state that outlives requests: memory; file:PATH, which several processes may have
-    /// open at once (file:PATH?durable=false may lose its last writes with the power); redis://HOST/DATABASE, rediss://…;
-    /// nats://HOST/BUCKET. Read-only with NAME:ro; may be repeated
+    /// open at once (file:PATH?durable=false may lose its last writes with the power); redis://HOST/DATABASE;
+    /// nats://HOST/BUCKET; with TLS rediss://… and tls://…, by the system's list of those who vouch for servers or by ?ca=FILE. Read-only
+    /// with NAME:ro; may be repeated
     #[arg(long, value_name = "NAME[:ro]=URL")]
     state: Vec<StateGrant>,
 

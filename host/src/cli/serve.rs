@@ -130,7 +130,7 @@ impl Serve {
 
     /// Serves, once this process is settled in its surroundings.
     pub fn serve(self, args: Vec<OsString>) -> anyhow::Result<ExitCode> {
-        let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| error.exit());
+        let targets = sort_targets(&self.targets, self.handler).unwrap_or_else(|error| super::exit(error));
         let line = CommandLine::new::<Self>("plugsock serve", args)?;
         let config = self.config.as_deref().map(ConfigFile::look);
         let mut plan = Plan::make(&line, self.config.as_deref(), &targets)?;

@@ -86,7 +86,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct StoreArg {
-    /// Where the store is: file:PATH, redis://…, rediss://… or nats://…
+    /// Where the store is: file:PATH, redis://…, rediss://…, nats://… or tls://…
     #[arg(value_name = "STORE")]
     url: StoreUrl,
 }

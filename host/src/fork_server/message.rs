@@ -12,10 +12,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
-use super::state::Packed;
 use crate::address::SocketAddress;
 use crate::error::{Phase, RequestError};
 use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
+use crate::packed::Packed;
 use crate::request::{
     Datagram, DatagramSocket, LocalAddress, Request, Stream, StreamTls, Transport, UnixCredentials,
 };

@@ -26,6 +26,7 @@ use crate::block_on::block_on;
 use crate::control::Controlled;
 use crate::log_limit::LogLimit;
 use crate::otlp::{LAST_TIME, OtlpError, Signal, resource};
+use crate::passwords::without_passwords;
 
 /// How often they are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -121,7 +122,7 @@ impl Sending {
         self.collector.body.set(request.encode_to_vec().into());
         // In its place the client sends the body.
         let sent = block_on(self.collector.exporter.export(&ResourceMetrics::default()));
-        sent.map_err(|error| error.to_string())
+        sent.map_err(|error| without_passwords(&error.to_string()))
     }
 }
 

@@ -40,7 +40,7 @@ impl Default for StateLimits {
 }
 
 /// How much a store may hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Quota {
     pub(super) keys: u64,
     pub(super) size: u64,

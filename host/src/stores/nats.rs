@@ -5,6 +5,7 @@
 //! is a little more than that of keys and values.
 
 use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,24 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::KeyValueErrorKind;
 use async_nats::jetstream::kv::{Store, UpdateErrorKind};
 use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
-use async_nats::{Client, ConnectOptions, jetstream};
+use async_nats::{Client, ServerAddr, jetstream};
 use futures_util::TryStreamExt;
 
 use super::backoff::{Backoff, PAUSE_MAX};
 use super::limits::{Quota, Totals};
 use super::operation::{Answer, AnswerSize, Failure, Operation, PAGE, sum};
+use super::server::{check_ca, explained};
 use super::{Backend, Outcome, Running, on_runtime};
+use crate::error::causes;
+use crate::nats::nats_options;
 
 pub(super) struct Nats(Arc<Inner>);
 
 struct Inner {
     /// Where the server is, with what it takes to be let in.
-    server: String,
+    server: ServerAddr,
     bucket: String,
+    ca: Option<PathBuf>,
     /// Made with the first operation.
     store: tokio::sync::Mutex<Option<(Client, Store)>>,
     backoff: Backoff,
@@ -45,18 +50,14 @@ struct Seen {
 }
 
 impl Nats {
-    pub(super) fn open(server: &str, bucket: &str) -> Self {
+    pub(super) fn open(server: &str, bucket: &str, ca: Option<&Path>) -> Result<Self, String> {
         crate::tls::install_provider();
+        check_ca(ca)?;
+        let server = server.parse().map_err(|error: std::io::Error| error.to_string())?;
         let (store, changes) = Default::default();
         let (filled, backoff) = Default::default();
-        Self(Arc::new(Inner {
-            server: server.to_owned(),
-            bucket: bucket.to_owned(),
-            store,
-            backoff,
-            changes,
-            filled,
-        }))
+        let (bucket, ca) = (bucket.to_owned(), ca.map(Path::to_owned));
+        Ok(Self(Arc::new(Inner { server, bucket, ca, store, backoff, changes, filled })))
     }
 }
 
@@ -154,17 +155,23 @@ impl Inner {
         }
         self.backoff.check()?;
         let opened = self.connect().await;
-        let opened =
-            opened.map_err(|reason| self.backoff.failed(format!("NATS cannot be reached: {reason}")))?;
+        let opened = opened.map_err(|error| {
+            let reason = explained(&causes(&*error));
+            self.backoff.failed(format!("NATS cannot be reached: {reason}"))
+        })?;
         self.backoff.succeeded();
         Ok(store.insert(opened).1.clone())
     }
 
     async fn connect(&self) -> Result<(Client, Store), async_nats::Error> {
-        let options = ConnectOptions::new().name("plugsock").reconnect_delay_callback(|attempts| {
+        let (options, servers) = nats_options(std::slice::from_ref(&self.server));
+        let mut options = options.name("plugsock").reconnect_delay_callback(|attempts| {
             PAUSE_MAX.min(Duration::from_millis(50 << attempts.min(10)))
         });
-        let client = options.connect(&self.server).await?;
+        if let Some(ca) = &self.ca {
+            options = options.add_root_certificates(ca.clone());
+        }
+        let client = options.connect(servers).await?;
         let context = jetstream::new(client.clone());
         let store = match context.get_key_value(&self.bucket).await {
             Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {

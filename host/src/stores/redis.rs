@@ -1,20 +1,25 @@
 //! A store in Redis: a hash, which other programs may look into, too.
 //!
 //! There is one connection, made with the first operation and again when it breaks. What has to be atomic is a script, which the
-//! server runs as one.
+//! server runs as one. In a cluster all of it is on one server: that is asked whom the first one names.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Script, ScriptInvocation, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, Script, ScriptInvocation,
+    ServerErrorKind, TlsCertificates, Value,
+};
 
 use super::backoff::Backoff;
 use super::limits::Quota;
 use super::operation::{
     ANSWER_MAX, Answer, Failure, Operation, PAGE, no_number, number, overflow, too_large,
 };
+use super::server::{check_ca, explained};
 use super::{Backend, Outcome, Running, on_runtime};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis.lua")));
@@ -27,16 +32,30 @@ pub(super) struct Redis(Arc<Inner>);
 struct Inner {
     client: Client,
     hash: String,
-    connection: tokio::sync::Mutex<Option<MultiplexedConnection>>,
+    connected: tokio::sync::Mutex<Option<Connected>>,
     backoff: Backoff,
 }
 
+struct Connected {
+    /// Whom another server of its cluster has named.
+    node: Option<String>,
+    connection: MultiplexedConnection,
+}
+
 impl Redis {
-    pub(super) fn open(url: &str, hash: &str) -> Result<Self, String> {
+    pub(super) fn open(url: &str, hash: &str, ca: Option<&Path>) -> Result<Self, String> {
         crate::tls::install_provider();
-        let client = Client::open(url).map_err(|error| error.to_string())?;
-        let (connection, backoff) = Default::default();
-        Ok(Self(Arc::new(Inner { client, hash: hash.to_owned(), connection, backoff })))
+        check_ca(ca)?;
+        let client = match ca {
+            None => Client::open(url),
+            Some(ca) => {
+                let root_cert = Some(std::fs::read(ca).map_err(|error| error.to_string())?);
+                Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
+            }
+        };
+        let client = client.map_err(|error| error.to_string())?;
+        let (connected, backoff) = Default::default();
+        Ok(Self(Arc::new(Inner { client, hash: hash.to_owned(), connected, backoff })))
     }
 }
 
@@ -55,36 +74,64 @@ impl Backend for Redis {
 
 impl Inner {
     async fn run(&self, operation: Operation, quota: Quota) -> Outcome {
-        let mut connection = self.connection().await?;
-        let answered = self.invocation(&operation, quota)?.invoke_async::<Value>(&mut connection).await;
+        let invocation = self.invocation(&operation, quota)?;
+        let mut connection = self.connection(None).await?;
+        let mut answered = invocation.invoke_async::<Value>(&mut connection).await;
+        if let Some(node) = answered.as_ref().err().and_then(moved_to) {
+            connection = self.connection(Some(node)).await?;
+            answered = invocation.invoke_async(&mut connection).await;
+        }
         match answered {
             Ok(value) => answer(&operation, value, quota),
             Err(error) => {
                 if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
-                    *self.connection.lock().await = None;
+                    *self.connected.lock().await = None;
                 }
-                Err(Failure::Unreachable(format!("Redis: {error}")))
+                Err(Failure::Unreachable(format!("Redis: {}", explained(&error.to_string()))))
             }
         }
     }
 
-    /// The connection; whoever comes first makes it, and the rest wait for that.
-    async fn connection(&self) -> Result<MultiplexedConnection, Failure> {
-        let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
+    /// The connection, to that server of a cluster if one is named; whoever comes first makes it, and the rest wait for that.
+    async fn connection(&self, node: Option<&str>) -> Result<MultiplexedConnection, Failure> {
+        let mut connected = self.connected.lock().await;
+        if let Some(connected) = connected.as_ref().filter(|it| node.is_none() || it.node.as_deref() == node)
+        {
+            return Ok(connected.connection.clone());
         }
         self.backoff.check()?;
+        let client = node.map_or_else(|| Ok(self.client.clone()), |node| self.client_of(node))?;
         // The limit of an operation is its caller's.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(made) => {
+        match client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => {
                 self.backoff.succeeded();
-                Ok(connection.insert(made).clone())
+                let node = node.map(str::to_owned);
+                Ok(connected.insert(Connected { node, connection }).connection.clone())
             }
-            Err(error) => Err(self.backoff.failed(format!("Redis cannot be reached: {error}"))),
+            Err(error) => {
+                let reason = explained(&error.to_string());
+                Err(self.backoff.failed(format!("Redis cannot be reached: {reason}")))
+            }
         }
+    }
+
+    /// Another server of the cluster, reached as the first one is.
+    fn client_of(&self, node: &str) -> Result<Client, Failure> {
+        let strange = || Failure::other(format!("Redis has named a server that is none: {node:.100?}"));
+        let (named, number) = node.rsplit_once(':').ok_or_else(strange)?;
+        let mut info = self.client.get_connection_info().clone();
+        let mut address = info.addr().clone();
+        if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } = &mut address {
+            // Without a name it is the same host.
+            if !named.is_empty() {
+                *host = named.to_owned();
+            }
+            *port = number.parse().map_err(|_| strange())?;
+        }
+        info = info.set_addr(address);
+        Client::open(info).map_err(Failure::other)
     }
 
     fn invocation(&self, operation: &Operation, quota: Quota) -> Result<ScriptInvocation<'static>, Failure> {
@@ -143,6 +190,12 @@ impl Inner {
         }
         Ok(call)
     }
+}
+
+/// The server of the cluster that has the hash, if another was asked.
+fn moved_to(error: &RedisError) -> Option<&str> {
+    let has_moved = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+    error.redirect_node().filter(|_| has_moved).map(|(node, _)| node)
 }
 
 fn strange(value: &impl fmt::Debug) -> Failure {

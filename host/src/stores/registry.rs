@@ -54,8 +54,8 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
     }
     let store: Arc<dyn Backend> = match (&identity, url) {
         (Identity::File(path), StoreUrl::File { durable, .. }) => Arc::new(FileStore::open(path, *durable)?),
-        (_, StoreUrl::Redis { url, hash }) => Arc::new(Redis::open(url, hash)?),
-        (_, StoreUrl::Nats { server, bucket }) => Arc::new(Nats::open(server, bucket)),
+        (_, StoreUrl::Redis { url, hash, ca }) => Arc::new(Redis::open(url, hash, ca.as_deref())?),
+        (_, StoreUrl::Nats { server, bucket, ca }) => Arc::new(Nats::open(server, bucket, ca.as_deref())?),
         _ => Arc::new(Memory::default()),
     };
     open.insert(identity, Arc::downgrade(&store));
@@ -63,6 +63,16 @@ pub(super) fn open_by(name: &str, url: &StoreUrl) -> Result<Arc<dyn Backend>, St
         warn_if_unreachable(store.clone(), url.to_string());
     }
     Ok(store)
+}
+
+/// Those that are in this process's memory, by their names.
+pub(super) fn in_memory() -> Vec<(String, Memory)> {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = open.iter().flatten().filter_map(|(identity, store)| match identity {
+        Identity::Memory(name) => Some((name.clone(), store.upgrade()?.as_memory()?.clone())),
+        Identity::File(_) | Identity::Remote(_) => None,
+    });
+    named.collect()
 }
 
 /// Says in the log if a server does not answer at the start. It may later.

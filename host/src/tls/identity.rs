@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ring::digest::{SHA256, digest};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject};
@@ -15,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 
 use super::names::names_of;
+use super::tickets::Certificate;
 use super::{TlsError, TlsOptions, Wanted, provider};
 use crate::error::{one_line, shown};
 
@@ -88,6 +90,7 @@ pub(super) struct Identity {
     /// The host names that it is for, in lower case; they may begin with `*.`.
     hosts: Vec<String>,
     pub(super) certified_key: Arc<CertifiedKey>,
+    pub(super) digest: Certificate,
 }
 
 /// All of an operator's; the first is the default.
@@ -161,8 +164,10 @@ impl Identity {
         let names = names_of(&parsed[0]);
         let hosts = names.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let status = IdentityStatus { name: name.clone(), names: names.all(), expires };
+        let sha256 = digest(&SHA256, &chain[0]);
+        let digest = sha256.as_ref().try_into().expect("it is as long as that");
         let key = load_key(key, certificate, chain)?;
-        Ok(Self { status, hosts, certified_key: Arc::new(key) })
+        Ok(Self { status, hosts, certified_key: Arc::new(key), digest })
     }
 
     fn is_for_domain_of(&self, server_name: &str) -> bool {

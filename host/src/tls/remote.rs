@@ -14,7 +14,7 @@ use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::tickets::Whose;
+use super::tickets::{Certificate, Whose};
 use super::{Clients, Keeper, ServerTls, TlsError, TlsInfo, Wanted, server_config, with_alpn};
 
 /// What a child says to its host; all but the last has an answer.
@@ -213,8 +213,8 @@ pub(crate) struct Answering {
     server: Arc<ServerTls>,
     /// What it was told to show, and may sign for once.
     certified_key: Option<Arc<CertifiedKey>>,
-    /// It is told so once.
-    has_terms: bool,
+    /// The digest of the certificate that it was told to show, once it was.
+    shown: Option<Certificate>,
     /// How many more answers it gets.
     left: u8,
     has_ended: bool,
@@ -233,7 +233,7 @@ pub(crate) struct AskedTooMuch;
 
 impl Answering {
     pub(super) fn new(server: Arc<ServerTls>) -> Self {
-        Self { server, certified_key: None, has_terms: false, left: ANSWERS, has_ended: false, info: None }
+        Self { server, certified_key: None, shown: None, left: ANSWERS, has_ended: false, info: None }
     }
 
     /// How the connection is protected, if that has just been said.
@@ -245,12 +245,17 @@ impl Answering {
     pub(crate) fn answer(&mut self, ask: Ask) -> Result<Option<Answer>, AskedTooMuch> {
         self.left = self.left.checked_sub(1).ok_or(AskedTooMuch)?;
         let inner = &self.server.tls.0;
-        let tickets = Some(&inner.tickets).filter(|_| !inner.current.load().clients.are_verified());
+        let resumes = !inner.current.load().clients.are_verified();
+        let tickets = self.shown.filter(|_| resumes).map(|shown| (&inner.tickets, shown));
         Ok(Some(match ask {
             Ask::Terms(wanted) => Answer::Terms(self.terms(&wanted)),
             Ask::Sign { scheme, message } => Answer::Bytes(self.sign(scheme.into(), &message)),
-            Ask::Seal(session) => Answer::Bytes(tickets.and_then(|it| it.seal(Whose::Childs, &session))),
-            Ask::Open(ticket) => Answer::Bytes(tickets.and_then(|it| it.open(Whose::Childs, &ticket))),
+            Ask::Seal(session) => {
+                Answer::Bytes(tickets.and_then(|(it, shown)| it.seal(Whose::Childs, &shown, &session)))
+            }
+            Ask::Open(ticket) => {
+                Answer::Bytes(tickets.and_then(|(it, shown)| it.open(Whose::Childs, &shown, &ticket)))
+            }
             Ask::Ended(handshake) => {
                 // What names no protocol of ours is to reach neither counters nor the log.
                 let is_sound = handshake.as_ref().map_or(true, TlsInfo::is_sound);
@@ -264,12 +269,13 @@ impl Answering {
     }
 
     fn terms(&mut self, wanted: &Wanted) -> Result<Terms, TlsError> {
-        if self.has_terms {
+        if self.shown.is_some() {
             return Err(TlsError::AlreadyProtected);
         }
         let inner = &self.server.tls.0;
         let loaded = inner.current.load();
-        let certified_key = loaded.identities.get(loaded.identities.choose(wanted)?).certified_key.clone();
+        let identity = loaded.identities.get(loaded.identities.choose(wanted)?);
+        let certified_key = identity.certified_key.clone();
         let key = &certified_key.key;
         let schemes = ALL_SCHEMES.into_iter().filter(|scheme| key.choose_scheme(&[*scheme]).is_some());
         let terms = Terms {
@@ -279,7 +285,7 @@ impl Answering {
             clients: loaded.clients.clone(),
             alpn: wanted.alpn(&inner.options.alpn).to_vec(),
         };
-        (self.has_terms, self.certified_key) = (true, Some(certified_key));
+        (self.shown, self.certified_key) = (Some(identity.digest), Some(certified_key));
         Ok(terms)
     }
 

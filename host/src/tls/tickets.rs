@@ -1,7 +1,8 @@
-//! The keys of session tickets: what a client resumes a session by, on whichever process of this host it comes to.
+//! The keys of session tickets: what a client resumes a session by, on whichever process of this host it comes to, and with the
+//! certificate that it was begun with alone.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -39,6 +40,9 @@ pub(super) enum Whose {
     Childs,
 }
 
+/// The digest of the certificate that a session was begun with: whom its client has found it to be.
+pub(super) type Certificate = [u8; 32];
+
 impl TicketKeys {
     pub(super) fn new() -> Self {
         Self { current: TicketKey::new(), previous: None }
@@ -63,29 +67,30 @@ impl TicketKey {
         Self { id, secret, made: SystemTime::now() }
     }
 
-    fn bound_to(&self, whose: Whose) -> Aad<Vec<u8>> {
-        Aad::from([&self.id[..], &[whose as u8]].concat())
+    fn bound_to(&self, whose: Whose, certificate: &Certificate) -> Aad<Vec<u8>> {
+        Aad::from([&self.id[..], &[whose as u8], certificate].concat())
     }
 
     fn key(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.secret).expect("it is as long as it must be"))
     }
 
-    fn seal(&self, whose: Whose, plain: &[u8]) -> Option<Vec<u8>> {
+    fn seal(&self, whose: Whose, certificate: &Certificate, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce);
         let mut sealed = plain.to_vec();
         let bound = Nonce::assume_unique_for_key(nonce);
-        self.key().seal_in_place_append_tag(bound, self.bound_to(whose), &mut sealed).ok()?;
+        self.key().seal_in_place_append_tag(bound, self.bound_to(whose, certificate), &mut sealed).ok()?;
         Some([&self.id[..], &nonce, &sealed].concat())
     }
 
     /// What the ticket `sealed`, without the key's id, was made of.
-    fn open(&self, whose: Whose, sealed: &[u8]) -> Option<Vec<u8>> {
+    fn open(&self, whose: Whose, certificate: &Certificate, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
-        let length = self.key().open_in_place(nonce, self.bound_to(whose), &mut sealed).ok()?.len();
+        let length =
+            self.key().open_in_place(nonce, self.bound_to(whose, certificate), &mut sealed).ok()?.len();
         sealed.truncate(length);
         Some(sealed)
     }
@@ -119,16 +124,16 @@ impl Tickets {
         *self.current() = keys;
     }
 
-    pub(super) fn seal(&self, whose: Whose, plain: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, whose: Whose, certificate: &Certificate, plain: &[u8]) -> Option<Vec<u8>> {
         let key = self.current().current.clone();
-        key.seal(whose, plain)
+        key.seal(whose, certificate, plain)
     }
 
-    pub(super) fn open(&self, whose: Whose, ticket: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, whose: Whose, certificate: &Certificate, ticket: &[u8]) -> Option<Vec<u8>> {
         let (id, sealed) = ticket.split_at_checked(ID_LENGTH)?;
         let keys = self.keys();
         let key = [Some(keys.current), keys.previous].into_iter().flatten().find(|key| key.id == *id)?;
-        key.open(whose, sealed)
+        key.open(whose, certificate, sealed)
     }
 
     fn current(&self) -> MutexGuard<'_, TicketKeys> {
@@ -138,7 +143,14 @@ impl Tickets {
     }
 }
 
-impl ProducesTickets for Tickets {
+/// Makes and takes those of one certificate.
+#[derive(Debug)]
+pub(super) struct TicketsOf {
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) certificate: Certificate,
+}
+
+impl ProducesTickets for TicketsOf {
     fn enabled(&self) -> bool {
         true
     }
@@ -148,11 +160,11 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.seal(Whose::Own, plain)
+        self.tickets.seal(Whose::Own, &self.certificate, plain)
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.open(Whose::Own, cipher)
+        self.tickets.open(Whose::Own, &self.certificate, cipher)
     }
 }
 
@@ -160,13 +172,20 @@ impl ProducesTickets for Tickets {
 mod tests {
     use super::*;
 
+    const ONE: Certificate = [1; 32];
+    const OTHER: Certificate = [2; 32];
+
+    fn of(certificate: Certificate) -> TicketsOf {
+        TicketsOf { tickets: Arc::new(Tickets::new(TicketKeys::new())), certificate }
+    }
+
     #[test]
     fn a_ticket_lives_as_long_as_its_key_and_the_next() {
-        let tickets = Tickets::new(TicketKeys::new());
+        let tickets = of(ONE);
         let ticket = tickets.encrypt(b"a session").unwrap();
         assert_eq!(tickets.decrypt(&ticket).as_deref(), Some(&b"a session"[..]));
         let age = |by: Duration| {
-            let mut keys = tickets.0.lock().unwrap();
+            let mut keys = tickets.tickets.0.lock().unwrap();
             keys.current.made -= by;
             if let Some(previous) = &mut keys.previous {
                 previous.made -= by;
@@ -181,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_no_ticket_is_none() {
-        let tickets = Tickets::new(TicketKeys::new());
+        let tickets = of(ONE);
         let ticket = tickets.encrypt(b"a session").unwrap();
         for length in 0..ticket.len() {
             assert_eq!(tickets.decrypt(&ticket[..length]), None, "{length}");
@@ -195,18 +214,27 @@ mod tests {
 
     #[test]
     fn what_a_child_has_made_up_is_nothing_to_others() {
-        let tickets = Tickets::new(TicketKeys::new());
-        let ticket = tickets.seal(Whose::Childs, b"a session").unwrap();
-        assert_eq!(tickets.open(Whose::Childs, &ticket).as_deref(), Some(&b"a session"[..]));
+        let tickets = of(ONE);
+        let ticket = tickets.tickets.seal(Whose::Childs, &ONE, b"a session").unwrap();
+        assert_eq!(tickets.tickets.open(Whose::Childs, &ONE, &ticket).as_deref(), Some(&b"a session"[..]));
         assert_eq!(tickets.decrypt(&ticket), None);
     }
 
     #[test]
+    fn a_session_goes_on_with_its_own_certificate_alone() {
+        let one = of(ONE);
+        let other = TicketsOf { tickets: one.tickets.clone(), certificate: OTHER };
+        let ticket = one.encrypt(b"a session").unwrap();
+        assert_eq!(one.decrypt(&ticket).as_deref(), Some(&b"a session"[..]));
+        assert_eq!(other.decrypt(&ticket), None);
+    }
+
+    #[test]
     fn another_process_resumes_with_the_keys_alone() {
-        let (one, other) = (Tickets::new(TicketKeys::new()), Tickets::new(TicketKeys::new()));
+        let (one, other) = (of(ONE), of(ONE));
         let ticket = one.encrypt(b"a session").unwrap();
         assert_eq!(other.decrypt(&ticket), None);
-        other.take_over(one.keys());
+        other.tickets.take_over(one.tickets.keys());
         assert_eq!(other.decrypt(&ticket).as_deref(), Some(&b"a session"[..]));
     }
 }

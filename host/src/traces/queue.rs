@@ -12,6 +12,7 @@ use opentelemetry_sdk::trace::{self, BatchConfigBuilder, BatchSpanProcessor, Spa
 use super::Sampling;
 use crate::log_limit::LogLimit;
 use crate::otlp::{LAST_TIME, OtlpError, Signal, resource};
+use crate::passwords::without_passwords;
 
 const SIZE: (&str, usize) = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048);
 const BATCH_SIZE: (&str, usize) = ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
@@ -133,7 +134,10 @@ impl trace::SpanExporter for Counting {
             Ok(()) => self.counts.sent.fetch_add(count as u64, Relaxed),
             Err(reason) => {
                 let mut said_failed = self.said_failed.lock().unwrap_or_else(PoisonError::into_inner);
-                said_failed.run(|_| tracing::warn!("cannot send {count} spans to the collector: {reason}"));
+                said_failed.run(|_| {
+                    let reason = without_passwords(&reason.to_string());
+                    tracing::warn!("cannot send {count} spans to the collector: {reason}");
+                });
                 self.counts.failed.fetch_add(count as u64, Relaxed)
             }
         };

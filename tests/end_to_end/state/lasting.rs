@@ -1,5 +1,6 @@
 //! How long state lasts: beyond requests, swaps, reloads, upgrades, and deaths.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use rustix::process::Signal;
@@ -125,6 +126,59 @@ fn hosts_share_a_file() {
         }
     });
     assert_eq!(answer(&hosts[0], "counts get a"), "600");
+}
+
+/// Whoever of the two is asked: while both serve there is one store, and nothing that is counted meanwhile is lost.
+#[test]
+fn an_upgrade_takes_what_is_in_memory_over() {
+    for_each_strategy(|strategy| {
+        let host = serve_by(strategy, "counts=memory");
+        let large = "counts set large 900000*x";
+        assert_eq!(answers(&host, &[large, "counts fill 2500", "counts increment a 1"]), ["set", "set", "1"]);
+        // With `sync` an open request would keep the old process from all others.
+        let open = (strategy != "sync").then(|| host.connect());
+        let mut count = 1;
+        let mut ask_the_old = || {
+            let Some(open) = &open else { return };
+            count += 1;
+            open.send(b"counts increment a 1\n");
+            let answer = format!("{count}\n");
+            assert_eq!(open.recv_exact(answer.len()), answer.as_bytes(), "{strategy}");
+        };
+        ask_the_old();
+        let is_over = AtomicBool::new(false);
+        let (successor, counted) = thread::scope(|scope| {
+            let counting: Vec<_> = (0..4)
+                .map(|number| {
+                    let (host, is_over) = (&host, &is_over);
+                    scope.spawn(move || {
+                        let mut counted = 0_u64;
+                        while !is_over.load(SeqCst) {
+                            counted += 1;
+                            let told = answer(host, &format!("counts increment k{number} 1"));
+                            assert_eq!(told, counted.to_string(), "{strategy}");
+                        }
+                        counted
+                    })
+                })
+                .collect();
+            let successor = upgrade(&host);
+            is_over.store(true, SeqCst);
+            (successor, counting.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>())
+        });
+        ask_the_old();
+        ask_the_old();
+        let last = answer(&host, "counts increment a 0");
+        assert_eq!(last, if open.is_some() { "4" } else { "1" }, "{strategy}");
+        for (number, counted) in counted.iter().enumerate() {
+            assert_eq!(answer(&host, &format!("counts get k{number}")), counted.to_string(), "{strategy}");
+        }
+        assert_eq!(answer(&host, "counts get large").len(), 900_000);
+        drop(open);
+        host.wait_for_exit();
+        assert_eq!(answer(&host, "counts keys").parse::<usize>().unwrap(), 2502 + counted.len());
+        end(host, successor);
+    });
 }
 
 #[test]

@@ -13,29 +13,35 @@ use crate::harness::{
 use super::{TCP, all_are_counted, answer, answers, directory, does_every_operation, serve_by};
 
 /// A server of state on a port of loopback, which is gone when this is dropped.
-struct StateServer {
-    kind: Kind,
-    port: u16,
+pub struct StateServer {
+    pub kind: Kind,
+    pub port: u16,
+    args: Vec<String>,
     data: TempDir,
     process: Option<Child>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Redis,
     Nats,
 }
 
 impl StateServer {
     /// Starts one, if it is installed.
-    fn start(kind: Kind) -> Option<Self> {
+    pub fn start(kind: Kind) -> Option<Self> {
+        Self::start_with(kind, |_| Vec::new())
+    }
+
+    /// With further arguments, which may have its port.
+    pub fn start_with(kind: Kind, args: impl FnOnce(&str) -> Vec<String>) -> Option<Self> {
         let program = kind.program();
         if !is_installed(program) {
             return None;
         }
-        // Nobody else gets the same one soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { kind, port, data: directory(), process: None };
+        let port = free_port();
+        let args = args(&port.to_string());
+        let mut server = Self { kind, port, args, data: directory(), process: None };
         server.start_again();
         Some(server)
     }
@@ -54,6 +60,7 @@ impl StateServer {
             ]),
             Kind::Nats => command.args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"]).arg(data),
         };
+        command.args(&self.args);
         self.process = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         wait_until(|| TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
@@ -82,6 +89,11 @@ impl StateServer {
         self.data = directory();
         self.start_again();
     }
+}
+
+/// Nobody else gets the same one soon.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Kind {
@@ -306,6 +318,6 @@ fn passwords_are_not_shown() {
     let url = "counts=redis://user:secret@127.0.0.1:1/0";
     let host = serve_by("threading", url);
     let line = host.log.wait_for("cannot be reached now");
-    assert!(line.contains("redis://***@127.0.0.1:1/0"), "{line}");
+    assert!(line.contains("redis://user:***@127.0.0.1:1/0"), "{line}");
     assert!(!host.log.text().contains("secret"));
 }

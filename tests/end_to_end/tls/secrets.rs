@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::digest::{SHA256, digest};
 use rustix::process::Pid;
 
 use super::client::TlsClient;
@@ -88,20 +89,21 @@ fn ticket(client: &mut TlsClient) -> Vec<u8> {
     seen[at + 2..][..length].to_vec()
 }
 
-/// What tickets of children are bound to, after the key's name.
+/// What tickets of children are bound to, between the key's name and the certificate's digest.
 const CHILDS: u8 = 1;
 
 /// What opens a ticket: in the host it lies beside the name of the key, which the ticket begins with.
-fn secret(memory: &[Vec<u8>], ticket: &[u8]) -> Option<Vec<u8>> {
+fn secret(memory: &[Vec<u8>], certificate: &[u8], ticket: &[u8]) -> Option<Vec<u8>> {
     let (id, sealed) = ticket.split_at(16);
     let (nonce, sealed) = sealed.split_at(12);
+    let certificate = digest(&SHA256, certificate);
     // Nobody says in which order they lie.
     let candidates = find(memory, id).flat_map(|from| (0..160).filter_map(move |at| from.get(at..at + 32)));
     candidates
         .filter(|secret| {
             let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).unwrap());
             let nonce = Nonce::try_assume_unique_for_key(nonce).unwrap();
-            let bound = Aad::from([id, &[CHILDS]].concat());
+            let bound = Aad::from([id, &[CHILDS], certificate.as_ref()].concat());
             key.open_in_place(nonce, bound, &mut sealed.to_vec()).is_ok()
         })
         .map(<[u8]>::to_vec)
@@ -123,7 +125,8 @@ fn a_child_has_neither_a_private_key_nor_a_key_of_tickets() {
         let key = protected.certified.key.serialize_der();
         let pem = protected.certified.key.serialize_pem();
         let [host, fork_server, child] = [protected.host.pid(), fork_server, child].map(memory);
-        let secret = secret(&host, &ticket).expect("the host has what opens its tickets");
+        let secret = secret(&host, &protected.certified.der(), &ticket);
+        let secret = secret.expect("the host has what opens its tickets");
         // What is looked for can be found.
         let kept = kept_by_ring(&scalar(&key));
         assert!(find(&host, &kept).next().is_some(), "the host has the key in another form");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, Args, Command};
-use plugsock::{one_line, shown};
+use plugsock::{one_line, shown, without_password};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -368,7 +368,8 @@ impl Reader<'_> {
             // What else an option needs is looked at when all are together.
             _ => return None,
         };
-        Some(format!("invalid value '{text}' for '{key}': {}", reason.unwrap_or_else(|| error.to_string())))
+        let reason = reason.unwrap_or_else(|| error.kind().to_string());
+        Some(format!("invalid value '{}' for '{key}': {reason}", without_password(text)))
     }
 
     fn say(&mut self, span: Range<usize>, message: String) {

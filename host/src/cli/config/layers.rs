@@ -9,7 +9,8 @@ use std::fmt;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use serde::Serialize;
+use plugsock::without_password;
+use serde::{Serialize, Serializer};
 
 use super::file::{Entry, Place, Section};
 use super::keys::{self, Keys, Kind};
@@ -36,13 +37,29 @@ pub struct Layered {
 pub struct Setting {
     pub table: String,
     pub key: String,
-    /// As the command line would have them; none where the option is not set.
+    /// As the command line would have them; none where the option is not set. Only [`shown`](Self::shown) is to be seen.
+    #[serde(serialize_with = "serialize_shown")]
     pub values: Vec<String>,
     pub origin: Origin,
     #[serde(skip)]
     pub kind: Kind,
     #[serde(skip)]
     pub is_list: bool,
+}
+
+impl Setting {
+    /// Its values without passwords.
+    pub fn shown(&self) -> Vec<String> {
+        shown(&self.values)
+    }
+}
+
+fn shown(values: &[String]) -> Vec<String> {
+    values.iter().map(|value| without_password(value)).collect()
+}
+
+fn serialize_shown<S: Serializer>(values: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    shown(values).serialize(serializer)
 }
 
 /// Where a value comes from.

@@ -21,7 +21,10 @@ pub fn resolve(form: &str, value: &str, base: &Path) -> String {
         },
         "NAME[:ro]=URL" => match value.split_once("=file:") {
             Some((name, path)) => format!("{name}=file:{}", join(path)),
-            None => value.to_owned(),
+            None => match value.split_once("ca=").filter(|(server, _)| server.ends_with(['?', '&'])) {
+                Some((server, ca)) => format!("{server}ca={}", join(ca)),
+                None => value.to_owned(),
+            },
         },
         "NAME=CERT.pem,KEY.pem" => match value.split_once('=') {
             Some((name, files)) => {
@@ -77,6 +80,8 @@ mod tests {
             ("NAME[:ro]=URL", "a:ro=file:b.db?durable=false", "a:ro=file:/etc/b.db?durable=false"),
             ("NAME[:ro]=URL", "a=file:///b.db", "a=file:///b.db"),
             ("NAME[:ro]=URL", "a=memory", "a=memory"),
+            ("NAME[:ro]=URL", "a=nats://b/c?ca=d.pem", "a=nats://b/c?ca=/etc/d.pem"),
+            ("NAME[:ro]=URL", "a=redis://b?hash=ca=c", "a=redis://b?hash=ca=c"),
             ("NAME=VALUE", "a=b", "a=b"),
             ("COUNT", "1", "1"),
         ] {

@@ -125,11 +125,12 @@ fn text(plan: &Plan) -> String {
 /// Where comments begin.
 const COLUMN: usize = 40;
 
-fn line(Setting { key, values, origin, kind, is_list, .. }: &Setting) -> String {
-    let values: Vec<String> = match kind {
-        Kind::Text => values.iter().map(|value| quoted(value)).collect(),
-        Kind::Flag | Kind::Integer => values.clone(),
-    };
+fn line(setting: &Setting) -> String {
+    let Setting { key, origin, kind, is_list, .. } = setting;
+    let mut values = setting.shown();
+    if *kind == Kind::Text {
+        values.iter_mut().for_each(|value| *value = quoted(value));
+    }
     let said = match (&values[..], is_list) {
         (_, true) => format!("{key} = [{}]", values.join(", ")),
         ([value], false) => format!("{key} = {value}"),

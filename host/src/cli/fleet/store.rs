@@ -10,10 +10,10 @@ use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::object_store::{self, ObjectMetadata, ObjectStore};
 use async_nats::jetstream::{self, Context, ErrorCode, kv, stream};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, Event, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use plugsock::Digest;
+use plugsock::{Digest, causes, nats_options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
@@ -106,7 +106,8 @@ pub async fn open(
     making: Making,
 ) -> Result<(Store, UnboundedReceiver<Notice>), String> {
     let (notices, noticed) = unbounded_channel();
-    let mut options = ConnectOptions::new()
+    let (options, servers) = nats_options(&reach.servers);
+    let mut options = options
         .name(name)
         .connection_timeout(CONNECT_TIME)
         .request_timeout(Some(ANSWER_TIME))
@@ -124,14 +125,6 @@ pub async fn open(
             }
             std::future::ready(())
         });
-    // The library leaves what URLs say of who connects to its users.
-    if let Some(user) = reach.servers.iter().find(|server| server.username().is_some()) {
-        let decoded = |text: Option<&str>| decoded(text.unwrap_or_default());
-        options = match user.password() {
-            Some(password) => options.user_and_password(decoded(user.username()), decoded(Some(password))),
-            None => options.token(decoded(user.username())),
-        };
-    }
     if let Some(ca) = &reach.ca {
         options = options.add_root_certificates(ca.clone());
     }
@@ -142,28 +135,15 @@ pub async fn open(
             .map_err(|error| format!("cannot read {}: {error}", plugsock::shown(credentials)))?;
     }
     let at = reach.shown();
-    let connected = timeout(CONNECT_TIME * 2, options.connect(reach.servers.clone())).await;
+    let connected = timeout(CONNECT_TIME * 2, options.connect(servers)).await;
     let client = connected
         .map_err(|_| format!("NATS at {at} does not answer"))?
-        .map_err(|error| format!("cannot connect to NATS at {at}: {}", explained(&error)))?;
+        .map_err(|error| format!("cannot connect to NATS at {at}: {}", causes(&error)))?;
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIME);
     let records = key_value(&context, RECORDS, Duration::ZERO, making.replicas).await?;
     let hosts = key_value(&context, HOSTS, making.host_time, making.replicas).await?;
     Ok((Store { client, context, records, hosts }, noticed))
-}
-
-/// What a part of a URL stands for.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        let code = others.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = code.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = &others[if code.is_some() { 2 } else { 0 }..];
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn key_value(
@@ -172,8 +152,7 @@ async fn key_value(
     max_age: Duration,
     num_replicas: usize,
 ) -> Result<kv::Store, String> {
-    let failed =
-        |error: &dyn std::error::Error| format!("cannot open the bucket {name}: {}", explained(error));
+    let failed = |error: &dyn std::error::Error| format!("cannot open the bucket {name}: {}", causes(error));
     let error = match context.get_key_value(name).await {
         Ok(store) => return Ok(store),
         Err(error) => error,
@@ -200,7 +179,7 @@ async fn key_value(
 }
 
 fn not_made(name: &str, error: &dyn std::error::Error) -> String {
-    let why = explained(error);
+    let why = causes(error);
     format!(
         "there is no bucket {name}, and it cannot be made: {why}; `plugsock fleet init` makes it for who may"
     )
@@ -213,19 +192,6 @@ fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
     streams.any(|error| {
         matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
     })
-}
-
-/// An error with what caused it, on one line.
-fn explained(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    let mut words: Vec<String> = Vec::new();
-    for cause in causes {
-        // Many say their cause themselves.
-        if !words.iter().any(|said| said.contains(&cause)) {
-            words.push(cause);
-        }
-    }
-    plugsock::one_line(&words.join(": "))
 }
 
 impl Store {
@@ -243,7 +209,7 @@ impl Store {
         key: &str,
     ) -> Result<(Option<Result<T, String>>, u64), String> {
         let entry = store.entry(key).await;
-        let entry = entry.map_err(|error| format!("cannot read {key}: {}", explained(&error)))?;
+        let entry = entry.map_err(|error| format!("cannot read {key}: {}", causes(&error)))?;
         let Some(entry) = entry else { return Ok((None, 0)) };
         let is_there = entry.operation == kv::Operation::Put;
         let parsed = || parse(&entry.value).map_err(|reason| format!("record {key}: {reason}"));
@@ -264,29 +230,26 @@ impl Store {
         }
         store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
             kv::UpdateErrorKind::WrongLastRevision => NotWritten::Conflict,
-            _ => NotWritten::Failed(format!("cannot write {key}: {}", explained(&error))),
+            _ => NotWritten::Failed(format!("cannot write {key}: {}", causes(&error))),
         })
     }
 
     /// Writes a record, whatever was there.
     pub async fn put(&self, store: &kv::Store, key: &str, record: &impl Serialize) -> Result<u64, String> {
         let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-        store
-            .put(key, bytes.into())
-            .await
-            .map_err(|error| format!("cannot write {key}: {}", explained(&error)))
+        store.put(key, bytes.into()).await.map_err(|error| format!("cannot write {key}: {}", causes(&error)))
     }
 
     /// Removes a record if it is still of this revision.
     pub async fn remove(&self, store: &kv::Store, key: &str, revision: u64) -> Result<(), String> {
         let removed = store.delete_expect_revision(key, Some(revision)).await;
-        removed.map_err(|error| format!("cannot remove {key}: {}", explained(&error)))
+        removed.map_err(|error| format!("cannot remove {key}: {}", causes(&error)))
     }
 
     /// Follows the records whose keys are as `pattern`, beginning with what they are now.
     pub async fn follow(&self, store: &kv::Store, pattern: &str) -> Result<Changes, String> {
         let failed = |error: &dyn std::error::Error| {
-            format!("cannot follow {pattern} in {}: {}", store.name, explained(error))
+            format!("cannot follow {pattern} in {}: {}", store.name, causes(error))
         };
         let consumer = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
@@ -331,7 +294,7 @@ impl Store {
         replicas: usize,
     ) -> Result<Digest, String> {
         let digest = Digest::of(component);
-        let failed = |error: &dyn std::error::Error| format!("cannot store {digest}: {}", explained(error));
+        let failed = |error: &dyn std::error::Error| format!("cannot store {digest}: {}", causes(error));
         let store = match self.context.get_object_store(COMPONENTS).await {
             Ok(store) => store,
             Err(error) if !is_not_found(&error) => return Err(failed(&error)),
@@ -380,10 +343,10 @@ impl Store {
     async fn look(&self, digest: Digest) -> Result<(ObjectStore, object_store::ObjectInfo), String> {
         let store = self.context.get_object_store(COMPONENTS).await;
         let store = store
-            .map_err(|error| format!("cannot open the object store {COMPONENTS}: {}", explained(&error)))?;
+            .map_err(|error| format!("cannot open the object store {COMPONENTS}: {}", causes(&error)))?;
         let info = store.info(digest.to_string()).await;
         let info = info.map_err(|error| {
-            format!("{digest} is not in the object store {COMPONENTS} ({}); `plugsock fleet push` brings it there", explained(&error))
+            format!("{digest} is not in the object store {COMPONENTS} ({}); `plugsock fleet push` brings it there", causes(&error))
         })?;
         if info.metadata.get(SIGNATURE).is_some_and(|signature| signature.len() > SIGNATURE_MAX) {
             return Err(format!("the signature of {digest} is longer than {SIGNATURE_MAX} bytes"));
@@ -412,8 +375,7 @@ impl Store {
                     info.size
                 ));
             }
-            let failed =
-                |error: &dyn std::error::Error| format!("cannot fetch {digest}: {}", explained(error));
+            let failed = |error: &dyn std::error::Error| format!("cannot fetch {digest}: {}", causes(error));
             let object = bucket.get(digest.to_string()).await.map_err(|error| failed(&error))?;
             // What is there need not be as long as it is said to be.
             let mut object = object.take(max.saturating_add(1));
@@ -456,7 +418,7 @@ impl Changes {
 
     pub async fn next(&mut self) -> Result<Change, String> {
         let ended =
-            |error: &dyn std::error::Error| format!("NATS tells no more of records: {}", explained(error));
+            |error: &dyn std::error::Error| format!("NATS tells no more of records: {}", causes(error));
         let message = self.messages.next().await.ok_or_else(|| "NATS tells no more of records".to_owned())?;
         let message = message.map_err(|error| ended(&error))?;
         let info = message.info().map_err(|error| format!("NATS tells no more of records: {error}"))?;
@@ -466,19 +428,5 @@ impl Changes {
         let operation = message.headers.as_ref().and_then(|headers| headers.get("KV-Operation"));
         let is_put = operation.is_none_or(|operation| operation.as_str() == "PUT");
         Ok(Change { key, revision, value: is_put.then(|| message.payload.clone()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_in_urls_are_decoded() {
-        for (text, expected) in
-            [("plain", "plain"), ("a%40b%2F", "a@b/"), ("50%", "50%"), ("%zz", "%zz"), ("%C3%A4", "ä")]
-        {
-            assert_eq!(decoded(text), expected);
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use oci_client::Reference;
-use plugsock::Digest;
+use plugsock::{Digest, without_password};
 
 /// How such a name begins.
 pub const SCHEME: &str = "oci://";
@@ -18,7 +18,9 @@ impl FromStr for OciReference {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "write oci://REGISTRY/NAME:TAG or oci://REGISTRY/NAME@sha256:DIGEST";
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| format!("'{text}': {FORM}"))?;
+        let rest = text.strip_prefix(SCHEME);
+        let text = without_password(text);
+        let rest = rest.ok_or_else(|| format!("'{text}': {FORM}"))?;
         // Elsewhere `a/b` is short for something on one registry of somebody's.
         let registry = rest.split_once('/').map_or("", |(registry, _)| registry);
         if registry.is_empty() || !(registry.contains(['.', ':']) || registry == "localhost") {

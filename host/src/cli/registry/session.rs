@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
+use plugsock::without_password;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use tokio::time::{Instant, sleep, timeout};
@@ -229,11 +230,11 @@ fn refuse_redirect(attempt: &redirect::Attempt<'_>, plain: &PlainHttp) -> Option
     })
 }
 
-/// Without a query, which may be a secret.
+/// Without a query or a password, which are secrets.
 fn shown_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
-    url.to_string()
+    without_password(url.as_str())
 }
 
 /// About as long, so that many who wait for the same do not come at once.

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::credentials::{self, Credentials};
 use super::failure::Failure;
 use super::session::{Ask, Reply, Session};
-use plugsock::shown;
+use plugsock::{shown, without_password};
 
 /// What is to be done in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,10 @@ impl Session<'_> {
         credentials: Option<Credentials>,
     ) -> Result<HeaderValue, Failure> {
         let mut url = Url::parse(realm).map_err(|error| {
-            Failure::lasting(format!("its token service '{realm}' is no address: {error}"))
+            Failure::lasting(format!(
+                "its token service '{}' is no address: {error}",
+                without_password(realm)
+            ))
         })?;
         let actions = match self.access {
             Access::Pull => "pull",
