@@ -403,7 +403,15 @@ impl Server {
         let Self { service, admission, control, .. } = self;
         // Packets are served without a wait for anybody, and gain nothing.
         let yields = self.concurrency.has_threads() && !service.info.server_type.is_datagram();
-        Acceptor { listener, service, admission, control, yields, entrance: &mut accepting.entrance }
+        Acceptor {
+            listener,
+            service,
+            admission,
+            control,
+            yields,
+            is_ready: false,
+            entrance: &mut accepting.entrance,
+        }
     }
 
     fn strategy(&self) -> Result<&Strategy, ServeError> {

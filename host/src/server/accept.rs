@@ -67,6 +67,8 @@ pub(super) struct Acceptor<'a> {
     /// Whether to let other threads run once before a wait: under load others come meanwhile, who then need not wake
     /// this one.
     pub(super) yields: bool,
+    /// Whether a wait has just ended with somebody at the listener.
+    pub(super) is_ready: bool,
     pub(super) entrance: &'a mut Entrance,
 }
 
@@ -115,7 +117,9 @@ impl Acceptor<'_> {
             let may_look = may_look && self.entrance.newcomer.is_none();
             if may_look && may_yield {
                 may_yield = false;
-                thread::yield_now();
+                if !self.wait(listener, true, Some(Instant::now()))? {
+                    thread::yield_now();
+                }
                 continue;
             }
             if !self.wait(listener.filter(|_| may_look), may_look, deadline)? {
@@ -154,6 +158,10 @@ impl Acceptor<'_> {
     /// Takes what there is: a newcomer, or somebody who is turned away or has to wait for a header; whether there may be
     /// more behind. Never blocks.
     fn look(&mut self, listener: Option<&Listener>) -> io::Result<bool> {
+        // To accept in vain costs eight times a wait for nobody: the kernel makes a connection before it looks for one. A packet
+        // costs no more to ask for than to wait for.
+        let is_ready = std::mem::take(&mut self.is_ready);
+        let listener = listener.filter(|listener| is_ready || listener.server_type().is_datagram());
         let refusals = self.service.clients.refusals();
         let request = match self.next_with_header()? {
             Some(Ok(request)) => request,
@@ -217,11 +225,12 @@ impl Acceptor<'_> {
         let look_at = headers.and_then(ProxyHeaders::next_deadline);
         let until = [deadline, look_at].into_iter().flatten().min();
         self.control.set_busy(!self.entrance.is_empty());
-        let is_ready = poll_until(&mut fds, until).map_err(ServeError::Listener)? || until != deadline;
+        let has_come = poll_until(&mut fds, until).map_err(ServeError::Listener)? || until != deadline;
+        self.is_ready = listener.is_some() && !fds[1].revents().is_empty();
         if fds[0].revents().contains(PollFlags::IN) {
             self.control.wake.clear();
         }
-        Ok(is_ready)
+        Ok(has_come)
     }
 
     /// A failed accept is the client's fault, or the system's for the moment, or else the listener's.
