@@ -71,17 +71,16 @@ impl Nats {
     pub fn remove_while_away(&mut self, key: &str) {
         let port = std::mem::replace(&mut self.port, 0);
         self.start_at("-1");
-        let headers = "NATS/1.0\r\nKV-Operation: DEL\r\n\r\n";
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let length = headers.len();
-        let subject = format!("$KV.plugsock-fleet.{key}");
-        // What the stream answers is that it has it.
+        // With what says that it was removed, so that whoever comes again is told nothing of it.
+        let filter = format!(r#"{{"filter":"$KV.plugsock-fleet.{key}"}}"#);
         let request = format!(
-            "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nSUB answer 1\r\nHPUB {subject} answer {length} {length}\r\n{headers}\r\n"
+            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.STREAM.PURGE.KV_plugsock-fleet answer {}\r\n{filter}\r\n",
+            filter.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("KV_plugsock-fleet")), "it was not removed");
+        assert!(lines.any(|line| line.contains("\"purged\":1")), "it was not removed");
         self.kill();
         self.port = port;
     }
