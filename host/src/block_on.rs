@@ -1,7 +1,7 @@
 //! Drives a future on a thread of its own.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -17,6 +17,13 @@ impl Wake for Unpark {
 
 thread_local! {
     static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
+/// A future on the heap, for what is seldom needed: whoever awaits it has no room for it. Never inlined, since it is made on the
+/// stack, of which the caller would have as much in each of its polls.
+#[inline(never)]
+pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
 }
 
 /// What the future comes to if it is polled no more than once.

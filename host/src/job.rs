@@ -26,7 +26,7 @@ pub(crate) use open::OpenRequests;
 use tracing::Level;
 
 use crate::admission::Permit;
-use crate::block_on::block_on;
+use crate::block_on::{block_on, boxed};
 use crate::clients::{Clients, Refusal, SourceCount};
 use crate::error::{Cause, Phase, RequestError, shown};
 use crate::events::{EventKind, emit};
@@ -177,7 +177,7 @@ impl Job {
             None => {
                 let exchanges = Arc::new(http::Exchanged::of(service, request));
                 let handler = &service.slot.stable().handler;
-                let served = handler.serve_http(&service.info, request, watch, exchanges).await;
+                let served = boxed(|| handler.serve_http(&service.info, request, watch, exchanges)).await;
                 http::say_end(request, &served);
             }
         }

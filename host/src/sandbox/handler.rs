@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::warm::Warm;
 use super::watch::Watch;
 use super::{Digest, HandlerKind, Origin, Sandbox, Subject, command, component};
 use crate::address::{ServerType, UnixAddress};
-use crate::block_on::block_on;
+use crate::block_on::{block_on, boxed};
 use crate::error::{Cause, HandlerError, Limit, Phase, RequestError, excerpt, one_line};
 use crate::request::{
     ClientFault, Datagram, DatagramSocket, Patience, Request, Stream, StreamTls, Transport, Waits,
@@ -263,7 +264,9 @@ impl Handler {
         watch: &Arc<Watch>,
     ) -> Result<(), RequestError> {
         let wanted = Wanted::default();
-        self.protecting(request, watch, wanted, self.serve_protected(server, version, request, watch)).await
+        // Pinned here and below, as a future that is handed on would be there twice.
+        let serving = pin!(self.serve_protected(server, version, request, watch));
+        self.protecting(request, watch, wanted, serving).await
     }
 
     /// Serves one connection that brings requests of HTTP, likewise; `exchanges` says by which handlers.
@@ -287,12 +290,11 @@ impl Handler {
         serving: impl Future<Output = Result<(), RequestError>>,
     ) -> Result<(), RequestError> {
         if request.is_to_be_protected() {
-            // On the heap, so that what is not protected has not the room of it in its task.
-            Box::pin(self.protect(request, watch, wanted)).await?;
+            boxed(|| self.protect(request, watch, wanted)).await?;
         }
         serving.await?;
         if request.tls().is_some() {
-            Box::pin(self.say_end(request, watch)).await;
+            boxed(|| self.say_end(request, watch)).await;
         }
         Ok(())
     }
@@ -390,7 +392,8 @@ impl Handler {
                 Live { store, guest: None, served: 0 }
             }
         };
-        if let Err(cause) = watch.over(run(&mut live)).await.flatten() {
+        let ran = watch.over(pin!(run(&mut live))).await.flatten();
+        if let Err(cause) = ran {
             // After a trap or a cut its store must not be entered again; after an error nobody knows its state.
             let phase = watch.phase();
             let number = serves.number().unwrap_or_default();
