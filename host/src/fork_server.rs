@@ -259,6 +259,7 @@ impl ForkServer {
             handover: Some(handover.clone()),
             server: self.info.clone(),
             answers: AnswerCount::default(),
+            refused: Mutex::default(),
             ended: move |served, latency, taken| {
                 let taken = Taken { volume: connection.take_volume(), ..taken };
                 // A host that has gone need not know.
@@ -266,7 +267,7 @@ impl ForkServer {
             },
         });
         let served = self.handler.serve_http(&self.info, request, &watch, exchanges.clone()).await;
-        let taken = Taken { answers: exchanges.answers.take(), ..watch.taken() };
+        let taken = exchanges.with_the_rest(watch.taken());
         let taken = self.with_the_rest(taken, request);
         match handover.take() {
             Some(received) if served.is_ok() => send(status, &Report::HandedBack(received, taken), &[]),

@@ -35,8 +35,8 @@ use crate::runtime;
 use crate::sandbox::{Subject, Watch, prepare_thread};
 use crate::server_info::ServerInfo;
 use crate::slot::{Slot, Version, VersionHold};
-use crate::taken::Taken;
-use crate::traces::{Came, TraceContext, Traces};
+use crate::taken::{REFUSED_MAX, Taken};
+use crate::traces::{Came, Recorded, TraceContext, Traces};
 use open::Open;
 use table::Entered;
 
@@ -204,13 +204,13 @@ impl Job {
         let served = with_core_dump(served, core_dump.clone());
         taken.trace = taken.trace.map(|noted| Box::new(noted.bounded()));
         block_on(service.report(request, request.id(), hold, &served, latency, &taken, Waits::Thread));
-        service.counts.take_in(&taken);
+        service.take_in(request, &taken);
     }
 
     /// Takes in what another process has taken for it, besides what it has said of its requests.
     pub(crate) fn take_in(&self, taken: &Taken) {
-        let Self { service, .. } = self;
-        service.counts.take_in(taken);
+        let Self { service, request, .. } = self;
+        service.take_in(request, taken);
         service.counts.count_handshake(taken);
         self.version().handler.sandbox().add_dropped_lines(taken.dropped_lines);
     }
@@ -371,6 +371,19 @@ impl Service {
 
     /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.
     #[allow(clippy::too_many_arguments, reason = "all that is known of a request at its end")]
+    /// Takes in what is not a version's.
+    fn take_in(&self, request: &Request, taken: &Taken) {
+        self.counts.take_in(taken);
+        for trace in taken.refused.iter().take(REFUSED_MAX) {
+            self.tell_refusal(request, trace);
+        }
+    }
+
+    /// Tells of a request of HTTP that no guest has answered.
+    fn tell_refusal(&self, request: &Request, trace: &Recorded) {
+        self.traces.iter().for_each(|traces| traces.send(spans::of_refusal(self, request, trace)));
+    }
+
     async fn report(
         &self,
         request: &Request,

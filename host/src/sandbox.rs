@@ -27,6 +27,7 @@ mod network;
 mod origin;
 mod partial_file;
 mod platform;
+mod polls;
 mod preview1;
 mod profile;
 mod proposals;

@@ -1,10 +1,12 @@
 //! What a server is, for everything that says so: handlers, logs, fork servers.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use crate::address::{ServeAddress, ServerType, SocketAddress, UnixAddress};
 use crate::http_options::HttpOptions;
-use crate::traces::{Came, Sampling, Trace};
+use crate::traces::{Came, Exchange, Recorded, Sampling, Trace};
 
 /// What a server is, for handlers and logs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,13 @@ impl ServerInfo {
     /// The trace of a request that gets its room now, if requests are traced.
     pub(crate) fn begin_trace(&self, came: Option<Came>) -> Option<Trace> {
         self.sampling.as_ref().zip(came).map(|(sampling, came)| Trace::begin(sampling, came))
+    }
+
+    /// What is told of a request that was answered with this in the place of a guest; `None` if it is not sampled.
+    pub(crate) fn refused(&self, came: Came, exchange: impl FnOnce() -> Exchange) -> Option<Recorded> {
+        let trace = self.begin_trace(Some(came))?;
+        trace.note_exchange(exchange);
+        trace.hand_out(Instant::now(), [])
     }
 
     /// For a handler that is tried out before there is a server.

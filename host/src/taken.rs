@@ -21,9 +21,14 @@ pub(crate) struct Taken {
     pub(crate) answers: [u64; CLASSES.len()],
     /// Lines of its guest's that were not logged.
     pub(crate) dropped_lines: u64,
+    /// Requests of HTTP that were answered without a guest, and are sampled.
+    pub(crate) refused: Vec<Recorded>,
     /// What its spans are made of, if it is sampled.
     pub(crate) trace: Option<Box<Recorded>>,
 }
+
+/// The most of them that are told of at once.
+pub(crate) const REFUSED_MAX: usize = 8;
 
 impl Taken {
     /// How long it was in one phase.

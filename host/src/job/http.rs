@@ -10,7 +10,7 @@ use crate::job::table::Entered;
 use crate::request::{Request, Waits};
 use crate::sandbox::{Begun, Exchanges, Pending, Room, Watch};
 use crate::slot::VersionHold;
-use crate::traces::Came;
+use crate::traces::{Came, Recorded};
 
 /// What one connection has of its server.
 pub(super) struct Exchanged {
@@ -61,6 +61,10 @@ impl Exchanges for Exchanged {
 
     fn answered(&self, status: http::StatusCode) {
         self.service.counts.answers.count(status);
+    }
+
+    fn refused(&self, trace: Recorded) {
+        self.service.tell_refusal(&self.request, &trace);
     }
 
     fn closing(&self) -> Pending<'static> {

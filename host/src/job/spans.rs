@@ -46,46 +46,28 @@ impl Ended<'_> {
         if trace.left_out > 0 {
             attributes.push(number("plugsock.waits_left_out", trace.left_out));
         }
-        let name = match &trace.exchange {
-            Some(exchange) => {
-                attributes.extend(of_exchange(exchange));
-                known_method(&exchange.method).unwrap_or("HTTP").into()
-            }
-            None => {
-                attributes.extend(self.of_connection());
-                format!("serve {}", self.service.slot.name()).into()
-            }
-        };
+        match &trace.exchange {
+            Some(exchange) => attributes.extend(of_exchange(exchange)),
+            None => attributes.extend(self.of_connection()),
+        }
         let status = match self.served {
             Err(error) if !error.cause.is_the_clients() => {
                 Status::error(excerpt_of(&error.to_string(), REASON_MAX))
             }
             _ => Status::Unset,
         };
-        SpanData {
-            parent_span_id: trace.parent.map_or(SpanId::INVALID, SpanId::from),
-            parent_span_is_remote: trace.parent.is_some(),
-            span_kind: SpanKind::Server,
-            attributes,
-            status,
-            ..span(trace, trace.context.span, name, trace.came, trace.ended.since(trace.came))
-        }
+        of_server(self.service, trace, attributes, status)
     }
 
-    /// Of any request.
+    /// Of any request that was served.
     fn attributes(&self) -> Vec<KeyValue> {
         let Self { service, request, id, version, served, .. } = self;
-        let (info, handler) = (&service.info, &version.handler);
-        let mut attributes = vec![
-            KeyValue::new("plugsock.server", info.address().to_string()),
-            KeyValue::new("plugsock.strategy", info.concurrency.clone()),
-            KeyValue::new("plugsock.slot", service.slot.name().to_owned()),
+        let mut attributes = common(service, request);
+        attributes.extend([
             number("plugsock.generation", version.info.generation),
-            KeyValue::new("plugsock.digest", handler.digest().to_owned()),
+            KeyValue::new("plugsock.digest", version.handler.digest().to_owned()),
             number("plugsock.request", *id),
-            KeyValue::new("network.transport", transport(info.server_type.scheme())),
-        ];
-        attributes.extend(of_address(["client.address", "client.port"], request.client_address()));
+        ]);
         match served {
             Ok(()) => attributes.push(KeyValue::new("plugsock.outcome", "ok")),
             Err(RequestError { phase, cause }) => attributes.extend([
@@ -108,16 +90,58 @@ impl Ended<'_> {
     }
 }
 
+/// A request of HTTP that was answered in the place of a guest, before any version had it.
+pub(super) fn of_refusal(service: &Service, request: &Request, trace: &Recorded) -> SpanData {
+    let exchange = trace.exchange.as_ref();
+    let mut attributes = common(service, request);
+    attributes.push(KeyValue::new("plugsock.outcome", "refused"));
+    attributes.extend(exchange.into_iter().flat_map(of_exchange));
+    let failed = exchange.and_then(|exchange| exchange.status).filter(|status| *status >= 500);
+    attributes.extend(failed.map(|status| KeyValue::new("error.type", status.to_string())));
+    let status = if failed.is_some() { Status::error("") } else { Status::Unset };
+    of_server(service, trace, attributes, status)
+}
+
+/// A request's own.
+fn of_server(service: &Service, trace: &Recorded, attributes: Vec<KeyValue>, status: Status) -> SpanData {
+    let name = match &trace.exchange {
+        Some(exchange) => known_method(&exchange.method).unwrap_or("HTTP").into(),
+        None => format!("serve {}", service.slot.name()).into(),
+    };
+    SpanData {
+        parent_span_id: trace.parent.map_or(SpanId::INVALID, SpanId::from),
+        parent_span_is_remote: trace.parent.is_some(),
+        span_kind: SpanKind::Server,
+        attributes,
+        status,
+        ..span(trace, trace.context.span, name, trace.came, trace.ended.since(trace.came))
+    }
+}
+
+/// What there is to say of any request.
+fn common(service: &Service, request: &Request) -> Vec<KeyValue> {
+    let info = &service.info;
+    let mut attributes = vec![
+        KeyValue::new("plugsock.server", info.address().to_string()),
+        KeyValue::new("plugsock.strategy", info.concurrency.clone()),
+        KeyValue::new("plugsock.slot", service.slot.name().to_owned()),
+        KeyValue::new("network.transport", transport(info.server_type.scheme())),
+    ];
+    attributes.extend(of_address(["client.address", "client.port"], request.client_address()));
+    attributes
+}
+
 fn of_exchange(exchange: &Exchange) -> impl Iterator<Item = KeyValue> {
     let Exchange { method, scheme, path, version, host, port, status, received, sent } = exchange;
     let known = known_method(method);
     [
         Some(KeyValue::new("http.request.method", known.unwrap_or("_OTHER"))),
-        known.is_none().then(|| KeyValue::new("http.request.method_original", method.clone())),
+        (known.is_none() && !method.is_empty())
+            .then(|| KeyValue::new("http.request.method_original", method.clone())),
         Some(KeyValue::new("url.scheme", scheme.clone())),
-        Some(KeyValue::new("url.path", path.clone())),
+        (!path.is_empty()).then(|| KeyValue::new("url.path", path.clone())),
         Some(KeyValue::new("network.protocol.name", "http")),
-        Some(KeyValue::new("network.protocol.version", version.clone())),
+        (!version.is_empty()).then(|| KeyValue::new("network.protocol.version", version.clone())),
         host.clone().map(|host| KeyValue::new("server.address", host)),
         port.map(|port| number("server.port", port)),
         status.map(|status| number("http.response.status_code", status)),

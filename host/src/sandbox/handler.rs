@@ -534,6 +534,7 @@ impl Handler {
             handover: None,
             server: server.clone(),
             answers: AnswerCount::default(),
+            refused: Mutex::default(),
             ended: move |served: Result<(), RequestError>, _, _| {
                 if let Err(error) = served {
                     let _ = noted.set(error);

@@ -34,7 +34,7 @@ use super::state::State;
 use super::watch::Watch;
 use super::{Handler, VersionInfo};
 use crate::error::{Cause, Phase, RequestError};
-use crate::traces::Came;
+use crate::traces::{Came, Recorded};
 
 /// What a TLS client is offered.
 pub(super) const ALPN: [&str; 2] = ["h2", "http/1.1"];
@@ -74,6 +74,9 @@ pub(crate) trait Exchanges: Send + Sync {
 
     /// A request was answered with this status, whoever answered it.
     fn answered(&self, status: http::StatusCode);
+
+    /// A request was answered in the place of a guest, and is told of.
+    fn refused(&self, trace: Recorded);
 
     /// Comes when the connection is to end as soon as that loses nothing.
     fn closing(&self) -> Pending<'static>;

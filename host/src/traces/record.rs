@@ -66,6 +66,9 @@ struct Record {
     at: Instant,
     /// Waits that have not ended yet and have room.
     under_way: usize,
+    /// Calls that have begun and may wait, and those of them that have not ended.
+    calls: u64,
+    open: usize,
     recorded: Recorded,
 }
 
@@ -159,7 +162,7 @@ impl Trace {
             let (at, admitted) = (Instant::now(), Moment::now());
             let context = context.clone();
             let recorded = Recorded { context, parent, admitted, begun: admitted, ..Recorded::default() };
-            let mut record = Record { at, under_way: 0, recorded };
+            let mut record = Record { at, under_way: 0, calls: 0, open: 0, recorded };
             record.recorded.came = record.moment(came);
             Mutex::new(Some(record))
         });
@@ -193,7 +196,14 @@ impl Trace {
     /// A call of its guest's begins that may wait; it ends when what this returns is dropped. `None` if nobody wants to know.
     pub(crate) fn wait(self: &Arc<Self>, call: impl FnOnce() -> Call) -> Option<Waiting> {
         self.record.as_ref()?;
-        Some(Waiting { trace: self.clone(), call: Some(call()), span: None, since: Instant::now() })
+        let mut number = None;
+        self.note(|record| {
+            number = (record.open == 0).then_some(record.calls);
+            record.calls += 1;
+            record.open += 1;
+        });
+        let (trace, since) = (self.clone(), Instant::now());
+        Some(Waiting { trace, call: Some(call()), span: None, since, alone: number })
     }
 
     /// All that was noted, once. `phases` has them with when they began, counted from `since`, and how long they took.
@@ -266,6 +276,8 @@ pub(crate) struct Waiting {
     call: Option<Call>,
     span: Option<u64>,
     since: Instant,
+    /// Its number, if no other call waited when it began.
+    alone: Option<u64>,
 }
 
 impl Waiting {
@@ -289,11 +301,15 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let (Some(call), time) = (self.call.take(), self.since.elapsed()) else { return };
-        if self.span.is_none() && time < WAIT_MIN {
-            return;
-        }
         let Some(mut record) = self.trace.record() else { return };
         let Some(record) = &mut *record else { return };
+        record.open -= 1;
+        // What is polled may be a call that is told of by its own name.
+        let is_anothers =
+            matches!(call, Call::Poll) && self.alone.is_none_or(|number| number + 1 != record.calls);
+        if self.span.is_none() && (time < WAIT_MIN || is_anothers) {
+            return;
+        }
         record.under_way -= usize::from(self.span.is_some());
         if !record.has_room() {
             record.recorded.left_out += 1;

@@ -175,6 +175,19 @@ fn labels_are_bounded() {
     assert!(scrape.count() < 3000, "{} series", scrape.count());
 }
 
+/// Also where what speaks HTTP for the host answers by itself.
+#[test]
+fn what_is_no_request_of_http_is_counted() {
+    for_each_strategy(|strategy| {
+        let args = [TCP, &guest("http_versioned"), "--concurrency", strategy];
+        let measured = Measured::serve(&args);
+        let client = measured.host.connect();
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\na b: c\r\n\r\n");
+        assert!(client.recv_all().starts_with(b"HTTP/1.1 400 "), "{strategy}");
+        measured.wait_for("plugsock_http_responses_total", &[("class", "4xx")], 1.0);
+    });
+}
+
 #[test]
 fn tls_and_http() {
     for strategy in ["threading", "forking", "async"] {

@@ -1,7 +1,7 @@
 //! Requests of HTTP: whose spans they belong to, and who belongs to theirs.
 
-use super::{SpanKind, TCP, host, rest, traces};
-use crate::harness::{Collector, Host, for_each_strategy, guest};
+use super::{Span, SpanKind, TCP, host, rest, spans, traces};
+use crate::harness::{Collector, Host, for_each_strategy, guest, plugin};
 use crate::http::{curl, serve, url};
 
 const PROTOCOLS: [(&str, &str); 2] = [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")];
@@ -69,6 +69,81 @@ fn a_request_belongs_to_its_clients_span() {
             assert!(other.trace != TRACE && !other.is_error, "{strategy}: {other:#?}");
         }
     });
+}
+
+/// What it waits for has no name of its own.
+#[test]
+fn a_guest_that_sleeps_waits_in_a_poll() {
+    for_each_strategy(|strategy| {
+        let collector = Collector::start("200 OK");
+        let host = traced(&collector, strategy, &[], &[]);
+        curl(&[&url(&host, "/sleep/100")]);
+        let trace = traces(&collector, 1, "handle").remove(0);
+        assert!(trace.below("poll").time() >= 90, "{strategy}: {trace:#?}");
+        assert_eq!(trace.names().iter().filter(|name| **name == "poll").count(), 1, "{strategy}: {trace:#?}");
+    });
+}
+
+/// The next own span that comes.
+fn next_own(collector: &Collector) -> Span {
+    loop {
+        let come = spans(&collector.next_but("/v1/metrics"));
+        if let Some(own) = come.into_iter().find(Span::is_own) {
+            return own;
+        }
+    }
+}
+
+/// By the host, or by what speaks HTTP for it.
+#[test]
+fn what_is_refused_before_there_is_a_guest() {
+    for_each_strategy(|strategy| {
+        let collector = Collector::start("200 OK");
+        let args = ["--http-head-size", "8KiB", "--http-body-size", "1000"];
+        let host = traced(&collector, strategy, &args, &[]);
+        let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        let nameless = format!("GET /head?secret=word HTTP/1.1\r\n{}\r\n\r\n", parent("01"));
+        for (sent, status, name) in [
+            (&*nameless, "400", "GET"),
+            ("CONNECT x:80 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "501", "CONNECT"),
+            ("GET / HTTP/1.1\r\nHost: x\r\na b: c\r\n\r\n", "400", "HTTP"),
+            (&large, "431", "HTTP"),
+        ] {
+            let client = host.connect();
+            client.try_send(sent.as_bytes());
+            let answer = String::from_utf8(client.recv_all()).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{strategy}: {answer}");
+            drop(client);
+            let own = next_own(&collector);
+            assert_eq!(
+                (&*own.name, own.get("http.response.status_code")),
+                (name, status),
+                "{strategy}: {own:#?}"
+            );
+            assert_eq!(own.get("plugsock.outcome"), "refused", "{strategy}: {own:#?}");
+            assert_eq!(own.is_error, status == "501", "{strategy}: {own:#?}");
+            if sent == nameless {
+                let placed = (&*own.trace, &*own.parent, own.get("url.path"));
+                assert_eq!(placed, (TRACE, PARENT, "/head"), "{strategy}: {own:#?}");
+            }
+        }
+        assert_eq!(rest(&collector, host).iter().filter(|span| span.is_own()).count(), 0, "{strategy}");
+    });
+}
+
+/// A connection is open whose slot has become something else.
+#[test]
+fn what_comes_when_http_is_spoken_no_more() {
+    let collector = Collector::start("200 OK");
+    let host = traced(&collector, "threading", &[], &[]);
+    let client = host.connect();
+    let ask = || client.send(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+    ask();
+    assert_eq!(traces(&collector, 1, "handle").remove(0).own.get("http.response.status_code"), "200");
+    assert_eq!(host.ctl(&["swap", &plugin("echo")]).code, Some(0));
+    ask();
+    let own = next_own(&collector);
+    assert_eq!((own.get("http.response.status_code"), own.is_error), ("503", true), "{own:#?}");
 }
 
 #[test]

@@ -149,6 +149,23 @@ fn many_waits_are_counted() {
     }
 }
 
+/// It waits for its client and a timer, of which the client is the one to be told of.
+#[test]
+fn a_poll_is_told_of_by_what_it_is_for() {
+    for_each_strategy(|strategy| {
+        let collector = Collector::start("200 OK");
+        let args = [TCP, &guest("poll_client_and_timer"), "--concurrency", strategy];
+        let host = host(&collector, &args, &[]);
+        let client = host.connect();
+        assert_eq!(client.recv_exact(5), b"tick\n");
+        client.half_close();
+        client.recv_all();
+        let trace = traces(&collector, 1, "handle").remove(0);
+        assert!(trace.below("recv").time() >= 40, "{strategy}: {trace:#?}");
+        assert!(!trace.names().contains(&"poll"), "{strategy}: {trace:#?}");
+    });
+}
+
 #[test]
 fn a_share_of_them() {
     let ratio = |share| [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", share)];

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -270,6 +270,7 @@ impl Connection {
         if error.is_user() || error.is_body_write_aborted() {
             return Ok(());
         }
+        refused_with(error).into_iter().for_each(|status| self.note_refusal(status));
         Err(self.client_cause(error))
     }
 
@@ -280,6 +281,16 @@ impl Connection {
             (Some(ClientFault::Tls), ..) => Cause::Tls(in_words(error)),
             _ => Cause::Client(in_words(error)),
         }
+    }
+}
+
+/// What hyper has answered to a head that it does not take, which it tells nobody.
+fn refused_with(error: &hyper::Error) -> Option<StatusCode> {
+    match error.to_string().as_str() {
+        "URI too long" => Some(StatusCode::URI_TOO_LONG),
+        _ if error.is_parse_too_large() => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        _ if error.is_parse() && !error.is_parse_version_h2() => Some(StatusCode::BAD_REQUEST),
+        _ => None,
     }
 }
 

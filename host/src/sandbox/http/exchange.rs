@@ -41,6 +41,7 @@ pub(super) async fn answer(
     connection: &Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Response<AnswerBody> {
+    let since = connection.server.sampling.as_ref().map(|_| Instant::now());
     let framing = head::check_framing(&request, || connection.traffic.head());
     let is_unsure = framing != Ok(Framing::Sound);
     let place = connection.traffic.enter();
@@ -57,8 +58,11 @@ pub(super) async fn answer(
     }
     let (answering, head) = Answering::new();
     let begun = match prepared {
-        Ok(()) => begin(connection, request, answering.clone(), told).await,
-        Err(refusal) => Err(plain(refusal.status, &refusal.reason)),
+        Ok(()) => begin(connection, request, since, answering.clone(), told).await,
+        Err(refusal) => {
+            connection.tell_refusal(&request, since, refusal.status);
+            Err(plain(refusal.status, &refusal.reason))
+        }
     };
     let (response, rest) = match begun {
         Ok(serving) => match serving.head(head).await {
@@ -76,15 +80,16 @@ pub(super) async fn answer(
 async fn begin(
     connection: &Arc<Connection>,
     mut request: Request<Incoming>,
+    since: Option<Instant>,
     answering: Answering,
     told: oneshot::Receiver<Sent>,
 ) -> Result<Serving, Response<HyperOutgoingBody>> {
-    let traced = connection.server.sampling.as_ref();
-    let came = traced.map(|_| Came { since: Instant::now(), parent: TraceContext::of(request.headers()) });
+    let came = since.map(|since| Came { since, parent: TraceContext::of(request.headers()) });
     let room = connection.room().await;
     let id = next_id();
     let Some(begun) = connection.exchanges.begin(id, came) else {
         connection.traffic.end();
+        connection.tell_refusal(&request, since, StatusCode::SERVICE_UNAVAILABLE);
         return Err(plain(StatusCode::SERVICE_UNAVAILABLE, "what serves here now does not speak HTTP"));
     };
     if let Some(trace) = begun.watch.trace() {
@@ -126,6 +131,24 @@ fn exchange_of<B>(request: &Request<B>, origin: &Origin) -> Exchange {
 }
 
 impl Connection {
+    /// Has it told, where requests are traced, that this one gets an answer of the host's.
+    fn tell_refusal<B>(&self, request: &Request<B>, since: Option<Instant>, status: StatusCode) {
+        let Some(since) = since else { return };
+        let came = Came { since, parent: TraceContext::of(request.headers()) };
+        let exchange = || Exchange { status: Some(status.as_u16()), ..exchange_of(request, &self.origin) };
+        self.server.refused(came, exchange).into_iter().for_each(|trace| self.exchanges.refused(trace));
+    }
+
+    /// Counts what hyper has refused by itself, and has it told.
+    pub(super) fn note_refusal(&self, status: StatusCode) {
+        self.exchanges.answered(status);
+        let scheme = if self.origin.is_tls { "https" } else { "http" }.to_owned();
+        // Whatever its head says was not understood.
+        let exchange = || Exchange { status: Some(status.as_u16()), scheme, ..Exchange::default() };
+        let came = Came { since: Instant::now(), parent: None };
+        self.server.refused(came, exchange).into_iter().for_each(|trace| self.exchanges.refused(trace));
+    }
+
     /// Serves one request, until its guest has ended and the client has the answer.
     async fn serve(
         &self,

@@ -1,7 +1,8 @@
 //! A connection that is served without a slot: all of its requests by the same version.
 
 use std::future::ready;
-use std::sync::Arc;
+use std::mem::take;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Begun, Exchanges, Handover, Pending, Room};
@@ -10,8 +11,8 @@ use crate::request::Waits;
 use crate::sandbox::watch::Watch;
 use crate::sandbox::{Drain, Handler, VersionInfo};
 use crate::server_info::ServerInfo;
-use crate::taken::{AnswerCount, Taken};
-use crate::traces::Came;
+use crate::taken::{AnswerCount, REFUSED_MAX, Taken};
+use crate::traces::{Came, Recorded};
 
 /// `E` is told how each request went, and how long it took.
 pub(crate) struct Fixed<E> {
@@ -25,7 +26,16 @@ pub(crate) struct Fixed<E> {
     /// Whose requests they are.
     pub(crate) server: Arc<ServerInfo>,
     pub(crate) answers: AnswerCount,
+    pub(crate) refused: Mutex<Vec<Recorded>>,
     pub(crate) ended: E,
+}
+
+impl<E> Fixed<E> {
+    /// With what has come together since this was last called.
+    pub(crate) fn with_the_rest(&self, taken: Taken) -> Taken {
+        let refused = take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        Taken { answers: self.answers.take(), refused, ..taken }
+    }
 }
 
 impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges for Fixed<E> {
@@ -47,7 +57,7 @@ impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges f
     }
 
     fn end(&self, _: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {
-        let taken = Taken { answers: self.answers.take(), ..begun.watch.taken() };
+        let taken = self.with_the_rest(begun.watch.taken());
         let begun = begun.kept.downcast::<Instant>().expect("`begin` has made it");
         (self.ended)(served, begun.elapsed(), taken);
         Box::pin(ready(()))
@@ -55,6 +65,13 @@ impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges f
 
     fn answered(&self, status: http::StatusCode) {
         self.answers.count(status);
+    }
+
+    fn refused(&self, trace: Recorded) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() < REFUSED_MAX {
+            refused.push(trace);
+        }
     }
 
     fn closing(&self) -> Pending<'static> {
