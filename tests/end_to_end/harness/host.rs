@@ -122,6 +122,10 @@ impl Drop for Running {
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("log of the host:\n{}", self.log.excerpt());
+        } else {
+            self.log.wait_for_end();
+            let panics = self.log.panics();
+            assert!(panics.is_empty(), "it panicked: {panics:?}\n{}", self.log.excerpt());
         }
     }
 }
@@ -222,6 +226,12 @@ impl Log {
     /// The lines that contain `text` by now.
     pub fn lines_with(&self, text: &str) -> Vec<String> {
         self.wait_for_count(text, 0)
+    }
+
+    /// The lines by which Rust says that a thread has panicked; those of guests have the log's own words before them.
+    fn panics(&self) -> Vec<String> {
+        let lines = self.lines_with("panicked at ");
+        lines.into_iter().filter(|line| line.starts_with("thread '")).collect()
     }
 
     /// The lines of a log that people are to read.
@@ -424,4 +434,12 @@ fn is_address(argument: &str) -> bool {
     let scheme = argument.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| *scheme != "oci");
     // What has an address somewhere within is an option's value.
     scheme.is_some_and(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+'))
+}
+
+/// Also if the test does not look at its log.
+#[test]
+#[should_panic(expected = "it panicked")]
+fn no_test_passes_whose_host_panics() {
+    let panicking = "echo \"thread 'main' (1) panicked at host/src/main.rs:1:1:\" >&2";
+    run(Command::new("sh").args(["-c", panicking]));
 }

@@ -1,7 +1,9 @@
 //! Servers in this process, to test the library.
 
+use std::mem;
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::panic;
+use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ impl Running {
     }
 
     fn bind(address: &str, slot: impl Into<Slot>, options: ServerOptions, directory: TempDir) -> Self {
+        note_panics();
         let server = Arc::new(Server::bind(&address.parse().unwrap(), slot, options).unwrap());
         let serving = server.clone();
         let thread = Some(thread::spawn(move || serving.serve_forever()));
@@ -102,7 +105,25 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        let panics = mem::take(&mut *PANICS.lock().unwrap_or_else(PoisonError::into_inner));
+        assert!(thread::panicking() || panics.is_empty(), "a server of this process panicked: {panics:?}");
     }
+}
+
+/// What servers of this process panicked of by themselves: where a test wants it so, it is the test's own code that panics.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn note_panics() {
+    static NOTED: Once = Once::new();
+    NOTED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if panic.location().is_some_and(|at| at.file().starts_with("host/src/")) {
+                PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+            }
+            before(panic);
+        }));
+    });
 }
 
 /// Lets the strategy `forking` start this executable as its fork server: before `main`, since the test
