@@ -356,10 +356,13 @@ fn http_swap() -> Vec<Figure> {
 
 /// What is left of a database's pace by way of a handler.
 fn state() -> Vec<Figure> {
-    let figure = |strategy| {
-        let name = format!("state-increment/{strategy}/rusqlite");
-        Figure::new(name, Trial::State(Keeper::Plugsock(strategy)), Trial::State(Keeper::Rusqlite))
+    let against = |strategy, peer, group| {
+        let name = format!("state-increment/{strategy}/{peer}");
+        Figure::new(name, Trial::State(Keeper::Plugsock(strategy)), Trial::State(Keeper::Rusqlite(group)))
     };
+    let figure = |strategy| against(strategy, "rusqlite", 1);
     let of_threads = ["threading", "pool", "async"].map(|strategy| figure(strategy).target(0.8));
-    of_threads.into_iter().chain([figure("forking")]).collect()
+    // As many as there can be in one transaction of the store's, where each client waits for its answer.
+    let grouped = against("threading", "rusqlite-grouped", crate::state::CLIENTS);
+    of_threads.into_iter().chain([figure("forking"), grouped]).collect()
 }

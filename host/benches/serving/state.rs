@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::ensure;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::PATIENCE;
 use crate::peers::{Running, serve};
@@ -18,7 +18,7 @@ use crate::report::{self, CACHE};
 use crate::trial::Failure;
 
 /// Clients at once.
-const CLIENTS: usize = 32;
+pub const CLIENTS: usize = 32;
 
 /// Lines that a client sends before it waits for their answers.
 const LINES: usize = 50;
@@ -28,8 +28,8 @@ const LINES: usize = 50;
 pub enum Keeper {
     /// The `counter` plugin with a store in a file; the strategy.
     Plugsock(&'static str),
-    /// A loop over rusqlite, a transaction for each increment.
-    Rusqlite,
+    /// A loop over rusqlite, so many increments in each transaction.
+    Rusqlite(usize),
 }
 
 impl Keeper {
@@ -38,7 +38,7 @@ impl Keeper {
         let database = Database::new()?;
         match self {
             Self::Plugsock(strategy) => count_by(strategy, &database, scale),
-            Self::Rusqlite => Ok(count(&database, scale)?),
+            Self::Rusqlite(group) => Ok(count(&database, group, scale)?),
         }
     }
 }
@@ -106,7 +106,7 @@ fn ask(address: SocketAddr, client: usize, begin: Instant, end: Instant) -> anyh
 }
 
 /// The same by one who has the database to himself.
-fn count(database: &Database, scale: &Scale) -> anyhow::Result<f64> {
+fn count(database: &Database, group: usize, scale: &Scale) -> anyhow::Result<f64> {
     let mut connection = Connection::open(&database.0)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
@@ -116,20 +116,26 @@ fn count(database: &Database, scale: &Scale) -> anyhow::Result<f64> {
     let (mut counted, mut number) = (0_u64, 0);
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let key = format!("name:{}", number % CLIENTS);
-        let old = transaction
-            .query_row("SELECT value FROM counts WHERE key = ?", [&key], |row| row.get::<_, Vec<u8>>(0));
-        let old = old.map_or(Ok(0), |old| String::from_utf8_lossy(&old).parse::<u64>())?;
-        transaction.execute(
-            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (&key, (old + 1).to_string().into_bytes()),
-        )?;
+        for _ in 0..group {
+            increment(&transaction, &format!("name:{}", number % CLIENTS))?;
+            number += 1;
+        }
         transaction.commit()?;
-        number += 1;
         let now = Instant::now();
         if now >= end {
             return Ok(counted as f64 / scale.window.as_secs_f64());
         }
-        counted += u64::from(now >= begin);
+        counted += if now >= begin { group as u64 } else { 0 };
     }
+}
+
+fn increment(transaction: &Transaction<'_>, key: &str) -> anyhow::Result<()> {
+    let mut read = transaction.prepare_cached("SELECT value FROM counts WHERE key = ?")?;
+    let old = read.query_row([key], |row| row.get::<_, Vec<u8>>(0));
+    let old = old.map_or(Ok(0), |old| String::from_utf8_lossy(&old).parse::<u64>())?;
+    let mut write = transaction.prepare_cached(
+        "INSERT INTO counts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )?;
+    write.execute((key, (old + 1).to_string().into_bytes()))?;
+    Ok(())
 }
