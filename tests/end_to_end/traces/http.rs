@@ -105,7 +105,7 @@ fn what_is_refused_before_there_is_a_guest() {
         let nameless = format!("GET /head?secret=word HTTP/1.1\r\n{}\r\n\r\n", parent("01"));
         for (sent, status, name) in [
             (&*nameless, "400", "GET"),
-            ("CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", "501", "CONNECT"),
+            ("CONNECT x:80 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "501", "CONNECT"),
             ("GET / HTTP/1.1\r\nHost: x\r\na b: c\r\n\r\n", "400", "HTTP"),
             (&large, "431", "HTTP"),
         ] {
