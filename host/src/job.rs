@@ -369,8 +369,6 @@ impl Service {
         }
     }
 
-    /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.
-    #[allow(clippy::too_many_arguments, reason = "all that is known of a request at its end")]
     /// Takes in what is not a version's.
     fn take_in(&self, request: &Request, taken: &Taken) {
         self.counts.take_in(taken);
@@ -384,6 +382,8 @@ impl Service {
         self.traces.iter().for_each(|traces| traces.send(spans::of_refusal(self, request, trace)));
     }
 
+    /// Counts how a request went, and says so. Several may have come by one connection, and then have numbers of their own.
+    #[allow(clippy::too_many_arguments, reason = "all that is known of a request at its end")]
     async fn report(
         &self,
         request: &Request,

@@ -222,7 +222,7 @@ impl HandOver<'_> {
         drop(successor);
         match self.send_all(&channel).and_then(|()| wait_until_ready(&channel)) {
             Ok(departed) => {
-                departed.into_iter().for_each(Departure::is_done);
+                departed.into_iter().for_each(Departure::finish);
                 self.let_go();
                 Ok(process.id())
             }

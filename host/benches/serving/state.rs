@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::ensure;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::PATIENCE;
 use crate::peers::{Running, serve};
@@ -107,35 +107,30 @@ fn ask(address: SocketAddr, client: usize, begin: Instant, end: Instant) -> anyh
 
 /// The same by one who has the database to himself.
 fn count(database: &Database, group: usize, scale: &Scale) -> anyhow::Result<f64> {
-    let mut connection = Connection::open(&database.0)?;
+    let connection = Connection::open(&database.0)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.execute("CREATE TABLE counts (key TEXT PRIMARY KEY, value BLOB NOT NULL)", [])?;
+    let mut read = connection.prepare("SELECT value FROM counts WHERE key = ?")?;
+    let mut write = connection
+        .prepare("INSERT INTO counts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?;
     let begin = Instant::now() + scale.warm_up;
     let end = begin + scale.window;
     let (mut counted, mut number) = (0_u64, 0);
     loop {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
         for _ in 0..group {
-            increment(&transaction, &format!("name:{}", number % CLIENTS))?;
+            let key = format!("name:{}", number % CLIENTS);
+            let old = read.query_row([&key], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+            let old: u64 = old.map_or(Ok(0), |old| String::from_utf8_lossy(&old).parse())?;
+            write.execute((key, (old + 1).to_string().into_bytes()))?;
             number += 1;
         }
-        transaction.commit()?;
+        connection.execute_batch("COMMIT")?;
         let now = Instant::now();
         if now >= end {
             return Ok(counted as f64 / scale.window.as_secs_f64());
         }
         counted += if now >= begin { group as u64 } else { 0 };
     }
-}
-
-fn increment(transaction: &Transaction<'_>, key: &str) -> anyhow::Result<()> {
-    let mut read = transaction.prepare_cached("SELECT value FROM counts WHERE key = ?")?;
-    let old = read.query_row([key], |row| row.get::<_, Vec<u8>>(0));
-    let old = old.map_or(Ok(0), |old| String::from_utf8_lossy(&old).parse::<u64>())?;
-    let mut write = transaction.prepare_cached(
-        "INSERT INTO counts VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-    )?;
-    write.execute((key, (old + 1).to_string().into_bytes()))?;
-    Ok(())
 }

@@ -84,7 +84,7 @@ impl Moving {
     }
 
     /// From now on they are there.
-    pub(super) fn is_done(self, there: Sender<Asked>) {
+    pub(super) fn finish(self, there: Sender<Asked>) {
         let mut place = self.memory.place();
         if let Place::Moving(waiting) = &mut *place {
             waiting.drain(..).for_each(|asked| drop(there.send(asked)));
@@ -197,7 +197,7 @@ mod tests {
         let (memory, (there, asked)) = (Memory::default(), channel());
         let moving = memory.begin_to_move().unwrap();
         let waiting = increment(&memory);
-        moving.is_done(there);
+        moving.finish(there);
         let later = increment(&memory);
         for sum in [7, 8] {
             let Asked { operation, reply, .. } = asked.recv().unwrap();

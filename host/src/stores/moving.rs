@@ -68,8 +68,8 @@ impl Departure {
     }
 
     /// The other process has it, and serves.
-    pub(crate) fn is_done(self) {
-        self.moving.is_done(self.there);
+    pub(crate) fn finish(self) {
+        self.moving.finish(self.there);
     }
 }
 
