@@ -135,8 +135,7 @@ impl Connection {
     fn tell_refusal<B>(&self, request: &Request<B>, since: Option<Instant>, status: StatusCode) {
         let Some(since) = since else { return };
         let came = Came { since, parent: TraceContext::of(request.headers()) };
-        let exchange = || Exchange { status: Some(status.as_u16()), ..exchange_of(request, &self.origin) };
-        self.server.refused(came, exchange).into_iter().for_each(|trace| self.exchanges.refused(trace));
+        self.tell(came, || Exchange { status: Some(status.as_u16()), ..exchange_of(request, &self.origin) });
     }
 
     /// Counts what hyper has refused by itself, and has it told.
@@ -144,8 +143,11 @@ impl Connection {
         self.exchanges.answered(status);
         let scheme = if self.origin.is_tls { "https" } else { "http" }.to_owned();
         // Whatever its head says was not understood.
-        let exchange = || Exchange { status: Some(status.as_u16()), scheme, ..Exchange::default() };
         let came = Came { since: Instant::now(), parent: None };
+        self.tell(came, || Exchange { status: Some(status.as_u16()), scheme, ..Exchange::default() });
+    }
+
+    fn tell(&self, came: Came, exchange: impl FnOnce() -> Exchange) {
         self.server.refused(came, exchange).into_iter().for_each(|trace| self.exchanges.refused(trace));
     }
 
