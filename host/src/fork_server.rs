@@ -17,6 +17,7 @@
 
 #![allow(unsafe_code, reason = "it forks, and its children are reached by signals")]
 
+mod host_socket;
 mod message;
 mod state;
 mod ticker;
@@ -51,6 +52,7 @@ use crate::server_info::ServerInfo;
 use crate::taken::{AnswerCount, Taken};
 use crate::traces::Trace;
 use crate::wake::poll_until;
+use host_socket::HostSocket;
 use message::WireRequest;
 use state::RemoteState;
 
@@ -132,9 +134,10 @@ impl ForkServer {
         ticker::prepare(handler.sandbox()).map_err(|error| error.to_string())?;
         let info = Arc::new(setup.info.clone());
         let version = VersionInfo { generation: setup.generation, drain };
-        // A connection that brings many requests has no bound on what they take together but its age.
-        let cpu_time = setup.limits.cpu_time.filter(|_| !handler.speaks_http());
-        let limits = Limits { cpu_time, ..setup.limits.clone() };
+        let limits = match handler.speaks_http() {
+            true => of_many_requests(&setup.limits, setup.info.http.streams),
+            false => setup.limits.clone(),
+        };
         let answers_by_name = setup.info.server_type == ServerType::UnixDatagram;
         let child_confinement =
             confine::confine(&setup.grants, &limits, setup.core_dump_size, answers_by_name);
@@ -208,10 +211,10 @@ impl ForkServer {
 
     /// Serves one request, in a child of its own.
     fn serve(&self, Errand { status, connection }: Errand) -> io::Result<()> {
-        let status = Arc::new(status);
-        let served = self.prepare_child(&status).and_then(|mut request| {
+        let host = Arc::new(HostSocket::new(status));
+        let served = self.prepare_child(&host).and_then(|mut request| {
             let (received, trace) = (std::mem::take(&mut request.received), request.trace.take());
-            let mut request = request.into_request(connection, &status, self.datagram_socket.as_ref())?;
+            let mut request = request.into_request(connection, &host, self.datagram_socket.as_ref())?;
             request.set_min_rate(self.setup.limits.min_rate);
             Ok((Arc::new(request), received, trace))
         });
@@ -219,24 +222,24 @@ impl ForkServer {
             Ok(served) => served,
             Err(error) => {
                 let error = RequestError::host(Phase::Instantiate, error.to_string());
-                return send(&status, &Report::Served(Err(error), Taken::default()), &[]);
+                return host.tell(&Report::Served(Err(error), Taken::default()));
             }
         };
-        let host = status.clone();
+        let keeper = host.clone();
         self.handler.sandbox().core_dumps().hand_over_by(Box::new(move |phase, dump| {
-            send(&host, &Report::CoreDump(phase), &[dump.as_fd()])
+            send(&*keeper, &Report::CoreDump(phase), &[dump.as_fd()])
         }));
-        let state = RemoteState::new(&status, self.setup.limits.state.time);
+        let state = RemoteState::new(&host, self.setup.limits.state.time);
         self.handler.sandbox().reach_state_by(Arc::new(state));
         if self.handler.speaks_http() {
-            return runtime::drive(self.serve_http(&status, &request, received))?;
+            return runtime::drive(self.serve_http(&host, &request, received))?;
         }
         let watch = Watch::new(&self.setup.limits, Waits::Thread).measuring(self.info.is_measured);
         let watch = Arc::new(watch.tracing(trace.map(Trace::of_another)));
         block_on(async {
             let served = self.handler.serve(&self.info, &self.version, &request, &watch).await;
             let taken = self.with_the_rest(watch.taken(), &request);
-            end(&status, served, taken, &request, Waits::Thread).await
+            end(&host, served, taken, &request, Waits::Thread).await
         })
     }
 
@@ -244,34 +247,35 @@ impl ForkServer {
     /// connection goes back to the host, for a child of the next.
     async fn serve_http(
         &self,
-        status: &Arc<OwnedFd>,
+        host: &Arc<HostSocket>,
         request: &Arc<Request>,
         received: Vec<u8>,
     ) -> io::Result<()> {
         let watch = Arc::new(Watch::for_connection(&self.setup.limits).measuring(self.info.is_measured));
         let handover = Arc::new(Handover::new(&self.version, received));
-        let (host, connection) = (status.clone(), request.clone());
+        let (teller, lender, connection) = (host.clone(), host.clone(), request.clone());
         let exchanges = Arc::new(Fixed {
             handler: self.handler.clone(),
             version: self.version.clone(),
             time: None,
             closing: Some(self.closing.clone()),
             handover: Some(handover.clone()),
+            more_room: Box::new(move || lender.more_room()),
             server: self.info.clone(),
             answers: AnswerCount::default(),
             refused: Mutex::default(),
             ended: move |served, latency, taken| {
                 let taken = Taken { volume: connection.take_volume(), ..taken };
                 // A host that has gone need not know.
-                let _ = send(&host, &Report::Exchanged(served, latency, taken), &[]);
+                let _ = teller.tell(&Report::Exchanged(served, latency, taken));
             },
         });
         let served = self.handler.serve_http(&self.info, request, &watch, exchanges.clone()).await;
         let taken = exchanges.with_the_rest(watch.taken());
         let taken = self.with_the_rest(taken, request);
         match handover.take() {
-            Some(received) if served.is_ok() => send(status, &Report::HandedBack(received, taken), &[]),
-            _ => end(status, served, taken, request, Waits::Task).await,
+            Some(received) if served.is_ok() => host.tell(&Report::HandedBack(received, taken)),
+            _ => end(host, served, taken, request, Waits::Task).await,
         }
     }
 
@@ -281,12 +285,12 @@ impl ForkServer {
         Taken { volume: request.take_volume(), dropped_lines, ..taken }
     }
 
-    fn prepare_child(&self, status: &OwnedFd) -> io::Result<WireRequest> {
+    fn prepare_child(&self, host: &HostSocket) -> io::Result<WireRequest> {
         let request =
-            WireRequest::take(status, &mut self.buffer.lock().unwrap_or_else(PoisonError::into_inner))?;
+            WireRequest::take(host, &mut self.buffer.lock().unwrap_or_else(PoisonError::into_inner))?;
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
-        ticker::start(status)?;
+        ticker::start(host)?;
         self.child_confinement.apply();
         Ok(request)
     }
@@ -294,7 +298,7 @@ impl ForkServer {
 
 /// Says how it went, and lingers while the client goes on sending.
 async fn end(
-    status: &OwnedFd,
+    host: &HostSocket,
     served: Result<(), RequestError>,
     taken: Taken,
     request: &Request,
@@ -302,11 +306,25 @@ async fn end(
 ) -> io::Result<()> {
     let is_sending = request.discard_unread();
     // The host half-closes the connection, so that what the request counts for is given back before.
-    send(status, &Report::Served(served, taken), &[])?;
+    host.tell(&Report::Served(served, taken))?;
     if is_sending {
         request.linger(waits).await;
     }
     Ok(())
+}
+
+/// What the requests of one connection may use, so many at once. What they take one after the other has no bound but the
+/// connection's age.
+fn of_many_requests(limits: &Limits, at_once: u32) -> Limits {
+    let at_once = at_once as usize;
+    Limits {
+        memory: limits.memory.saturating_mul(at_once),
+        stack: limits.stack.saturating_mul(at_once),
+        memories: limits.memories.saturating_mul(at_once),
+        resources: limits.resources.saturating_mul(at_once),
+        cpu_time: None,
+        ..limits.clone()
+    }
 }
 
 /// What a fork server has open beside what it holds for its children, with room for what comes with one request.

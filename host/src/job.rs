@@ -25,7 +25,7 @@ pub(crate) use open::OpenRequests;
 
 use tracing::Level;
 
-use crate::admission::Permit;
+use crate::admission::{Bound, Permit, Room};
 use crate::block_on::{block_on, boxed};
 use crate::clients::{Clients, Refusal, SourceCount};
 use crate::error::{Cause, Phase, RequestError, shown};
@@ -190,6 +190,16 @@ impl Job {
     /// Whether it is a connection that brings requests of HTTP.
     pub(crate) fn speaks_http(&self) -> bool {
         self.hold.as_ref().is_none_or(|hold| hold.version.handler.speaks_http())
+    }
+
+    /// Room for one of them beside others, if there is some.
+    pub(crate) fn more_room(&self) -> Option<Room> {
+        self.service.more_room()
+    }
+
+    /// How many of them it may have open.
+    pub(crate) fn streams_max(&self) -> usize {
+        self.service.info.http.streams as usize
     }
 
     /// How many of them it may bring.
@@ -367,6 +377,11 @@ impl Service {
         if self.places > 0 {
             self.closing.set_crowded(self.is_crowded());
         }
+    }
+
+    /// Room for a request of HTTP beside others of its connection, if there is some.
+    fn more_room(&self) -> Option<Room> {
+        Bound::take(self.slot.stable().handler.sandbox().requests())
     }
 
     /// Takes in what is not a version's.

@@ -6,15 +6,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, Shutdown, shutdown};
 use serde::{Deserialize, Serialize};
 
+use super::host_socket::{HostSocket, TlsHost};
 use crate::address::SocketAddress;
 use crate::error::{Phase, RequestError};
-use crate::helper_process::{message_buffer, message_pair, recv, send, send_now};
+use crate::helper_process::{message_pair, recv, send, send_now};
 use crate::packed::Packed;
 use crate::request::{
     Datagram, DatagramSocket, LocalAddress, Request, Stream, StreamTls, Transport, UnixCredentials,
@@ -22,9 +22,8 @@ use crate::request::{
 use crate::sandbox::{Grants, Limits, read_sealed, sealed_file};
 use crate::server_info::ServerInfo;
 use crate::taken::Taken;
-use crate::tls::{Answer, Ask, Host, RemoteKeeper};
+use crate::tls::{Ask, RemoteKeeper};
 use crate::traces::TraceContext;
-use crate::wake::poll_until;
 
 /// From the host to the fork server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +103,10 @@ pub(crate) enum Report {
     Tls(Ask),
     /// The child has its host run an operation on a store, which is packed with the store's name.
     State(Packed),
+    /// The child has a request of HTTP beside others, and asks for room for it. It is answered whether there is some.
+    MoreRoom,
+    /// It gives such room back.
+    LessRoom,
     /// The guest has trapped in this phase; beside it a sealed file with the core dump.
     CoreDump(Phase),
     /// How a request of HTTP went, which was one of the connection's, and how long it took.
@@ -162,31 +165,6 @@ impl AsFd for StatusSocket {
     }
 }
 
-/// The host, as a child reaches it for TLS.
-#[derive(Debug)]
-struct StatusHost {
-    status: Arc<OwnedFd>,
-    /// How long it may take for an answer: one that has heard nonsense gives none.
-    patience: Duration,
-}
-
-impl Host for StatusHost {
-    fn tell(&self, ask: Ask) -> io::Result<()> {
-        send(&self.status, &Report::Tls(ask), &[])
-    }
-
-    fn hear(&self) -> io::Result<Answer> {
-        let gone = || io::Error::other("the host has gone");
-        let mut fds = [PollFd::new(&*self.status, PollFlags::IN)];
-        if !poll_until(&mut fds, Instant::now().checked_add(self.patience))? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        recv(&self.status, &mut message_buffer(), RecvFlags::empty())?
-            .map(|(answer, _)| answer)
-            .ok_or_else(gone)
-    }
-}
-
 /// A request as it lies in its status socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct WireRequest {
@@ -231,7 +209,7 @@ impl WireRequest {
     }
 
     /// Takes the request out of its status socket.
-    pub(super) fn take(status: &OwnedFd, buffer: &mut [u8]) -> io::Result<Self> {
+    pub(super) fn take(status: impl AsFd, buffer: &mut [u8]) -> io::Result<Self> {
         let (request, _) = recv(status, buffer, RecvFlags::empty())?
             .ok_or_else(|| io::Error::other("the host has given the request up"))?;
         Ok(request)
@@ -241,7 +219,7 @@ impl WireRequest {
     pub(super) fn into_request(
         self,
         connection: Option<OwnedFd>,
-        status: &Arc<OwnedFd>,
+        host: &Arc<HostSocket>,
         datagram_socket: Option<&Arc<DatagramSocket>>,
     ) -> io::Result<Request> {
         let transport = match self.transport {
@@ -249,8 +227,9 @@ impl WireRequest {
                 let connection =
                     connection.ok_or_else(|| io::Error::other("the request came without its socket"))?;
                 let tls = tls.map(|WireTls { is_first, handshake_timeout }| {
-                    let host = Arc::new(StatusHost { status: status.clone(), patience: handshake_timeout });
-                    StreamTls { keeper: Arc::new(RemoteKeeper::new(host, handshake_timeout)), is_first }
+                    let host = TlsHost { host: host.clone(), patience: handshake_timeout };
+                    let keeper = RemoteKeeper::new(Arc::new(host), handshake_timeout);
+                    StreamTls { keeper: Arc::new(keeper), is_first }
                 });
                 Transport::Stream(Stream::new(connection.into(), None, tls))
             }

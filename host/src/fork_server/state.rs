@@ -3,66 +3,47 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::net::RecvFlags;
-
+use super::host_socket::HostSocket;
 use super::message::{Report, StatusSocket};
-use crate::helper_process::{message_buffer, recv, send};
 use crate::packed::Packed;
 use crate::runtime;
 use crate::sandbox::{Sandbox, StateHost};
 use crate::stores::{Failure, Operation, Outcome};
 use crate::tls::AskedTooMuch;
-use crate::wake::poll_until;
 
 /// A child's way to the stores of its host.
 #[derive(Debug)]
 pub(super) struct RemoteState {
-    status: Arc<OwnedFd>,
+    host: Arc<HostSocket>,
     /// How long it may take for an answer: the host has a limit of its own.
     patience: Duration,
-    /// When it has once: an answer that came too late would be taken for the next one's.
-    has_failed: Mutex<bool>,
 }
 
 /// What the host gets for an answer beyond the time of the operation.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl RemoteState {
-    pub(super) fn new(status: &Arc<OwnedFd>, time: Duration) -> Self {
-        Self { status: status.clone(), patience: time.saturating_add(GRACE), has_failed: Mutex::default() }
+    pub(super) fn new(host: &Arc<HostSocket>, time: Duration) -> Self {
+        Self { host: host.clone(), patience: time.saturating_add(GRACE) }
     }
 
     fn ask(&self, store: &str, operation: &Operation, deadline: Option<Instant>) -> io::Result<Outcome> {
         let (asked, file) = Packed::pack(&(store, operation))?;
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
-        send(&self.status, &Report::State(asked), &fds)?;
-        let mut fds = [PollFd::new(&*self.status, PollFlags::IN)];
-        let patience = Instant::now().checked_add(self.patience);
-        if !poll_until(&mut fds, [patience, deadline].into_iter().flatten().min())? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let answered = recv::<Packed>(&self.status, &mut message_buffer(), RecvFlags::empty())?;
-        let (answer, fds) = answered.ok_or_else(|| io::Error::other("it has gone"))?;
+        let until = [Instant::now().checked_add(self.patience), deadline].into_iter().flatten().min();
+        let (answer, fds) = self.host.ask::<Packed>(&Report::State(asked), &fds, until)?;
         answer.unpack(fds.into_iter().next(), u64::MAX)
     }
 }
 
 impl StateHost for RemoteState {
     fn run(&self, store: &str, operation: Operation, deadline: Option<Instant>) -> Outcome {
-        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |reason: String| Err(Failure::Other(format!("the host gives no answer: {reason}")));
-        if *has_failed {
-            return failed("it gave none before".to_owned());
-        }
-        self.ask(store, &operation, deadline).unwrap_or_else(|error| {
-            *has_failed = true;
-            failed(error.to_string())
-        })
+        self.ask(store, &operation, deadline)
+            .unwrap_or_else(|error| Err(Failure::Other(format!("the host gives no answer: {error}"))))
     }
 }
 

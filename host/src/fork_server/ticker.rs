@@ -3,7 +3,7 @@
 //! child that waits for its client is woken by neither.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -43,8 +43,8 @@ pub(super) fn prepare(sandbox: &Sandbox) -> io::Result<()> {
 }
 
 /// Has signals come to this child; a fork inherits neither the timer nor who is told of a socket.
-pub(super) fn start(status: &OwnedFd) -> io::Result<()> {
-    let fd = status.as_raw_fd();
+pub(super) fn start(status: impl AsFd) -> io::Result<()> {
+    let fd = status.as_fd().as_raw_fd();
     STATUS.store(fd, Relaxed);
     // SAFETY: `getpid` has no precondition, and F_SETOWN takes an integer and leaves the process's memory alone.
     if unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) } == -1 {

@@ -56,14 +56,14 @@ pub(crate) fn confine(
         denied_to_child
     });
     let mut limits_of_child = vec![
-        (Resource::As, ADDRESS_SPACE + RESERVATION * limits.memories as u64),
+        (Resource::As, RESERVATION.saturating_mul(limits.memories as u64).saturating_add(ADDRESS_SPACE)),
         (
             Resource::Data,
             [limits.memory as u64, limits.stack as u64, core_dump_size.unwrap_or(0).saturating_mul(COPIES)]
                 .into_iter()
                 .fold(OWN_MEMORY, u64::saturating_add),
         ),
-        (Resource::Nofile, limits.resources as u64 + OWN_DESCRIPTORS),
+        (Resource::Nofile, (limits.resources as u64).saturating_add(OWN_DESCRIPTORS)),
     ];
     // In whole seconds, and only if the request's own watch has failed.
     limits_of_child.extend(limits.cpu_time.map(|time| (Resource::Cpu, time.as_secs() + 2)));

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Weak};
 
 use super::{Open, Service};
-use crate::admission::Bound;
 use crate::error::RequestError;
 use crate::job::table::Entered;
 use crate::request::{Request, Waits};
@@ -47,8 +46,7 @@ impl Exchanges for Exchanged {
     }
 
     fn more_room(&self) -> Option<Room> {
-        let room = Bound::take(self.service.slot.stable().handler.sandbox().requests())?;
-        Some(Box::new(room))
+        Some(Box::new(self.service.more_room()?))
     }
 
     fn end(&self, id: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {

@@ -535,6 +535,7 @@ impl Handler {
             time: Some(time),
             closing: None,
             handover: None,
+            more_room: Box::new(|| None),
             server: server.clone(),
             answers: AnswerCount::default(),
             refused: Mutex::default(),

@@ -58,7 +58,7 @@ pub(crate) struct Terms {
 pub(crate) trait Host: fmt::Debug + Send + Sync {
     fn tell(&self, ask: Ask) -> io::Result<()>;
 
-    fn hear(&self) -> io::Result<Answer>;
+    fn ask(&self, ask: Ask) -> io::Result<Answer>;
 }
 
 /// What a child has in the place of certificates.
@@ -84,17 +84,22 @@ struct Asking {
 }
 
 impl Asking {
-    fn tell(&self, ask: Ask) -> io::Result<()> {
+    fn count(&self, ask: &Ask) -> io::Result<()> {
         let may_ask = !matches!(ask, Ask::Open(_)) || take_one(&self.opens_left);
         if !(may_ask && take_one(&self.left)) {
             return Err(io::Error::other("it was asked too often"));
         }
+        Ok(())
+    }
+
+    fn tell(&self, ask: Ask) -> io::Result<()> {
+        self.count(&ask)?;
         self.host.tell(ask)
     }
 
     fn ask(&self, ask: Ask) -> io::Result<Answer> {
-        self.tell(ask)?;
-        self.host.hear()
+        self.count(&ask)?;
+        self.host.ask(ask)
     }
 
     fn ask_for_bytes(&self, ask: Ask) -> Option<Vec<u8>> {

@@ -72,7 +72,7 @@ fn next_data(client: &Client) -> Frame {
 
 #[test]
 fn one_that_takes_long_does_not_hold_up_another() {
-    for strategy in ["threading", "pool", "async"] {
+    for strategy in ["threading", "pool", "forking", "async"] {
         let host = serve(strategy, &[]);
         let client = connect(&host, 65_535);
         get(&client, 1, "/sleep/2000");
@@ -83,15 +83,39 @@ fn one_that_takes_long_does_not_hold_up_another() {
     }
 }
 
-/// A process has the memory of one request.
+/// A connection's own place is all that it has then.
 #[test]
-fn a_process_serves_them_one_after_the_other() {
-    let host = serve("forking", &[]);
-    let client = connect(&host, 65_535);
-    get(&client, 1, "/sleep/300");
-    get(&client, 3, "/version");
-    assert_eq!(&*next_data(&client).payload, b"slept\n");
-    assert_eq!(&*next_data(&client).payload, b"1");
+fn with_no_room_left_they_are_served_one_after_the_other() {
+    for strategy in ["threading", "forking", "async"] {
+        let host = serve(strategy, &["--max-requests", "2"]);
+        let other = connect(&host, 65_535);
+        get(&other, 1, "/version");
+        assert_eq!(&*next_data(&other).payload, b"1", "{strategy}");
+        let client = connect(&host, 65_535);
+        get(&client, 1, "/sleep/300");
+        get(&client, 3, "/version");
+        assert_eq!(&*next_data(&client).payload, b"slept\n", "{strategy}");
+        assert_eq!(&*next_data(&client).payload, b"1", "{strategy}");
+    }
+}
+
+/// Each of as many as there may be has the memory, the stack and the descriptors of one, and gives its room back.
+#[test]
+fn many_are_served_at_once_again_and_again() {
+    let streams = |round: u32| (0..100).map(move |number| 1 + 2 * (100 * round + number));
+    for strategy in ["threading", "forking", "async"] {
+        // Without what the first gives back, there is no room for all of the third.
+        let host = serve(strategy, &["--max-requests", "250"]);
+        let client = connect(&host, 65_535);
+        for round in 0..3 {
+            streams(round).for_each(|stream| post(&client, stream, "/read"));
+            host.log.wait_for_count("guest: reading", 100 * (round as usize + 1));
+            streams(round).for_each(|stream| send(&client, DATA, END_STREAM, stream, b"x"));
+            let mut answered: Vec<u32> = streams(round).map(|_| next_data(&client).stream).collect();
+            answered.sort_unstable();
+            assert!(answered.into_iter().eq(streams(round)), "{strategy}");
+        }
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustix::event::{PollFlags, epoll};
 use rustix::io::Errno;
 
 use super::supervised::{Errand, SupervisedForkServer};
+use crate::admission::Room;
 use crate::error::{Phase, RequestError, is_exhausted};
 use crate::fork_server::{Operating, Report, Status, StatusSocket};
 use crate::helper_process::message_buffer;
@@ -70,6 +71,8 @@ struct Child {
     has_dumped_core: bool,
     /// How many requests of HTTP it has reported.
     exchanged: u64,
+    /// For those that it has at once, but one.
+    rooms: Vec<Room>,
 }
 
 impl Children {
@@ -151,6 +154,7 @@ impl Children {
             has_asked: false,
             has_dumped_core: false,
             exchanged: 0,
+            rooms: Vec::new(),
         };
         // Known before it is given: the answer may come before that returns.
         self.table().insert(id, child);
@@ -193,7 +197,7 @@ impl Children {
         let Some(mut child) = child else { return };
         loop {
             match child.status.read(buffer) {
-                Status::Said(report @ (Report::Tls(_) | Report::State(_)), file) => {
+                Status::Said(report @ (Report::Tls(_) | Report::State(_) | Report::MoreRoom), file) => {
                     if child.asked(report, file).is_err() {
                         // Its fork server kills it, and until then it keeps nobody from others'.
                         child.status.call_off();
@@ -212,6 +216,7 @@ impl Children {
                     (child.has_asked, child.has_dumped_core) = (true, false);
                     child.job.exchanged(served, latency, taken);
                 }
+                Status::Said(Report::LessRoom, _) => drop(child.rooms.pop()),
                 Status::Said(Report::HandedBack(received, taken), _) if child.may_exchange() => {
                     child.job.take_in(&taken);
                     return self.serve_on(child.job, received);
@@ -276,8 +281,21 @@ impl Child {
                 let version = self.job.version();
                 self.operating.asked(asked, file, version.handler.sandbox(), &self.status)
             }
+            Report::MoreRoom => self.asked_for_room(),
             _ => unreachable!("it asks for nothing"),
         }
+    }
+
+    fn asked_for_room(&mut self) -> Result<(), AskedTooMuch> {
+        if !(self.job.speaks_http() && self.rooms.len() < self.job.streams_max()) {
+            return Err(AskedTooMuch);
+        }
+        let room = self.job.more_room();
+        // A child that does not read its answers goes without.
+        if self.status.answer(&room.is_some(), &[]).is_ok() {
+            self.rooms.extend(room);
+        }
+        Ok(())
     }
 
     fn asked_for_tls(&mut self, ask: Ask) -> Result<(), AskedTooMuch> {
@@ -312,7 +330,12 @@ impl Child {
             }
             Report::Refused(reason) => return self.job.end_refused(&reason),
             Report::HandedBack(..) => failed("its process has handed back what it had not to".to_owned()),
-            Report::Tls(_) | Report::State(_) | Report::CoreDump(_) | Report::Exchanged(..) => {
+            Report::Tls(_)
+            | Report::State(_)
+            | Report::MoreRoom
+            | Report::LessRoom
+            | Report::CoreDump(_)
+            | Report::Exchanged(..) => {
                 unreachable!("it is no end")
             }
         };

@@ -23,6 +23,8 @@ pub(crate) struct Fixed<E> {
     /// Begins when the connection is to end.
     pub(crate) closing: Option<Arc<Drain>>,
     pub(crate) handover: Option<Arc<Handover>>,
+    /// Room for one request more.
+    pub(crate) more_room: Box<dyn Fn() -> Option<Room> + Send + Sync>,
     /// Whose requests they are.
     pub(crate) server: Arc<ServerInfo>,
     pub(crate) answers: AnswerCount,
@@ -51,9 +53,8 @@ impl<E: Fn(Result<(), RequestError>, Duration, Taken) + Send + Sync> Exchanges f
         Some(Begun { handler, version, watch: Arc::new(watch), kept: Box::new(Instant::now()) })
     }
 
-    /// There is the memory of one.
     fn more_room(&self) -> Option<Room> {
-        None
+        (self.more_room)()
     }
 
     fn end(&self, _: u64, begun: Begun, served: Result<(), RequestError>) -> Pending<'_> {
