@@ -2,7 +2,6 @@ package wasihttp
 
 import (
 	"structs"
-	"unsafe"
 
 	"plugsock/internal/abi"
 )
@@ -90,11 +89,7 @@ type answer struct {
 func (a *answer) tag(word int) uint8 { return uint8(a.words[word]) }
 
 // text is a text, or other bytes, by its address and length.
-func (a *answer) text(word int) string { return text(a.words[word], a.words[word+1]) }
-
-func text(address, length uint32) string {
-	return string(unsafe.Slice((*byte)(unsafe.Pointer(uintptr(address))), length))
-}
+func (a *answer) text(word int) string { return abi.Lifted([2]uint32(a.words[word : word+2])) }
 
 // Where the host puts what is no data, until the next call.
 var words abi.Bump[[1 << 20]byte]

@@ -94,7 +94,7 @@ func header(fields uint32) http.Header {
 	dropFields(fields)
 	header := http.Header{}
 	for _, entry := range unsafe.Slice((*[4]uint32)(unsafe.Pointer(uintptr(a.words[0]))), a.words[1]) {
-		header.Add(text(entry[0], entry[1]), text(entry[2], entry[3]))
+		header.Add(abi.Lifted([2]uint32(entry[0:2])), abi.Lifted([2]uint32(entry[2:4])))
 	}
 	return header
 }
