@@ -8,9 +8,9 @@
 //! # }
 //! ```
 //!
-//! The build is a nested `cargo build` for [`TARGET`] with the workspace's `plugin` profile, and it takes
-//! its place in `OUT_DIR`: the outer cargo holds the lock on its own target directory. The build script
-//! runs again when a source file of what was built changes.
+//! The build is a nested `cargo build` for [`TARGET`] with the workspace's `plugin` profile. The outer cargo holds the lock
+//! on its own target directory, so this one has another within, which all build scripts share: most of what they build is
+//! the same, also for `cargo clippy`. The build script runs again when a source file of what was built changes.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -61,11 +61,16 @@ fn select<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 
 /// Builds what `selection` selects and returns the directory that cargo puts it into.
 fn build(selection: &[&str]) -> Result<PathBuf, Error> {
-    let target_dir = variable("OUT_DIR")?.join("components");
+    let target_dir = outer_target_dir(&variable("OUT_DIR")?).join("components");
     target::install()?;
     cargo::build(&target_dir, selection)?;
     rerun::when_workspace_changes()?;
     Ok(target_dir.join(TARGET).join(PROFILE))
+}
+
+/// The outer cargo's target directory, which it marks for whoever makes backups; `OUT_DIR` itself where it does not.
+fn outer_target_dir(out_dir: &Path) -> &Path {
+    out_dir.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap_or(out_dir)
 }
 
 /// The files in which cargo notes what each artifact was made of; their names have no hash.
