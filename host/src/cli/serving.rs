@@ -162,6 +162,11 @@ impl ServerArgs {
         if self.concurrency(log).waits_on_close() { self.serving.shutdown_timeout } else { Duration::ZERO }
     }
 
+    /// Whether others may have its addresses, too.
+    pub fn shares_addresses(&self) -> bool {
+        self.socket.reuse_port
+    }
+
     pub fn is_forking(&self) -> bool {
         matches!(self.serving.concurrency, Concurrency::Forking { .. })
     }
