@@ -195,6 +195,18 @@ fn a_privileged_port_is_refused() {
     assert!(ended.stderr.contains("CAP_NET_BIND_SERVICE"), "{ended:?}");
 }
 
+/// The first thread that found no memory areas for its signals would end the host.
+#[test]
+fn more_threads_than_the_kernel_has_memory_areas_for_are_refused() {
+    for strategy in ["pool", "async"] {
+        let args = [TCP, "--concurrency", strategy, "--workers", "1000000000"];
+        is_refused(
+            &args,
+            &["1000000003 threads may need", "sysctl -w vm.max_map_count=", "or lower --workers"],
+        );
+    }
+}
+
 /// A file may have any name.
 #[test]
 fn a_handler_may_have_a_name_that_is_no_text() {

@@ -123,7 +123,7 @@ impl Plan {
                 None => {
                     let certificates = match known(before) {
                         Some(number) => Some(before.loaded[number].1.clone()),
-                        None => Certificates::load(&server.args.tls)?,
+                        None => Certificates::load(&server.args.tls).map_err(|error| server.blame(error))?,
                     };
                     certificates.map(|certificates| {
                         planned.loaded.push((asked, certificates));

@@ -142,8 +142,8 @@ impl Serve {
         let signals = signals::catch()?;
         plan.check()?;
         let membership = plan.process.fleet.membership(&plan.handlers)?;
-        let max_children = plan.servers.iter().map(|server| server.args.max_children()).sum();
-        capacity::prepare(plan.process.engine.max_requests(), max_children);
+        let strategies = plan.servers.iter().map(|server| server.args.concurrency(&plan.process.log));
+        capacity::prepare(plan.process.engine.max_requests(), strategies);
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         // What root may be needed for comes first. Handlers are loaded by whom they are served by.
         let certificates = plan.certificates(&PlannedCertificates::default())?;

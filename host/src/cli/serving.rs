@@ -170,9 +170,4 @@ impl ServerArgs {
     pub fn is_forking(&self) -> bool {
         matches!(self.serving.concurrency, Concurrency::Forking { .. })
     }
-
-    /// How many processes may serve at once.
-    pub fn max_children(&self) -> usize {
-        if self.is_forking() { self.serving.max_children } else { 0 }
-    }
 }

@@ -55,6 +55,7 @@ fn unknown_keys_and_tables() {
 #[test]
 fn wrong_values() {
     is_refused("[limits]\nmemory = \"much\"\n", &[("2:10", &["invalid value 'much' for 'memory'"])]);
+    is_refused("[limits]\nmemory = \"5GiB\"\n", &[("2:10", &["it must be at most 4GiB"])]);
     is_refused("[limits]\nmemory = 1048576\n", &[("2:10", &["'memory' takes text", "\"1048576\""])]);
     is_refused("[limits]\nresources = \"1\"\n", &[("2:13", &["'resources' takes a number without quotes"])]);
     is_refused("[limits]\nmax-requests = 0\n", &[("2:16", &["it must be at least 1"])]);
@@ -127,6 +128,8 @@ fn what_cannot_be_served() {
     refused(&metrics, "", &["--metrics: ", "by plain HTTP"]);
     let otlp = format!("{server}[metrics]\notlp = \"gopher://x\"\n");
     refused(&otlp, "", &["by OTLP", "gopher://x", "http://HOST:PORT"]);
+    let fleet = format!("{server}[fleet]\nfleet = \"nats://127.0.0.1:1\"\n");
+    refused(&fleet, "", &["--fleet has whoever may write to NATS", "--public-key"]);
     let http = format!("{}[handler.a]\nfile = \"{}\"\n", server.replace("tcp", "udp"), guest("http"));
     refused(&http, "1:1", &["it is an HTTP handler"]);
     let handler = |key: &str| format!("{server}[handler.a]\n{key}\n");

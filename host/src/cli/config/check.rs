@@ -75,6 +75,7 @@ impl Check {
         plugsock::become_helper_process_if_asked();
         let mut found = Found::default();
         found.note(plan.process.telemetry.check());
+        found.note(plan.process.fleet.membership(&plan.handlers));
         for (number, server) in plan.servers.iter().enumerate() {
             let certificates = || Certificates::load(&server.args.tls).map_err(|error| server.blame(error));
             if found.note(plan.check_server(server).and_then(|()| certificates())).is_some() {
