@@ -227,6 +227,21 @@ impl ServeAddress {
         self.is_tls
     }
 
+    /// Whether it asks for any free port, so that two that say the same are two.
+    pub fn has_any_port(&self) -> bool {
+        matches!(self.place, Place::Inet { port: 0, .. })
+    }
+
+    /// Whether both are for the same port, so that one may keep the other from being bound.
+    pub fn has_port_of(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (Place::Inet { port, .. }, Place::Inet { port: others, .. }) => {
+                self.server_type == other.server_type && port == others && *port != 0
+            }
+            _ => false,
+        }
+    }
+
     /// The socket addresses to try in turn. Several for a host name that has several.
     pub fn resolve(&self) -> Result<Vec<SocketAddress>, AddressError> {
         match &self.place {
@@ -273,8 +288,9 @@ impl FromStr for ServeAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| AddressError::NoScheme(without_password(text)))?;
+        // All that errors show of it.
+        let shown = without_password(text);
+        let Some((scheme, rest)) = text.split_once("://") else { return Err(AddressError::NoScheme(shown)) };
         let schemes = ServerType::ALL
             .into_iter()
             .flat_map(|known| [(Some(known.scheme()), known, false), (known.tls_scheme(), known, true)]);
@@ -283,54 +299,55 @@ impl FromStr for ServeAddress {
             .find(|(known, ..)| *known == scheme);
         let Some((scheme, server_type, is_tls)) = known else {
             return Err(match scheme {
-                "dtls" | "tls+udp" | "tls+unixgram" => AddressError::TlsDatagrams(without_password(text)),
-                _ => {
-                    AddressError::UnknownScheme { address: without_password(text), scheme: scheme.to_owned() }
-                }
+                "dtls" | "tls+udp" | "tls+unixgram" => AddressError::TlsDatagrams(shown),
+                _ => AddressError::UnknownScheme { address: shown, scheme: scheme.to_owned() },
             });
         };
         let place = match server_type {
-            ServerType::Tcp | ServerType::Udp => parse_inet(text, rest, scheme)?,
-            ServerType::UnixStream | ServerType::UnixDatagram => Place::Unix(parse_unix(text, rest, scheme)?),
+            ServerType::Tcp | ServerType::Udp => parse_inet(shown, rest, scheme)?,
+            ServerType::UnixStream | ServerType::UnixDatagram => {
+                Place::Unix(parse_unix(shown, rest, scheme)?)
+            }
         };
         Ok(Self { server_type, is_tls, place })
     }
 }
 
-fn parse_inet(text: &str, rest: &str, scheme: &'static str) -> Result<Place, AddressError> {
-    let no_port = || AddressError::Port(without_password(text), scheme);
-    let (host, port) = rest.rsplit_once(':').ok_or_else(no_port)?;
+fn parse_inet(shown: String, rest: &str, scheme: &'static str) -> Result<Place, AddressError> {
+    let Some((host, port)) = rest.rsplit_once(':') else { return Err(AddressError::Port(shown, scheme)) };
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(host) => host,
         None if host.contains([':', '[', ']']) => {
-            return Err(AddressError::Brackets(without_password(text), scheme));
+            return Err(AddressError::Brackets(shown, scheme));
         }
         None => host,
     };
     if host.contains(|character: char| character.is_whitespace() || character.is_control()) {
-        return Err(AddressError::Host(without_password(text)));
+        return Err(AddressError::Host(shown));
     }
     // `u16::from_str` takes a leading plus sign, which no address has.
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(no_port());
+    match port.parse() {
+        Ok(port_number) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Place::Inet { host: host.to_owned(), port: port_number })
+        }
+        _ => Err(AddressError::Port(shown, scheme)),
     }
-    Ok(Place::Inet { host: host.to_owned(), port: port.parse().map_err(|_| no_port())? })
 }
 
-fn parse_unix(text: &str, rest: &str, scheme: &'static str) -> Result<UnixAddress, AddressError> {
+fn parse_unix(shown: String, rest: &str, scheme: &'static str) -> Result<UnixAddress, AddressError> {
     let (name, address) = match rest.strip_prefix('@') {
         Some(name) => (name, UnixAddress::Abstract(name.as_bytes().to_vec())),
         None => (rest, UnixAddress::Path(PathBuf::from(rest))),
     };
     let is_path = rest.starts_with('/');
     if name.is_empty() || name.contains('\0') || is_path == rest.starts_with('@') {
-        return Err(AddressError::UnixName(without_password(text), scheme));
+        return Err(AddressError::UnixName(shown, scheme));
     }
     if is_path && Path::new(rest).file_name().is_none() {
-        return Err(AddressError::UnixName(without_password(text), scheme));
+        return Err(AddressError::UnixName(shown, scheme));
     }
     if name.len() > UNIX_NAME_MAX {
-        return Err(AddressError::UnixNameTooLong(without_password(text), name.len()));
+        return Err(AddressError::UnixNameTooLong(shown, name.len()));
     }
     Ok(address)
 }

@@ -12,8 +12,8 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, child_subreaper, getpid, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, child_subreaper, getpid, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::Signals;
@@ -21,16 +21,17 @@ use signal_hook::iterator::Signals;
 /// The ids of those whose status is for whoever started them.
 static OWN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// A process that was started here.
+/// A process that was started here, whose status nobody else takes.
 #[derive(Debug)]
-pub(crate) struct ChildProcess {
+pub struct ChildProcess {
     pid: Pid,
     /// `None` for one that ended at once and whose status somebody else has.
     pidfd: Option<OwnedFd>,
 }
 
 impl ChildProcess {
-    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+    /// Starts it. What the command has of pipes goes with the command.
+    pub fn start(command: &mut Command) -> io::Result<Self> {
         // Not let go before it is known as our own: otherwise it might be reaped as another's.
         let mut own = own();
         let mut child = command.spawn()?;
@@ -53,7 +54,7 @@ impl ChildProcess {
     }
 
     /// What is readable when it has ended.
-    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
@@ -63,9 +64,18 @@ impl ChildProcess {
         }
     }
 
+    /// Kills it and what it has started, where it was given a process group of its own.
+    pub fn kill_group(&self) {
+        // As long as it has not been waited for, its id is nobody else's.
+        if self.pidfd.is_some() {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+
     /// Waits for its end; `None` if somebody else has its status.
-    pub(crate) fn wait(&mut self) -> Option<ExitStatus> {
-        let pidfd = self.pidfd.as_ref()?;
+    pub fn wait(&mut self) -> Option<ExitStatus> {
+        // With its status its id may be another's: from here on nobody is killed by it.
+        let pidfd = self.pidfd.take()?;
         let status = loop {
             match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
                 Ok(status) => break status?,

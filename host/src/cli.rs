@@ -54,6 +54,7 @@ mod tls_client;
 mod top;
 mod watch;
 mod watchdog;
+mod whole_file;
 mod wit;
 
 use std::ffi::OsString;

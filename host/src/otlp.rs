@@ -3,14 +3,19 @@
 
 use std::env;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
 use opentelemetry::{Key, KeyValue};
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_sdk::Resource;
 use rustls::crypto::ring;
 
+use crate::error::causes;
 use crate::passwords::without_passwords;
 
 /// How long sending may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
@@ -58,8 +63,29 @@ impl Signal {
         }
     }
 
+    /// Refuses a collector that nothing could be sent to: the one that was given, or else that of the environment.
+    pub(crate) fn check(self, endpoint: Option<&str>) -> Result<(), OtlpError> {
+        let signal = self.name().to_uppercase();
+        let said = |what: &str| {
+            let names = [format!("OTEL_EXPORTER_OTLP_{signal}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
+            let mut said = names.into_iter().filter_map(|name| Some((variable(&name)?, name)));
+            said.find(|(value, _)| !value.is_empty())
+        };
+        if let Some((protocol, name)) = said("PROTOCOL").filter(|(protocol, _)| protocol != "http/protobuf") {
+            return Err(self
+                .error(format!("{name} is '{protocol}', and must be http/protobuf, which alone is spoken")));
+        }
+        let given = endpoint.map(|endpoint| (endpoint.to_owned(), "the endpoint".to_owned()));
+        let is_http = |endpoint: &str| endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        match given.or_else(|| said("ENDPOINT")) {
+            Some((endpoint, name)) if !is_http(&endpoint) => Err(self
+                .error(format!("{name} is '{endpoint}', and must be http://HOST:PORT or https://HOST:PORT"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Made on another thread, since one that waits in tasks must not make it. No request of it takes longer than `at_most`.
-    pub(crate) fn client(self, at_most: Duration) -> Result<reqwest::blocking::Client, OtlpError> {
+    pub(crate) fn client(self, at_most: Duration) -> Result<Client, OtlpError> {
         let of_signal = format!("OTEL_EXPORTER_OTLP_{}_TIMEOUT", self.name().to_uppercase());
         let name = if variable(&of_signal).is_some() { &of_signal } else { "OTEL_EXPORTER_OTLP_TIMEOUT" };
         let timeout = self.milliseconds(name, TIMEOUT)?.min(at_most);
@@ -67,7 +93,9 @@ impl Signal {
         let _ = ring::default_provider().install_default();
         let build = move || reqwest::blocking::Client::builder().timeout(timeout).build();
         let built = thread::spawn(build).join();
-        built.map_err(|_| self.error("no HTTP client could be made"))?.map_err(|error| self.error(error))
+        let built = built.map_err(|_| self.error("no HTTP client could be made"))?;
+        let client = built.map_err(|error| self.error(error))?;
+        Ok(Client { client, failure: Arc::default() })
     }
 
     pub(crate) fn milliseconds(self, name: &str, default: Duration) -> Result<Duration, OtlpError> {
@@ -87,6 +115,36 @@ impl Signal {
             Some(parsed) => Ok(Some(parsed)),
             None => Err(self.error(format!("{name} is '{value}', and must be {what}"))),
         }
+    }
+}
+
+/// Sends for an exporter, and remembers why it could not, which the exporter does not tell. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    client: reqwest::blocking::Client,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let collector = request.uri().to_string();
+        let sent = self.client.send_bytes(request).await;
+        let failure = match &sent {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!("{collector} answers {}", response.status())),
+            Err(error) => Some(causes(&**error)),
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        sent
+    }
+}
+
+impl Client {
+    /// Why something was not sent, which failed with this.
+    pub(crate) fn reason(&self, error: &impl ToString) -> String {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        without_passwords(&failure.unwrap_or_else(|| error.to_string()))
     }
 }
 

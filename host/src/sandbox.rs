@@ -66,7 +66,6 @@ pub(crate) use core_dumps::{CoreDumps, Subject};
 pub use digest::{Digest, DigestError};
 pub(crate) use engine::{RESERVATION, prepare_thread};
 pub use handler::Handler;
-pub(crate) use handler::NO_HTTP_IN_DATAGRAMS;
 pub(crate) use http::{Begun, Exchanges, Fixed, Handover, Pending, Room};
 pub use limits::Limits;
 pub use net_grant::{NetGrant, NetGrantError, NetHost};

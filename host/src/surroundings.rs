@@ -14,7 +14,7 @@ use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
-pub use crate::child_process::reap_adopted;
+pub use crate::child_process::{ChildProcess, reap_adopted};
 pub use crate::helper_process::{Walls, try_walls};
 
 /// The stack of a main thread as from a clean shell; requests of forked children may run on it.

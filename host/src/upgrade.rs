@@ -282,7 +282,10 @@ impl HandOver<'_> {
             }
         }
         self.servers.iter().for_each(|(_, server)| server.set_owned(false));
-        self.control.inspect(|control| control.set_owned(false));
+        self.control.inspect(|control| {
+            control.set_owned(false);
+            control.stop();
+        });
         self.metrics.inspect(|metrics| {
             metrics.set_owned(false);
             metrics.stop();

@@ -1,7 +1,9 @@
 //! The command line: what is wrong is said in one line, and the exit code says whose turn it is.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use crate::harness::{Ended, Host, cache_dir, cargo, guest, is_installed, plugin, plugsock, run, written};
@@ -191,6 +193,30 @@ fn a_privileged_port_is_refused() {
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("CAP_NET_BIND_SERVICE"), "{ended:?}");
+}
+
+/// The first thread that found no memory areas for its signals would end the host.
+#[test]
+fn more_threads_than_the_kernel_has_memory_areas_for_are_refused() {
+    for strategy in ["pool", "async"] {
+        let args = [TCP, "--concurrency", strategy, "--workers", "1000000000"];
+        is_refused(
+            &args,
+            &["1000000003 threads may need", "sysctl -w vm.max_map_count=", "or lower --workers"],
+        );
+    }
+}
+
+/// A file may have any name.
+#[test]
+fn a_handler_may_have_a_name_that_is_no_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(OsStr::from_bytes(b"echo\xff: 1.wasm"));
+    fs::copy(plugin("echo"), &file).unwrap();
+    let mut command = plugsock();
+    command.args(["serve", TCP]).arg(&file);
+    let host = Host::start::<&str>(command, &[]);
+    assert_eq!(host.ask(b"hello"), b"hello");
 }
 
 #[test]

@@ -110,6 +110,15 @@ fn the_log_level_can_be_changed() {
         assert_eq!(host.ctl(&["log-level", "a=b=c"]).code, Some(2));
     }
     let host = Host::serve(&[TCP]);
+    // A slip of a finger does not silence the log.
+    for (filter, word) in [("inof", "inof"), ("info,guest", "guest"), ("", ""), ("a b=off", "a b=off")] {
+        let said = format!("'{word}' is no level; write off, error, warn, info, debug or trace");
+        let mut serve = plugsock();
+        serve.args(["serve", TCP]).env("PLUGSOCK_LOG", filter);
+        for ended in [host.ctl(&["log-level", filter]), run(&mut serve)] {
+            assert!(ended.code == Some(2) && ended.stderr.contains(&said), "{ended:?}");
+        }
+    }
     let too_long = format!("info,{}=debug", "x".repeat(2000));
     is_refused(&host.ctl(&["log-level", &too_long]), &["at most 1024 bytes"]);
 }

@@ -76,10 +76,17 @@ fn text_has_a_line_for_each_thing_and_a_verdict() {
 fn too_many_requests_for_the_kernel_are_said_with_what_to_set() {
     let diagnosis = Diagnosis::of(&mut plugsock(), &["--max-requests", "1000000000"]);
     assert!(!diagnosis.serves);
-    diagnosis.says("memory areas", "too-low", &["sysctl -w vm.max_map_count=5000002000"]);
+    diagnosis.says("memory areas", "too-low", &["sysctl -w vm.max_map_count=12000002000"]);
     diagnosis.says("descriptors", "too-low", &["ulimit -Hn", "1000000064"]);
     diagnosis.says("memory", "too-low", &["of memory and there are"]);
     diagnosis.says("processes", "too-low", &["1000000000 threads"]);
+    let tasks = ["--max-requests", "1000000000", "--concurrency", "async"];
+    let areas = 6_000_002_000 + 6 * std::thread::available_parallelism().unwrap().get() as u64;
+    Diagnosis::of(&mut plugsock(), &tasks).says(
+        "memory areas",
+        "too-low",
+        &[&format!("vm.max_map_count={areas}")],
+    );
 }
 
 /// Root is above limits, unless it has given that up.

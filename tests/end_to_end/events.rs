@@ -217,6 +217,23 @@ fn refusals_and_failures_are_told_once_in_a_while_with_a_count() {
     assert!(lines < COUNT / 4, "{lines} lines");
 }
 
+/// What would be told in a second is told before the end.
+#[test]
+fn what_happened_last_is_told_at_the_end() {
+    const COUNT: u64 = 3;
+    let mut host = Host::tcp("trap_in_handle", &[]);
+    let mut follower = Follower::of(&host);
+    (0..COUNT).for_each(|_| drop(host.ask(b"")));
+    assert!(host.terminate().success());
+    let mut failed = 0;
+    while let Some(event) = follower.next() {
+        if let EventKind::Failed { count, .. } = event {
+            failed += count;
+        }
+    }
+    assert_eq!(failed, COUNT);
+}
+
 #[test]
 fn limits_are_told_by_their_names() {
     let host = Host::tcp("loop_forever", &["--cpu-time", "50ms"]);

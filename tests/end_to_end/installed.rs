@@ -170,4 +170,14 @@ fn pages_that_cannot_be_written_are_an_error() {
         refused.stderr.contains("cannot write manual pages to") && refused.stderr.contains("man1"),
         "{refused:?}"
     );
+    // Nothing is left of one that could not be put in its place.
+    let page = directory.path().join("man1/plugsock-serve.1");
+    fs::create_dir_all(&page).unwrap();
+    let refused = run(plugsock().arg("man").arg(page.parent().unwrap()));
+    assert!(refused.code == Some(1) && refused.stderr.contains("it is a directory"), "{refused:?}");
+    let is_page = |name: &str| name.starts_with("plugsock") && name.ends_with(".1");
+    for entry in fs::read_dir(page.parent().unwrap()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(is_page(&name), "{name} was left behind");
+    }
 }

@@ -8,14 +8,16 @@ mod tokens;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use plugsock::Digest;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Authority, Deployed, Ended, Host, cache_dir, plugin, plugsock, run, versioned};
+use crate::harness::{
+    Authority, Deployed, Ended, Host, cache_dir, is_running, plugin, plugsock, run, versioned, wait_until,
+};
 use docker::{DockerRegistry, Settings};
 
 const TCP: &str = "tcp://127.0.0.1:0";
@@ -287,6 +289,82 @@ fn where_a_key_is_given_the_registry_must_have_a_signature_by_it() {
     deployed.replace(&versioned("six"));
     push(&[]);
     fails(&load("call"), &["or of another file"]);
+}
+
+/// What is no file is written to, whoever runs the command, and what a link leads to is replaced, and not the link.
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let Some(registry) = DockerRegistry::start(Settings::default()) else { return };
+    let (user, echo) = (User::new(), plugin("echo"));
+    let (reference, plain) = (registry.reference("echo:1"), registry.plain_http());
+    let plain = ["--registry-plain-http", &plain];
+    done(user.run(&[&["push", &echo, &reference], &plain[..]].concat()));
+    let pull = |output: &str| user.run(&[&["pull", &reference, "-o", output], &plain[..]].concat());
+    let at = |name: &str| user.0.path().join(name);
+    let pipe = at("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().unwrap();
+    done(pull("pipe"));
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    assert_eq!(reader.wait_with_output().unwrap().stdout, fs::read(&echo).unwrap());
+    fs::write(at("old.wasm"), "old").unwrap();
+    std::os::unix::fs::symlink("old.wasm", at("link.wasm")).unwrap();
+    done(pull("link.wasm"));
+    assert!(fs::symlink_metadata(at("link.wasm")).unwrap().is_symlink());
+    assert_eq!(fs::read(at("old.wasm")).unwrap(), fs::read(&echo).unwrap());
+    fails(&pull("."), &["cannot write .: it is a directory: name a file in it"]);
+}
+
+/// One that takes its time is killed with all that it has started when nobody waits for it any more; one that cannot be had, or does
+/// not know, is said.
+#[test]
+fn credential_helpers_that_do_not_help() {
+    let Some(registry) = DockerRegistry::start(Settings { has_password: true, ..Settings::default() }) else {
+        return;
+    };
+    let (reference, plain) = (registry.reference("echo:1"), registry.plain_http());
+    let user = User::new();
+    let config = format!(r#"{{"credHelpers":{{"{}":"test"}}}}"#, registry.host());
+    fs::write(user.0.path().join("config.json"), config).unwrap();
+    let path = format!("{}:{}", user.0.path().display(), std::env::var("PATH").unwrap());
+    let pull = |time: &str| {
+        let mut pull = user.plugsock();
+        pull.args(["pull", &reference, "--registry-plain-http", &plain, "--registry-timeout", time]);
+        run(pull.env("PATH", &path))
+    };
+    fails(&pull("1m"), &["cannot ask docker-credential-test: No such file"]);
+    let helper = user.0.path().join("docker-credential-test");
+    let scripts = [
+        (
+            "1m",
+            "echo 'credentials not found in native keychain'; exit 1",
+            "it wants credentials, and there are none",
+        ),
+        (
+            "1m",
+            "echo no such vault >&2; exit 7",
+            "docker-credential-test failed (exit status: 7): no such vault",
+        ),
+        ("1m", "exit 1", "docker-credential-test failed (exit status: 1): it does not say why"),
+        ("1m", "echo '{}'", "docker-credential-test does not answer as a credential helper does"),
+        ("1m", "yes", "cannot ask docker-credential-test: it says too much"),
+        (
+            "1s",
+            "sleep 1000 & echo $$ $! > pids; wait",
+            "it is not done within 1s: --registry-timeout may allow more",
+        ),
+    ];
+    for (time, script, words) in scripts {
+        fs::write(&helper, format!("#!/bin/sh\n{script}\n")).unwrap();
+        make_executable(&helper);
+        fails(&pull(time), &[words]);
+    }
+    let pids = fs::read_to_string(user.0.path().join("pids")).unwrap();
+    for pid in pids.split_whitespace() {
+        let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+        wait_until(|| !is_running(pid));
+    }
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn keys_are_private_and_never_written_over() {
     assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
     let before = fs::read(&secret).unwrap();
     let ended = run(plugsock().args(["keygen", "--no-password", &signing.path("ours")]));
-    assert!(ended.code == Some(1) && ended.stderr.contains("ours.key"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.stderr.contains("ours.key is there already"), "{ended:?}");
     assert_eq!(fs::read(&secret).unwrap(), before);
 }
 
@@ -229,6 +229,8 @@ fn what_is_no_key_is_refused() {
         let ended = run(plugsock().args(["sign", "--key", wrong, &echo]));
         assert!(ended.code == Some(1) && ended.stderr.contains("secret key"), "{wrong}: {ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        let is_text = wrong.ends_with(".pub");
+        assert_eq!(ended.stderr.contains("`plugsock keygen` or minisign made"), is_text, "{ended:?}");
     }
 }
 

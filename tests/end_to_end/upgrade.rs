@@ -376,6 +376,25 @@ fn install(from: &Path, to: &Path) {
     assert!(Command::new("install").arg(from).arg(to).status().unwrap().success());
 }
 
+/// From when a process has taken over, nobody who comes to the control socket finds the one before, which may end before it answers.
+#[test]
+fn whoever_comes_to_the_control_socket_finds_the_new_process() {
+    let directory = TempDir::new().unwrap();
+    let control = directory.path().join("control").display().to_string();
+    let host = Host::serve(&["tcp://127.0.0.1:0", "--control", &control]);
+    // It lives on meanwhile.
+    let open = host.greeted();
+    let successor = upgrade(&host);
+    for _ in 0..20 {
+        let ended = run(plugsock().args(["ctl", "status", "--json", "--control", &control]));
+        let status: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(status["pid"], successor.as_raw_pid(), "{ended:?}");
+    }
+    assert_eq!(open.exchange(b"on"), b"on");
+    drop(open);
+    end(host, successor);
+}
+
 /// The control socket is where it was, if it was told to be there, and finds the new process.
 #[test]
 fn the_control_socket_is_taken_over_too() {
@@ -395,9 +414,8 @@ fn the_control_socket_is_taken_over_too() {
         assert_ne!(successor, last);
         last = successor;
         assert_eq!(host.ask(b"hello"), b"hello");
-        // The old process may still take a client, until it has nothing left to do.
-        host.wait_for_exit();
         assert!(ctl(&["status", "--json"]).contains(&format!("\"pid\": {}", last.as_raw_pid())));
+        host.wait_for_exit();
     }
     end(host, last);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "files are left");

@@ -10,7 +10,7 @@ use super::machine::{self, Finding, Size, Verdict};
 
 /// Refuses what no host could live with.
 pub fn check() -> anyhow::Result<()> {
-    let any = Size { requests: 0, children: 0 };
+    let any = Size::default();
     for finding in [machine::proc(), machine::stack(), machine::descriptors(&any), machine::cpu_time()] {
         if let Finding { verdict: Verdict::Fatal, advice: Some(advice), .. } = finding {
             bail!(advice);
@@ -26,9 +26,14 @@ pub fn check_threads(servers: impl Iterator<Item = Concurrency>) -> anyhow::Resu
         Concurrency::Sync | Concurrency::Threading { .. } => 1,
         // For the end of its fork server, and for what its children say.
         Concurrency::Forking { .. } => 3,
-        Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => 1 + workers,
+        Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => workers.saturating_add(1),
     };
-    let needed = servers.map(of_server).sum::<usize>() + 2;
+    let needed = servers.map(of_server).fold(2, usize::saturating_add);
+    // A thread that found no memory areas for its signals would end the host.
+    let areas = machine::memory_areas(&Size { threads: needed as u64, ..Size::default() });
+    if let Finding { verdict: Verdict::TooLow, advice: Some(advice), .. } = areas {
+        bail!(advice);
+    }
     // All are there until this is dropped.
     let (all, wait) = bounded::<()>(0);
     thread::scope(|scope| {
@@ -46,9 +51,9 @@ pub fn check_threads(servers: impl Iterator<Item = Concurrency>) -> anyhow::Resu
 }
 
 /// Raises the limit on descriptors as far as this user may, and warns of what will not do.
-pub fn prepare(max_requests: usize, max_children: usize) {
-    let children = max_requests.min(max_children);
-    let size = Size { requests: max_requests as u64, children: children as u64 };
+pub fn prepare(max_requests: usize, strategies: impl IntoIterator<Item = Concurrency>) {
+    // Threads that there are in any case are looked at by themselves.
+    let size = Size { threads: 0, ..Size::new(max_requests, strategies) };
     for finding in [machine::descriptors(&size), machine::memory_areas(&size)] {
         finding.advice.inspect(|advice| tracing::warn!("{advice}"));
     }

@@ -138,7 +138,7 @@ enum CtlCommand {
     Events,
     /// Change what is logged
     LogLevel {
-        /// A level (error, warn, info, debug, trace) or a filter such as `warn,guest=info`
+        /// A level (off, error, warn, info, debug, trace) or a filter such as `warn,guest=info`
         #[arg(value_parser = parse_filter)]
         filter: String,
     },

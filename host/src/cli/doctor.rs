@@ -72,7 +72,7 @@ impl Doctor {
         let concurrency = &self.concurrency;
         // A strategy may hold fewer.
         let requests = self.max_requests.min(concurrency.capacity());
-        let size = Size::new(requests, concurrency);
+        let size = Size::new(requests, [concurrency.clone()]);
         let mut findings = vec![
             machine::proc(),
             machine::descriptors(&size),

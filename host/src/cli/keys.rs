@@ -1,12 +1,12 @@
 //! Keys of minisign: how options name them, and `plugsock keygen`, which makes them.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use plugsock::{PublicKey, shown};
@@ -106,7 +106,12 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
 
 fn create(path: &Path, mode: u32) -> anyhow::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.with_context(|| format!("cannot make {}", path.display()))
+    file.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            anyhow!("{} is there already, and no key is written over: choose another name", shown(path))
+        }
+        _ => anyhow!("cannot make {}: {error}", shown(path)),
+    })
 }
 
 /// A public key from its file, or the key itself.
@@ -122,9 +127,13 @@ pub fn parse_public_key(text: &str) -> Result<PublicKey, String> {
 
 /// A secret key from its file; asks for the password if it has one.
 pub fn read_secret_key(path: &Path) -> anyhow::Result<SecretKey> {
-    let name = path.display();
+    let name = shown(path);
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read secret key {name}"))?;
     let unencrypted = SecretKey::from_unencrypted_box(SecretKeyBox::from(text.clone()));
     let key = unencrypted.or_else(|_| SecretKey::from_box(text.into(), None));
-    key.with_context(|| format!("cannot use secret key {name}"))
+    key.map_err(|error| {
+        anyhow!(
+            "cannot use secret key {name}: {error}; it must be one that `plugsock keygen` or minisign made, with its password"
+        )
+    })
 }

@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use plugsock::helper_log;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, reload};
 
 use journal::JournalFormat;
@@ -30,7 +31,7 @@ pub struct LogOptions {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// What is logged: a level (error, warn, info, debug, trace) or a filter such as `warn,guest=info`
+    /// What is logged: a level (off, error, warn, info, debug, trace) or a filter such as `warn,guest=info`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "PLUGSOCK_LOG", value_parser = parse_filter)]
     log_level: String,
 }
@@ -166,9 +167,24 @@ fn env_filter(filter: &str) -> EnvFilter {
     EnvFilter::new(format!("wasmtime_wasi=warn,h2=info,hyper=info,async_nats=warn,{filter}"))
 }
 
+/// What a filter is made of, for whoever wrote another.
+const FILTER_FORM: &str = "write off, error, warn, info, debug or trace, or that with TARGET=LEVEL after commas, as in warn,guest=info";
+
+/// A filter that says what somebody can have meant: a word that is no level would be a target that nothing is logged for, and a slip of a
+/// finger would so silence the log.
 pub fn parse_filter(filter: &str) -> Result<String, String> {
-    match EnvFilter::try_new(filter) {
-        Ok(_) => Ok(filter.to_owned()),
-        Err(error) => Err(format!("{error}; use a level, or TARGET=LEVEL pairs separated by commas")),
+    EnvFilter::try_new(filter).map_err(|error| format!("{error}; {FILTER_FORM}"))?;
+    let is_target = |target: &str| {
+        !target.is_empty() && target.chars().all(|sign| sign.is_ascii_alphanumeric() || "_:-".contains(sign))
+    };
+    for part in filter.split(',').map(str::trim) {
+        let is_understood = match part.split_once('=') {
+            Some((target, _)) => is_target(target),
+            None => !part.is_empty() && part.parse::<LevelFilter>().is_ok(),
+        };
+        if !is_understood {
+            return Err(format!("'{part}' is no level; {FILTER_FORM}"));
+        }
     }
+    Ok(filter.to_owned())
 }

@@ -21,20 +21,33 @@ pub use memory::{address_space, data, memory, overcommit};
 pub use processes::{processes, processors};
 
 /// How much is to be served.
+#[derive(Default)]
 pub struct Size {
     /// Open requests.
     pub requests: u64,
     /// Processes that serve them, if others than the host do.
     pub children: u64,
+    /// Threads that there are without requests, and run guests.
+    pub threads: u64,
+    /// Threads of each request.
+    pub threads_a_request: u64,
 }
 
 impl Size {
-    pub fn new(requests: usize, concurrency: &Concurrency) -> Self {
-        let children = match concurrency {
-            Concurrency::Forking { max_children, .. } => (*max_children).min(requests),
-            _ => 0,
-        };
-        Self { requests: requests as u64, children: children as u64 }
+    /// Of so many requests at several addresses, each with a strategy.
+    pub fn new(requests: usize, strategies: impl IntoIterator<Item = Concurrency>) -> Self {
+        let mut size = Self { requests: requests as u64, ..Self::default() };
+        for strategy in strategies {
+            match strategy {
+                Concurrency::Forking { max_children, .. } => size.children += max_children as u64,
+                Concurrency::Pool { workers, .. } | Concurrency::Async { workers } => {
+                    size.threads += workers as u64;
+                }
+                Concurrency::Threading { .. } => size.threads_a_request = 1,
+                Concurrency::Sync => {}
+            }
+        }
+        Self { children: size.children.min(size.requests), ..size }
     }
 }
 

@@ -1,7 +1,6 @@
 //! `plugsock man`: manual pages, made of the same words as `--help`.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use clap_mangen::roff::{Roff, roman};
 use plugsock::shown;
 
 use super::Cli;
+use super::whole_file::write_whole;
 
 /// Write manual pages into a directory: one for plugsock, and one for each subcommand
 #[derive(Args, Debug)]
@@ -28,13 +28,14 @@ impl Man {
         let mut command = Cli::command().disable_help_subcommand(true);
         command.build();
         fs::create_dir_all(directory)
+            .map_err(anyhow::Error::from)
             .and_then(|()| write_pages(&command, directory))
             .with_context(|| format!("cannot write manual pages to {}", shown(directory)))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
+fn write_pages(command: &clap::Command, directory: &Path) -> anyhow::Result<()> {
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
         write_pages(subcommand, directory)?;
     }
@@ -52,10 +53,7 @@ fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
         render_notes(&notes.to_string()).to_writer(&mut text)?;
     }
     // As a whole, so that nobody finds half a page.
-    let path = directory.join(page.get_filename());
-    let draft = path.with_extension("draft");
-    fs::write(&draft, text)?;
-    fs::rename(draft, path)
+    write_whole(&directory.join(page.get_filename()), &text)
 }
 
 /// What follows the options in `--help`: its examples keep their lines, which a page would run together.

@@ -66,8 +66,8 @@ struct SharedLimitArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits of one request")]
 struct LimitArgs {
-    /// Linear memory: all its memories, and what is collected for it
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_size)]
+    /// Linear memory: all its memories, and what is collected for it; 4GiB at most
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_memory)]
     memory: ByteSize,
 
     /// Memories that its component may have; with more than two, and with more than six tables, instances cost more, since
@@ -449,6 +449,14 @@ pub fn parse_count(text: &str) -> Result<usize, String> {
 
 /// What each strategy can carry, with as many requests as there may be.
 const STACKS: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// What one memory of 32 bits may have, and the engine reserves for each.
+const MEMORY_MAX: u64 = 4 << 30;
+
+fn parse_memory(text: &str) -> Result<ByteSize, String> {
+    let size = parse_size(text)?;
+    if size.as_u64() <= MEMORY_MAX { Ok(size) } else { Err("it must be at most 4GiB".to_owned()) }
+}
 
 fn parse_stack(text: &str) -> Result<ByteSize, String> {
     let size = parse_size(text)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use clap::{Args, Command, FromArgMatches};
-use plugsock::{Sandbox, SandboxError, ServeAddress};
+use plugsock::{BindError, Sandbox, SandboxError, ServeAddress, shown};
 
 use super::config::file::{ConfigFile, Entry, HANDLER, HandlerTable, Problems, SERVER, Section, ServerTable};
 use super::config::keys::{Keys, nearest};
@@ -35,6 +35,8 @@ pub struct PlannedServer {
     pub handler: usize,
     pub args: ServerArgs,
     pub settings: Vec<Setting>,
+    /// Of its table, if it has one.
+    pub place: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,9 +46,31 @@ pub struct PlannedHandler {
     pub source: HandlerSource,
     pub args: HandlerArgs,
     pub settings: Vec<Setting>,
+    /// Of its table, if it has one.
+    pub place: Option<String>,
+}
+
+impl PlannedServer {
+    /// Says of an error which table of a file it is about.
+    pub fn blame(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        let error: anyhow::Error = error.into();
+        match &self.place {
+            Some(place) => error.context(place.clone()),
+            None => error,
+        }
+    }
 }
 
 impl PlannedHandler {
+    /// Says of an error which table of a file it is about.
+    pub fn blame(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        let error: anyhow::Error = error.into();
+        match &self.place {
+            Some(place) => error.context(format!("{place}: {HANDLER} {}", self.name)),
+            None => error,
+        }
+    }
+
     /// Where it is loaded and run: with what it may do, on an engine for all.
     pub fn sandbox(&self, engine: &Sandbox) -> Result<Sandbox, SandboxError> {
         self.args.guest.sandbox(engine, &self.source.to_string())
@@ -99,7 +123,7 @@ impl Plan {
                 None => {
                     let certificates = match known(before) {
                         Some(number) => Some(before.loaded[number].1.clone()),
-                        None => Certificates::load(&server.args.tls)?,
+                        None => Certificates::load(&server.args.tls).map_err(|error| server.blame(error))?,
                     };
                     certificates.map(|certificates| {
                         planned.loaded.push((asked, certificates));
@@ -112,9 +136,30 @@ impl Plan {
         Ok(planned)
     }
 
-    /// Refuses what a server and its handler cannot both have.
-    pub fn check(&self, server: &PlannedServer) -> anyhow::Result<()> {
-        self.handlers[server.handler].args.guest.check_stdin(server.args.is_forking())
+    /// Refuses what servers and their handlers cannot all have.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.servers.iter().try_for_each(|server| self.check_server(server))
+    }
+
+    /// The same of one server.
+    pub fn check_server(&self, server: &PlannedServer) -> anyhow::Result<()> {
+        let check = || {
+            self.handlers[server.handler].args.guest.check_stdin(server.args.is_forking())?;
+            server.addresses.iter().try_for_each(|address| self.check_address(server, address))
+        };
+        check().map_err(|error| server.blame(error))
+    }
+
+    fn check_address(&self, server: &PlannedServer, address: &ServeAddress) -> anyhow::Result<()> {
+        if address.is_tls() && !server.args.tls.has_certificate() {
+            return Err(BindError::NoCertificate(address.to_string()).into());
+        }
+        let all = self.servers.iter().flat_map(|server| &server.addresses);
+        let is_one = address.has_any_port() || all.filter(|other| *other == address).count() == 1;
+        if !is_one && !server.args.shares_addresses() {
+            bail!("cannot serve {address}: another server uses this address, for it is named twice");
+        }
+        Ok(())
     }
 
     /// Starts the engine, with room for all handlers and for the requests that servers can have open; where others may be
@@ -235,7 +280,7 @@ impl Planner<'_> {
         section: Option<&Section>,
     ) -> anyhow::Result<PlannedServer> {
         let Layered { options, settings } = self.layered(&Keys::of::<ServerArgs>(), section)?;
-        Ok(PlannedServer { addresses, handler, args: options.server, settings })
+        Ok(PlannedServer { addresses, handler, args: options.server, settings, place: self.place(section) })
     }
 
     fn handler(
@@ -245,7 +290,12 @@ impl Planner<'_> {
         section: Option<&Section>,
     ) -> anyhow::Result<PlannedHandler> {
         let Layered { options, settings } = self.layered(&Keys::of::<HandlerArgs>(), section)?;
-        Ok(PlannedHandler { name, source, args: options.handler, settings })
+        Ok(PlannedHandler { name, source, args: options.handler, settings, place: self.place(section) })
+    }
+
+    /// Where a table is, in words.
+    fn place(&self, section: Option<&Section>) -> Option<String> {
+        self.file.zip(section).map(|(file, section)| format!("{}:{}", shown(&file.path), section.place))
     }
 
     /// What is in force for a server, a handler or the process.

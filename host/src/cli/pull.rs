@@ -1,7 +1,6 @@
 //! `plugsock pull`: gets a handler from a registry, into a file.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,7 +8,6 @@ use bytesize::ByteSize;
 use clap::Args;
 use plugsock::{Digest, PublicKey, Trust, shown, signature_path};
 use serde_json::json;
-use tempfile::NamedTempFile;
 
 use super::keys::parse_public_key;
 use super::log::LogOptions;
@@ -17,11 +15,12 @@ use super::options::parse_size;
 use super::output;
 use super::progress::spin_while;
 use super::registry::{OciReference, RegistryArgs};
+use super::whole_file::write_whole;
 
 /// Get a handler from a registry, into a file
 ///
-/// The file is there when it is whole, and the one before until then. Prints the reference that leads to exactly this, and
-/// the component's digest.
+/// The file is there when it is whole, and the one before until then; what is no file, such as a pipe, is written to. Prints the
+/// reference that leads to exactly this, and the component's digest.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   plugsock pull oci://cr.example/acme/echo:1.2
@@ -67,10 +66,9 @@ impl Pull {
         let signature = trust.check(&fetched).map_err(anyhow::Error::msg);
         let signature = signature.with_context(|| format!("will not keep {reference}"))?;
         let file = self.output.clone().unwrap_or_else(|| format!("{}.wasm", fetched.name).into());
-        write(&file, &fetched.bytes).with_context(|| format!("cannot write {}", shown(&file)))?;
+        write_whole(&file, &fetched.bytes)?;
         if let Some(signature) = signature {
-            let path = signature_path(&file);
-            write(&path, signature.as_bytes()).with_context(|| format!("cannot write {}", shown(&path)))?;
+            write_whole(&signature_path(&file), signature.as_bytes())?;
         }
         let digest = Digest::of(&fetched.bytes);
         match self.json {
@@ -83,24 +81,4 @@ impl Pull {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Writes a file beside, and puts it in its place when it is whole.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = new_file(directory)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// With the permissions that any other new file has.
-fn new_file(directory: &Path) -> std::io::Result<NamedTempFile> {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new()
-        .prefix(".pull-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
 }

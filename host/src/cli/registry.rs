@@ -8,6 +8,7 @@
 //! What a registry sends is bounded before it is kept, whole answers have a deadline, and nothing is believed but what its
 //! digest says: of `oci-client`, which has neither bound, only the types are used.
 
+mod credential_helper;
 mod credentials;
 mod failure;
 mod manifest;
@@ -127,7 +128,7 @@ impl Registry {
             });
             done.map_err(|failure| RegistryError { doing: session.doing(), failure })
         });
-        // Without waiting for a name that is still looked up, or for a credential helper.
+        // Without waiting for a name that is still looked up.
         runtime.shutdown_background();
         done
     }

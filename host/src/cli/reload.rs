@@ -8,10 +8,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use crossbeam::channel::Sender;
 use plugsock::control::{EventKind, emit};
-use plugsock::{Listener, LoadedAgain, Ready, Sandbox, Server, Slot, SlotOptions, SwapOptions, Swapped};
+use plugsock::{
+    BindError, Listener, LoadedAgain, Ready, Sandbox, ServeAddress, Server, Slot, SlotOptions, SwapOptions,
+    Swapped,
+};
 
 use super::config::layers::{CommandLine, Setting};
 use super::plan::{Plan, PlannedCertificates, PlannedHandler, PlannedServer, differences};
@@ -98,7 +101,7 @@ impl Running {
     fn reconfigure(&self, configured: &Configured) -> anyhow::Result<Vec<String>> {
         let mut current = configured.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let mut plan = Plan::make(&configured.line, Some(&configured.file), &[])?;
-        plan.servers.iter().try_for_each(|server| plan.check(server))?;
+        plan.check()?;
         let log_filter = self.check_process(&current, &plan)?;
         // What was settled when the process began.
         plan.process.engine = current.process.engine.clone();
@@ -120,14 +123,13 @@ impl Running {
         for plug in &plugs {
             let options = SlotOptions { name: None, ..plug.planned.args.swapping.slot_options() };
             let handler = || plug.handler();
-            let named = || format!("handler {}", plug.planned.name);
             match before.iter().any(|old| old.slot.name() == plug.slot.name()) {
                 true => {
-                    let made =
-                        plug.slot.ready(handler().with_context(named)?, SwapOptions::default(), options);
-                    ready.push(made.with_context(named)?);
+                    let handler = handler().map_err(|error| plug.planned.blame(error))?;
+                    let made = plug.slot.ready(handler, SwapOptions::default(), options);
+                    ready.push(made.map_err(|error| plug.planned.blame(error))?);
                 }
-                false => plug.slot.probe_current().with_context(named)?,
+                false => plug.slot.probe_current().map_err(|error| plug.planned.blame(error))?,
             }
         }
         let mut serving = self.serving();
@@ -219,8 +221,16 @@ fn next_plugs(
         }
         Ok(Plug::new(old.slot.clone(), planned.clone(), sandbox, registry.clone()))
     };
-    let named = |planned: &PlannedHandler| next(planned).with_context(|| format!("handler {}", planned.name));
-    plan.handlers.iter().map(named).collect()
+    let blamed = |planned: &PlannedHandler| next(planned).map_err(|error| planned.blame(error));
+    plan.handlers.iter().map(blamed).collect()
+}
+
+/// Why a server cannot be had: perhaps for one that this process has and that would only go with it.
+fn not_bound(asked: &ServeAddress, before: &[Arc<ServedAddress>], error: BindError) -> anyhow::Error {
+    match before.iter().map(|old| old.server.address()).find(|old| old.has_port_of(asked)) {
+        Some(old) => anyhow!("it takes a restart to serve {asked} in the place of {old}: {error}"),
+        None => error.into(),
+    }
 }
 
 /// What becomes of the servers.
@@ -286,8 +296,10 @@ impl NextServers {
                 let (server, keys) = match &old {
                     None => {
                         let options = options();
-                        let listener = Listener::bind(&asked, &options.socket)?;
-                        (Server::with_listener(listener, slot.clone(), options)?, String::new())
+                        let listener = Listener::bind(&asked, &options.socket)
+                            .map_err(|error| planned.blame(not_bound(&asked, before, error)))?;
+                        let server = Server::with_listener(listener, slot.clone(), options);
+                        (server.map_err(|error| planned.blame(error))?, String::new())
                     }
                     Some(old) => match Change::of(old, planned, slot)? {
                         Change::Nothing => {
@@ -302,7 +314,7 @@ impl NextServers {
                     },
                 };
                 let bound = bound(Arc::new(server));
-                bound.server.start()?;
+                bound.server.start().map_err(|error| planned.blame(error))?;
                 let go = running.accepting.start(bound.clone())?;
                 next.push(Next { bound, how: How::Started { old, go, keys } });
             }

@@ -45,7 +45,7 @@ pub struct Serve {
     /// unixgram:///PATH, unixgram://@NAME) and the handler, a component's file or oci://REGISTRY/NAME:TAG. Of several handlers
     /// each serves the addresses before it
     #[arg(value_name = "ADDRESS|HANDLER")]
-    targets: Vec<String>,
+    targets: Vec<OsString>,
 
     /// The handler, if not given among the addresses
     #[arg(long, value_name = "FILE|oci://…", value_parser = HandlerSource::parser())]
@@ -140,10 +140,10 @@ impl Serve {
         let inherited = inherited::take()?;
         // Before anything is bound, so that no signal finds the default disposition.
         let signals = signals::catch()?;
-        plan.servers.iter().try_for_each(|server| plan.check(server))?;
+        plan.check()?;
         let membership = plan.process.fleet.membership(&plan.handlers)?;
-        let max_children = plan.servers.iter().map(|server| server.args.max_children()).sum();
-        capacity::prepare(plan.process.engine.max_requests(), max_children);
+        let strategies = plan.servers.iter().map(|server| server.args.concurrency(&plan.process.log));
+        capacity::prepare(plan.process.engine.max_requests(), strategies);
         let mut predecessor = Predecessor::take_over().context("cannot take over")?;
         // What root may be needed for comes first. Handlers are loaded by whom they are served by.
         let certificates = plan.certificates(&PlannedCertificates::default())?;
@@ -170,15 +170,17 @@ impl Serve {
         let traces = telemetry.traces.as_ref();
         let mut serving = Serving { certificates, ..Serving::default() };
         for handler in &plan.handlers {
-            let sandbox = handler.sandbox(&engine)?;
-            serving.plugs.push(Plug::load(sandbox, handler, &registry, predecessor.as_ref())?);
+            let sandbox = handler.sandbox(&engine).map_err(|error| handler.blame(error))?;
+            let plug = Plug::load(sandbox, handler, &registry, predecessor.as_ref());
+            serving.plugs.push(plug.map_err(|error| handler.blame(error))?);
         }
         for Listening { server: number, asked, listener, is_inherited } in listeners {
             let planned = plan.servers[number].clone();
             let tls = serving.certificates.of(number).map(|certificates| certificates.tls.clone());
             let slot = serving.plugs[planned.handler].slot.clone();
             let options = planned.args.options(tls, &plan.process, traces);
-            let server = Arc::new(Server::with_listener(listener, slot, options)?);
+            let server = Server::with_listener(listener, slot, options);
+            let server = Arc::new(server.map_err(|error| planned.blame(error))?);
             let shutdown_timeout = planned.args.shutdown_timeout(&plan.process.log);
             serving.servers.push(Arc::new(ServedAddress {
                 asked,
@@ -189,7 +191,7 @@ impl Serve {
             }));
         }
         for bound in &serving.servers {
-            bound.server.start()?;
+            bound.server.start().map_err(|error| bound.planned.blame(error))?;
         }
         let (bound, plugs) = (serving.servers.clone(), serving.plugs.clone());
         let serving = Arc::new(Mutex::new(serving));
@@ -204,7 +206,7 @@ impl Serve {
             }
         }
         for plug in &plugs {
-            plug.slot.probe_current()?;
+            plug.slot.probe_current().map_err(|error| plug.planned.blame(error))?;
         }
         let control = plan.process.control.bind(predecessor.as_mut().and_then(Predecessor::control))?;
         for ServedAddress { server, .. } in bound.iter().map(|bound| &**bound) {
@@ -261,7 +263,7 @@ fn listen(
                 Some(handed) => {
                     Listener::take_over(handed, asked.server_type(), &options)?.with_tls(asked.is_tls())
                 }
-                None => Listener::bind(&asked, &options)?,
+                None => Listener::bind(&asked, &options).map_err(|error| planned.blame(error))?,
             };
             listening.push(Listening { server, asked, listener, is_inherited: false });
         }

@@ -162,12 +162,12 @@ impl ServerArgs {
         if self.concurrency(log).waits_on_close() { self.serving.shutdown_timeout } else { Duration::ZERO }
     }
 
-    pub fn is_forking(&self) -> bool {
-        matches!(self.serving.concurrency, Concurrency::Forking { .. })
+    /// Whether others may have its addresses, too.
+    pub fn shares_addresses(&self) -> bool {
+        self.socket.reuse_port
     }
 
-    /// How many processes may serve at once.
-    pub fn max_children(&self) -> usize {
-        if self.is_forking() { self.serving.max_children } else { 0 }
+    pub fn is_forking(&self) -> bool {
+        matches!(self.serving.concurrency, Concurrency::Forking { .. })
     }
 }

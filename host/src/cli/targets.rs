@@ -1,9 +1,10 @@
 //! Which addresses are served by which handler.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::ErrorKind;
-use plugsock::{ServeAddress, one_line};
+use plugsock::{AddressError, ServeAddress, one_line};
 
 use super::handler_source::HandlerSource;
 use super::registry::SCHEME;
@@ -24,17 +25,23 @@ pub fn default_address() -> ServeAddress {
 
 /// Sorts a command line's addresses and handlers: a handler serves the addresses before it, and if it is the
 /// only one those after it too.
-pub fn sort_targets(targets: &[String], handler: Option<HandlerSource>) -> Result<Vec<Target>, clap::Error> {
+pub fn sort_targets(
+    targets: &[OsString],
+    handler: Option<HandlerSource>,
+) -> Result<Vec<Target>, clap::Error> {
     let mut sorted: Vec<Target> = Vec::new();
     let mut addresses: Vec<ServeAddress> = Vec::new();
     for target in targets {
-        let is_address = !target.starts_with(SCHEME) && target.contains("://");
         // What has a colon and is no file was meant to be an address, too.
-        if is_address || (!target.starts_with(SCHEME) && target.contains(':') && !Path::new(target).exists())
-        {
-            addresses.push(target.parse().map_err(|error: plugsock::AddressError| wrong(error.to_string()))?);
+        let is_address = |text: &&str| {
+            let is_file = || Path::new(text).exists();
+            !text.starts_with(SCHEME) && (text.contains("://") || (text.contains(':') && !is_file()))
+        };
+        // A file may have any name.
+        if let Some(address) = target.to_str().filter(is_address) {
+            addresses.push(address.parse().map_err(|error: AddressError| wrong(error.to_string()))?);
         } else {
-            let handler = HandlerSource::parse(target.into()).map_err(wrong)?;
+            let handler = HandlerSource::parse(target.clone()).map_err(wrong)?;
             sorted.push(Target { addresses: std::mem::take(&mut addresses), handler });
         }
     }

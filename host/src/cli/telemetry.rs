@@ -36,6 +36,12 @@ impl TelemetryArgs {
         self.metrics.is_some() || self.otlp.is_some()
     }
 
+    /// Refuses what could not be shown anywhere, without binding or sending anything.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.metrics.as_ref().map_or(Ok(()), MetricsSocket::check).context("--metrics")?;
+        self.prepare(None).map(drop)
+    }
+
     /// Binds the address for metrics, or takes it over from the process before this one.
     pub fn bind(&self, predecessor: Option<&mut Predecessor>) -> anyhow::Result<Option<Arc<MetricsSocket>>> {
         let Some(address) = &self.metrics else { return Ok(None) };

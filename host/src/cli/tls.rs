@@ -42,6 +42,11 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// Whether there is anything to protect connections with.
+    pub fn has_certificate(&self) -> bool {
+        !self.identities.is_empty()
+    }
+
     /// What they name, checked; `None` if they name nothing.
     fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
         let is_asked_for = matches!(self.client_auth, Some(ClientAuth::Request | ClientAuth::Require));

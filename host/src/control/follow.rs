@@ -34,16 +34,17 @@ fn tell(stream: &UnixStream, mut follower: Follower, closing: BorrowedFd<'_>) ->
     // What is told, and not sent yet. No more is taken meanwhile: what does not fit the queue is counted there.
     let mut unsent = Vec::new();
     loop {
+        let is_end = is_ready(closing, PollFlags::IN);
         let mut next: Option<Instant> = None;
         if unsent.is_empty() {
-            let (events, until) = follower.take();
+            let (events, until) = if is_end { follower.take_last() } else { follower.take() };
             next = until;
             events.iter().try_for_each(|event| line(event).map(|line| unsent.extend(line)))?;
         }
         if send_some(stream, &mut unsent)? {
             continue;
         }
-        if is_ready(closing, PollFlags::IN) {
+        if is_end {
             return Ok(());
         }
         // Without flags a client that has gone is noticed; one that has only said all is told on.

@@ -33,12 +33,12 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// Readable when the server ends.
     pub(super) closing: Arc<Wake>,
-    /// Held by those who follow events, so that the server can wait until they have been told of its end.
-    pub(super) followers: Weak<Sender<Infallible>>,
+    /// Held by those whom the server waits for before it ends: who follow events, and who have come and are not answered.
+    pub(super) untold: Weak<Sender<Infallible>>,
 }
 
-/// Converses until the client goes, or does what it may not.
-pub(super) fn converse(stream: &UnixStream, session: &Session) {
+/// Converses until the client goes, or does what it may not. `untold` is let go of with the first answer.
+pub(super) fn converse(stream: &UnixStream, session: &Session, mut untold: Option<Arc<Sender<Infallible>>>) {
     let host = &*session.host;
     let peer = match check_peer(stream) {
         Ok(peer) => peer,
@@ -63,13 +63,14 @@ pub(super) fn converse(stream: &UnixStream, session: &Session) {
             }
         };
         if let Ok(Command::Events {}) = command {
-            let _told_of_the_end = session.followers.upgrade();
+            let _told_of_the_end = untold.or_else(|| session.untold.upgrade());
             return follow(stream, session.closing.as_fd());
         }
         let may_be_end = matches!(command, Ok(Command::Shutdown {} | Command::Upgrade {}));
         let answer = command.and_then(|command| execute(host, session.since.elapsed(), command));
         let is_end = may_be_end && answer.is_ok();
         let sent = send(stream, &answer.unwrap_or_else(Answer::Error));
+        untold = None;
         if is_end {
             host.shutdown();
         }

@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ use super::{Controlled, directory, session};
 use crate::address::{ServeAddress, ServerType, UnixAddress};
 use crate::error::BindError;
 use crate::listener::{HandedSocket, SocketFile, UnixSocketOptions, bind_unix};
-use crate::wake::{Wake, poll_until};
+use crate::wake::{Wake, is_ready, poll_until};
 
 /// As many clients may be connected at once.
 const CLIENTS_MAX: usize = 16;
 
-/// How long those who follow events may take to be told of the end.
+/// How long those who follow events may take to be told of the end, and those who have just come to be answered.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when it failed.
@@ -40,12 +40,15 @@ pub struct ControlSocket {
     file: SocketFile,
     /// Whether somebody chose the path.
     is_named: bool,
+    /// Readable when nobody is taken on any more.
+    stopped: Arc<Wake>,
 }
 
 impl ControlSocket {
     /// Binds a path; the file of a server that died is replaced. Its user alone may connect.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let path = std::path::absolute(path)?;
+        let stopped = Arc::new(Wake::new()?);
         let name = UnixAddress::Path(path.clone());
         let bind = || {
             let options = UnixSocketOptions { mode: Some(0o600), ..UnixSocketOptions::default() };
@@ -60,7 +63,7 @@ impl ControlSocket {
                 error,
             )
         })?;
-        Ok(Self { path, socket, file, is_named: true })
+        Ok(Self { path, socket, file, is_named: true, stopped })
     }
 
     /// Takes over the socket that the process before this one had at a path.
@@ -68,7 +71,8 @@ impl ControlSocket {
         let path = std::path::absolute(path)?;
         let lock = handed.lock.ok_or_else(|| io::Error::other("its lock is missing"))?;
         let file = SocketFile::adopt(path.clone(), lock);
-        Ok(Self { path, socket: handed.socket.into(), file, is_named: true })
+        let stopped = Arc::new(Wake::new()?);
+        Ok(Self { path, socket: handed.socket.into(), file, is_named: true, stopped })
     }
 
     /// What another process needs to take it over.
@@ -86,6 +90,11 @@ impl ControlSocket {
         self.file.set_owned(is_owned);
     }
 
+    /// Takes nobody on any more: another process does, which has the same socket.
+    pub(crate) fn stop(&self) {
+        self.stopped.wake();
+    }
+
     /// Binds the path where [`find_control_socket`](super::find_control_socket) finds this process by itself.
     pub fn bind_default() -> Result<Self, BindError> {
         let directory = directory::make_own()?;
@@ -101,54 +110,55 @@ impl ControlSocket {
 
     /// Does what clients ask for, on threads of its own, until what this returns is dropped.
     pub fn serve(self: Arc<Self>, host: Arc<dyn Controlled>) -> io::Result<ControlServer> {
-        let wake = Arc::new(Wake::new()?);
-        let is_closed = Arc::new(AtomicBool::new(false));
-        let (follower, all_told) = bounded(0);
-        let follower = Arc::new(follower);
-        let followers = Arc::downgrade(&follower);
-        let session = Session { host, since: Instant::now(), closing: wake.clone(), followers };
-        let accepting =
-            Accepting { socket: self, is_closed: is_closed.clone(), session, clients: Arc::default() };
+        let (closing, stopped) = (Arc::new(Wake::new()?), self.stopped.clone());
+        let (untold, all_told) = bounded(0);
+        let untold = Arc::new(untold);
+        let session = Session {
+            host,
+            since: Instant::now(),
+            closing: closing.clone(),
+            untold: Arc::downgrade(&untold),
+        };
+        let accepting = Accepting { socket: self, session, clients: Arc::default() };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || accepting.run())?;
-        Ok(ControlServer { wake, is_closed, thread: Some(thread), follower: Some(follower), all_told })
+        Ok(ControlServer { closing, stopped, thread: Some(thread), untold: Some(untold), all_told })
     }
 }
 
 /// A control socket that is served. Dropping it lets go of the socket; a command under way goes on.
 #[derive(Debug)]
 pub struct ControlServer {
-    wake: Arc<Wake>,
-    is_closed: Arc<AtomicBool>,
+    closing: Arc<Wake>,
+    stopped: Arc<Wake>,
     thread: Option<JoinHandle<()>>,
-    /// Those who follow events have it, too.
-    follower: Option<Arc<Sender<Infallible>>>,
+    /// Those who follow events have it, too, and those who have come and have not been answered yet.
+    untold: Option<Arc<Sender<Infallible>>>,
     /// Says that nobody has it any more.
     all_told: Receiver<Infallible>,
 }
 
 impl Drop for ControlServer {
     fn drop(&mut self) {
-        self.is_closed.store(true, SeqCst);
-        self.wake.wake();
+        self.stopped.wake();
+        self.closing.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
         // They hear of the end, if they listen.
-        drop(self.follower.take());
+        drop(self.untold.take());
         let _ = self.all_told.recv_timeout(FAREWELL_TIME);
     }
 }
 
 struct Accepting {
     socket: Arc<ControlSocket>,
-    is_closed: Arc<AtomicBool>,
     session: Session,
     clients: Arc<AtomicUsize>,
 }
 
 impl Accepting {
     fn run(&self) {
-        while !self.is_closed.load(SeqCst) {
+        while !is_ready(self.socket.stopped.as_fd(), PollFlags::IN) {
             let accepted = match self.socket.socket.accept() {
                 Ok((connection, _)) => self.greet(connection),
                 Err(error) => Err(error),
@@ -166,7 +176,7 @@ impl Accepting {
 
     fn wait(&self, is_accepting: bool, deadline: Option<Instant>) {
         let mut fds = [
-            PollFd::new(&*self.session.closing, PollFlags::IN),
+            PollFd::new(&*self.socket.stopped, PollFlags::IN),
             PollFd::new(&self.socket.socket, PollFlags::IN),
         ];
         let fds = if is_accepting { &mut fds[..] } else { &mut fds[..1] };
@@ -183,10 +193,10 @@ impl Accepting {
             return Ok(());
         }
         let session = self.session.clone();
-        let incoming = stream.clone();
+        let (incoming, untold) = (stream.clone(), session.untold.upgrade());
         let converse = move || {
             let _client = client;
-            session::converse(&incoming, &session);
+            session::converse(&incoming, &session, untold);
         };
         let spawned = thread::Builder::new().name("control-client".to_owned()).spawn(converse);
         if let Err(error) = &spawned {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use super::{Event, EventKind, FOLLOWERS, hub};
+use super::{Event, EventKind, FOLLOWERS, TELL_EVERY, hub};
 use crate::wake::Wake;
 
 /// Follows until it is dropped. Its descriptor is readable when something has happened.
@@ -33,7 +33,16 @@ impl Follower {
 
     /// What has happened since the last call, and when to ask again although its descriptor is not readable.
     pub(crate) fn take(&mut self) -> (VecDeque<Event>, Option<Instant>) {
-        let (mut events, next) = hub().take(self.id, Instant::now());
+        self.take_at(Instant::now())
+    }
+
+    /// The same at the end, for which nothing waits that would be told a little later.
+    pub(crate) fn take_last(&mut self) -> (VecDeque<Event>, Option<Instant>) {
+        self.take_at(Instant::now() + TELL_EVERY)
+    }
+
+    fn take_at(&mut self, now: Instant) -> (VecDeque<Event>, Option<Instant>) {
+        let (mut events, next) = hub().take(self.id, now);
         if let Some(greeting) = self.greeting.take() {
             events.push_front(greeting);
         }

@@ -25,8 +25,7 @@ use super::Observed;
 use crate::block_on::block_on;
 use crate::control::Controlled;
 use crate::log_limit::LogLimit;
-use crate::otlp::{LAST_TIME, OtlpError, Signal, resource};
-use crate::passwords::without_passwords;
+use crate::otlp::{Client, LAST_TIME, OtlpError, Signal, resource};
 
 /// How often they are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -35,6 +34,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct OtlpCollector {
     exporter: MetricExporter,
+    client: Client,
     body: Body,
     interval: Duration,
 }
@@ -54,16 +54,18 @@ impl OtlpCollector {
         if Signal::Metrics.is_off()? {
             return Ok(None);
         }
+        Signal::Metrics.check(endpoint.as_deref())?;
         let interval = Signal::Metrics.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL)?;
         let body = Body::default();
-        let client = Client { client: Signal::Metrics.client(Duration::MAX)?, body: body.clone() };
-        let exporter = MetricExporter::builder().with_http().with_http_client(client);
+        let client = Signal::Metrics.client(Duration::MAX)?;
+        let written = Written { client: client.clone(), body: body.clone() };
+        let exporter = MetricExporter::builder().with_http().with_http_client(written);
         let exporter = match endpoint {
             Some(endpoint) => exporter.with_endpoint(endpoint),
             None => exporter,
         };
         let exporter = exporter.build().map_err(|error| Signal::Metrics.error(error))?;
-        Ok(Some(Self { exporter, body, interval }))
+        Ok(Some(Self { exporter, client, body, interval }))
     }
 
     /// Starts to send what is counted of a program.
@@ -122,7 +124,7 @@ impl Sending {
         self.collector.body.set(request.encode_to_vec().into());
         // In its place the client sends the body.
         let sent = block_on(self.collector.exporter.export(&ResourceMetrics::default()));
-        sent.map_err(|error| without_passwords(&error.to_string()))
+        sent.map_err(|error| self.collector.client.reason(&error))
     }
 }
 
@@ -142,13 +144,13 @@ impl Body {
 
 /// Sends the body in the place of the exporter's own.
 #[derive(Debug)]
-struct Client {
-    client: reqwest::blocking::Client,
+struct Written {
+    client: Client,
     body: Body,
 }
 
 #[async_trait]
-impl HttpClient for Client {
+impl HttpClient for Written {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         self.client.send_bytes(request.map(|_| self.body.get())).await
     }

@@ -22,9 +22,20 @@ pub struct MetricsSocket {
 }
 
 impl MetricsSocket {
+    /// Refuses an address that plain HTTP cannot be served at.
+    pub fn check(address: &ServeAddress) -> Result<(), BindError> {
+        let is_plain_stream =
+            matches!(address.server_type(), ServerType::Tcp | ServerType::UnixStream) && !address.is_tls();
+        if is_plain_stream {
+            return Ok(());
+        }
+        let reason = "metrics are served by plain HTTP: write tcp://HOST:PORT or unix:///PATH".to_owned();
+        Err(BindError::Refused { address: address.to_string(), reason })
+    }
+
     /// Binds `tcp://HOST:PORT` or `unix:///PATH`; others have no plain HTTP.
     pub fn bind(address: &ServeAddress) -> Result<Self, BindError> {
-        check(address)?;
+        Self::check(address)?;
         let listener = Listener::bind(address, &SocketOptions::default())?;
         listener.activate()?;
         Ok(Self { asked: address.clone(), listener, stopped: CancellationToken::new() })
@@ -32,7 +43,7 @@ impl MetricsSocket {
 
     /// Takes over what the process before this one had bound for an address.
     pub fn take_over(address: &ServeAddress, handed: HandedSocket) -> Result<Self, BindError> {
-        check(address)?;
+        Self::check(address)?;
         let listener = Listener::take_over(handed, address.server_type(), &SocketOptions::default())?;
         Ok(Self { asked: address.clone(), listener, stopped: CancellationToken::new() })
     }
@@ -73,14 +84,4 @@ impl MetricsSocket {
     pub fn serve(self: Arc<Self>, host: Arc<dyn Controlled>) -> io::Result<MetricsServer> {
         server::start(self, Observed::new(host))
     }
-}
-
-fn check(address: &ServeAddress) -> Result<(), BindError> {
-    let is_plain_stream =
-        matches!(address.server_type(), ServerType::Tcp | ServerType::UnixStream) && !address.is_tls();
-    if is_plain_stream {
-        return Ok(());
-    }
-    let reason = "metrics are served by plain HTTP: write tcp://HOST:PORT or unix:///PATH".to_owned();
-    Err(BindError::Refused { address: address.to_string(), reason })
 }

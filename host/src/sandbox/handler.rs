@@ -69,7 +69,7 @@ pub(super) struct Live {
 const HANDLES_A_RESOURCE: usize = 2;
 
 /// Why an HTTP handler and a datagram do not come together.
-pub(crate) const NO_HTTP_IN_DATAGRAMS: &str =
+const NO_HTTP_IN_DATAGRAMS: &str =
     "it is an HTTP handler, and HTTP needs connections: serve it on tcp://, tls:// or unix://";
 
 /// No reply is larger.
@@ -224,6 +224,11 @@ impl Handler {
     /// Whether it speaks HTTP, so that a connection brings it many requests.
     pub(crate) fn speaks_http(&self) -> bool {
         self.kind() == HandlerKind::Http
+    }
+
+    /// Why it cannot serve what servers of a type bring it, if it cannot.
+    pub fn unfit_for(&self, server_type: ServerType) -> Option<&'static str> {
+        (self.speaks_http() && server_type.is_datagram()).then_some(NO_HTTP_IN_DATAGRAMS)
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {

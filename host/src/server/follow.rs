@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::concurrency::Forking;
 use crate::error::Limit;
 use crate::job::OpenRequests;
-use crate::sandbox::NO_HTTP_IN_DATAGRAMS;
 use crate::server_info::ServerInfo;
 use crate::slot::{Follower, Version};
 
@@ -24,8 +23,8 @@ impl Follower for SlotFollower {
     }
 
     fn prepare(&self, version: &Arc<Version>) -> io::Result<()> {
-        if version.handler.speaks_http() && self.info.server_type.is_datagram() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, NO_HTTP_IN_DATAGRAMS));
+        if let Some(reason) = version.handler.unfit_for(self.info.server_type) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         match &self.forking {
             Some(forking) => forking.prepare(version),

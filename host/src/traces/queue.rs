@@ -11,8 +11,7 @@ use opentelemetry_sdk::trace::{self, BatchConfigBuilder, BatchSpanProcessor, Spa
 
 use super::Sampling;
 use crate::log_limit::LogLimit;
-use crate::otlp::{LAST_TIME, OtlpError, Signal, resource};
-use crate::passwords::without_passwords;
+use crate::otlp::{Client, LAST_TIME, OtlpError, Signal, resource};
 
 const SIZE: (&str, usize) = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048);
 const BATCH_SIZE: (&str, usize) = ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
@@ -50,6 +49,7 @@ impl Traces {
         if Signal::Traces.is_off()? {
             return Ok(None);
         }
+        Signal::Traces.check(endpoint.as_deref())?;
         let sampling = Sampling::from_environment()?;
         let count = |(name, default): (&str, usize)| {
             let what = format!("a number from 1 to {SIZE_MAX}");
@@ -59,14 +59,15 @@ impl Traces {
         let time = |(name, default)| Signal::Traces.milliseconds(name, default);
         let (size, batch_size, delay) = (count(SIZE)?, count(BATCH_SIZE)?, time(DELAY)?);
         let client = Signal::Traces.client(time(EXPORT_TIMEOUT)?)?;
-        let exporter = SpanExporter::builder().with_http().with_http_client(client);
+        let exporter = SpanExporter::builder().with_http().with_http_client(client.clone());
         let exporter = match endpoint {
             Some(endpoint) => exporter.with_endpoint(endpoint),
             None => exporter,
         };
         let exporter = exporter.build().map_err(|error| Signal::Traces.error(error))?;
         let counts = Arc::<Counts>::default();
-        let mut exporter = Counting { exporter, counts: counts.clone(), said_failed: Mutex::default() };
+        let mut exporter =
+            Counting { exporter, client, counts: counts.clone(), said_failed: Mutex::default() };
         trace::SpanExporter::set_resource(&mut exporter, &resource());
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(size)
@@ -121,6 +122,7 @@ impl Traces {
 #[derive(Debug)]
 struct Counting {
     exporter: SpanExporter,
+    client: Client,
     counts: Arc<Counts>,
     said_failed: Mutex<LogLimit>,
 }
@@ -135,7 +137,7 @@ impl trace::SpanExporter for Counting {
             Err(reason) => {
                 let mut said_failed = self.said_failed.lock().unwrap_or_else(PoisonError::into_inner);
                 said_failed.run(|_| {
-                    let reason = without_passwords(&reason.to_string());
+                    let reason = self.client.reason(reason);
                     tracing::warn!("cannot send {count} spans to the collector: {reason}");
                 });
                 self.counts.failed.fetch_add(count as u64, Relaxed)

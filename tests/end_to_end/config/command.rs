@@ -112,3 +112,14 @@ fn what_is_in_force_as_json() {
     let origin = json!({"from": "file", "line": 3, "column": 1});
     assert_eq!(workers, &json!({"table": "serving", "key": "workers", "values": ["3"], "origin": origin}));
 }
+
+/// Where no address is named, the one that is served all the same is said.
+#[test]
+fn the_default_address_is_in_force() {
+    let address = "tcp://127.0.0.1:10001";
+    let configured = Configured::new("[[server]]\nworkers = 3\n");
+    let shown: Value = serde_json::from_str(&configured.show(&["--json"])).unwrap();
+    assert_eq!(shown["servers"][0]["addresses"], json!([address]));
+    assert!(configured.show(&[]).contains(&format!("\n# address = [\"{address}\"] ")));
+    assert_eq!(configured.check().stdout.lines().next(), Some(&*format!("server   {address} by echo")));
+}

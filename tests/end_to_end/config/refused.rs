@@ -1,5 +1,7 @@
 //! What is wrong is said with its place and what was probably meant; nothing is served.
 
+use serde_json::{Value, json};
+
 use super::{Configured, TCP};
 use crate::harness::{cache_dir, guest, plugsock, run};
 
@@ -53,6 +55,7 @@ fn unknown_keys_and_tables() {
 #[test]
 fn wrong_values() {
     is_refused("[limits]\nmemory = \"much\"\n", &[("2:10", &["invalid value 'much' for 'memory'"])]);
+    is_refused("[limits]\nmemory = \"5GiB\"\n", &[("2:10", &["it must be at most 4GiB"])]);
     is_refused("[limits]\nmemory = 1048576\n", &[("2:10", &["'memory' takes text", "\"1048576\""])]);
     is_refused("[limits]\nresources = \"1\"\n", &[("2:13", &["'resources' takes a number without quotes"])]);
     is_refused("[limits]\nmax-requests = 0\n", &[("2:16", &["it must be at least 1"])]);
@@ -99,6 +102,41 @@ fn a_file_that_cannot_be_read() {
     );
 }
 
+/// What would keep a host from serving is found without one.
+#[test]
+fn what_cannot_be_served() {
+    let refused = |text: &str, place: &str, words: &[&str]| {
+        let configured = Configured::new(text);
+        let cache = cache_dir().display().to_string();
+        let served = run(plugsock().args(["serve", "--config", &configured.path(), "--cache-dir", &cache]));
+        for ended in [served, configured.check()] {
+            assert_eq!(ended.code, Some(1), "{text}\n{ended:?}");
+            let start = match place {
+                "" => "plugsock: error: ".to_owned(),
+                place => format!("plugsock: error: {}:{place}: ", configured.path()),
+            };
+            let line = ended.stderr.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| panic!("no {start} in {ended:?}"));
+            words.iter().for_each(|word| assert!(line.contains(word), "no '{word}' in {line}"));
+        }
+    };
+    let server = format!("[[server]]\naddress = \"{TCP}\"\n");
+    refused(&server.replace("tcp", "tls"), "1:1", &["TLS needs a certificate"]);
+    let twice = "[[server]]\naddress = \"unix://@twice\"\n";
+    refused(&twice.repeat(2), "1:1", &["cannot serve unix://@twice", "named twice"]);
+    let metrics = format!("{server}[metrics]\nmetrics = \"udp://:0\"\n");
+    refused(&metrics, "", &["--metrics: ", "by plain HTTP"]);
+    let otlp = format!("{server}[metrics]\notlp = \"gopher://x\"\n");
+    refused(&otlp, "", &["by OTLP", "gopher://x", "http://HOST:PORT"]);
+    let fleet = format!("{server}[fleet]\nfleet = \"nats://127.0.0.1:1\"\n");
+    refused(&fleet, "", &["--fleet has whoever may write to NATS", "--public-key"]);
+    let http = format!("{}[handler.a]\nfile = \"{}\"\n", server.replace("tcp", "udp"), guest("http"));
+    refused(&http, "1:1", &["it is an HTTP handler"]);
+    let handler = |key: &str| format!("{server}[handler.a]\n{key}\n");
+    refused(&handler("file = \"none.wasm\""), "3:10", &["handler a: cannot read"]);
+    refused(&handler("dir = \"/none::/x\""), "3:10", &["handler a: cannot grant"]);
+}
+
 /// All that is wrong, and nothing is compiled in vain a second time.
 #[test]
 fn handlers_are_checked() {
@@ -114,6 +152,19 @@ fn handlers_are_checked() {
     assert_eq!(errors.len(), 2, "{ended:?}");
     assert!(errors[0].contains("none.wasm") && errors[1].contains("it is not WebAssembly"), "{errors:?}");
     assert!(ended.stdout.contains("handler  fit server_info.wasm sha256:"), "{ended:?}");
+    let for_programs = |configured: &Configured| -> Value {
+        serde_json::from_str(&configured.config(&["check", &configured.path(), "--json"]).stdout).unwrap()
+    };
+    let found = for_programs(&configured);
+    assert_eq!(found["servers"], json!([{"addresses": [TCP], "handler": "fit"}]));
+    assert_eq!(found["handlers"][0]["file"], "server_info.wasm");
+    let problems: Vec<String> =
+        errors.iter().map(|line| line.trim_start_matches("plugsock: error: ").to_owned()).collect();
+    assert_eq!(found["problems"], json!(problems));
+    configured.write("[handler.fit]\nmemroy = \"1MiB\"\n");
+    assert!(
+        for_programs(&configured)["problems"][0].as_str().unwrap().contains(":2:1: unknown key 'memroy'")
+    );
     configured.write(&format!("[[server]]\naddress = \"{TCP}\"\n[handler.fit]\nfile = \"{fit}\"\n"));
     let ended = configured.check();
     assert_eq!(ended.code, Some(0), "{ended:?}");

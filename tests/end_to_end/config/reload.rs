@@ -179,11 +179,16 @@ fn what_is_wrong_changes_nothing() {
     configured.write(
         &(text("") + "[handler.b]\nfile = \"none.wasm\"\n").replace("0\"\n", "0\"\nhandler = \"a\"\n"),
     );
-    is_refused(&host, &["handler b", "none.wasm"]);
+    is_refused(&host, &["plugsock.toml:8:10: handler b: ", "none.wasm"]);
     configured.write(&format!("{}[cache]\ncache-size = \"1GiB\"\n[limits]\nstack = \"1MiB\"\n", text("")));
     is_refused(&host, &["it takes a restart to change stack, cache-size"]);
     configured.write(&text("reuse-port = true\n"));
     is_refused(&host, &["it takes a restart to change reuse-port of tcp://127.0.0.1:"]);
+    let port = host.address().to_string().rsplit_once(':').unwrap().1.to_owned();
+    configured.write(&text("").replace("127.0.0.1:0", &format!("0.0.0.0:{port}")));
+    let moved =
+        format!("it takes a restart to serve tcp://0.0.0.0:{port} in the place of {}", host.address());
+    is_refused(&host, &["plugsock.toml:3:1: ", &moved]);
     serves("one");
     assert_eq!(address_of(&host, 0), *host.address());
     // And then all of it.

@@ -147,13 +147,20 @@ fn a_collector_that_does_not_take_them() {
     let silent = format!("--otlp=http://{}", silent.local_addr().unwrap());
     let refusing = Collector::start("503 Service Unavailable");
     let refusing = format!("--otlp={}", refusing.url());
-    for (otlp, is_said) in [("--otlp=http://127.0.0.1:1", true), (&silent, false), (&refusing, true)] {
+    let why = [
+        ("--otlp=http://127.0.0.1:1", Some("http://127.0.0.1:1/v1/metrics")),
+        ("--otlp=http://127.0.0.1:1", Some("Connection refused")),
+        (&silent, None),
+        (&refusing, Some("503 Service Unavailable")),
+    ];
+    for (otlp, why) in why {
         let mut host = host(&[otlp], &[OFTEN]);
         for _ in 0..20 {
             assert_eq!(host.ask(b"hello"), b"hello");
         }
-        if is_said {
-            host.log.wait_for("cannot send metrics to the collector");
+        if let Some(why) = why {
+            let said = host.log.wait_for("cannot send metrics to the collector");
+            assert!(said.contains(why), "{said}");
         }
         let begun = Instant::now();
         assert!(host.terminate().success());
@@ -185,6 +192,14 @@ fn what_is_wrong_is_said_at_the_start() {
     for (otlp, variable, word) in [
         ("--otlp=http://[", ("UNUSED", ""), "endpoint"),
         ("--otlp", ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://["), "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (
+            "--otlp=gopher://x",
+            ("UNUSED", ""),
+            "the endpoint is 'gopher://x/v1/metrics', and must be http://HOST:PORT",
+        ),
+        ("--otlp", ("OTEL_EXPORTER_OTLP_ENDPOINT", "a:b@x"), "OTEL_EXPORTER_OTLP_ENDPOINT is 'a:b@x'"),
+        ("--otlp", ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'"),
+        ("--otlp", ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"), "_METRICS_PROTOCOL is 'grpc'"),
         ("--otlp", ("OTEL_METRIC_EXPORT_INTERVAL", "soon"), "OTEL_METRIC_EXPORT_INTERVAL is 'soon'"),
         ("--otlp", ("OTEL_METRICS_EXPORTER", "console"), "OTEL_METRICS_EXPORTER is 'console'"),
     ] {

@@ -70,8 +70,8 @@ impl Show {
 
 impl<'a> Shown<'a> {
     fn of(plan: &'a Plan) -> Self {
-        let server = |server: &'a PlannedServer| ShownServer {
-            addresses: server.addresses.iter().map(ToString::to_string).collect(),
+        let server = |(number, server): (usize, &'a PlannedServer)| ShownServer {
+            addresses: plan.addresses(number, false).iter().map(ToString::to_string).collect(),
             handler: &plan.handlers[server.handler].name,
             settings: &server.settings,
         };
@@ -82,7 +82,7 @@ impl<'a> Shown<'a> {
         };
         Self {
             process: &plan.process_settings,
-            servers: plan.servers.iter().map(server).collect(),
+            servers: plan.servers.iter().enumerate().map(server).collect(),
             handlers: plan.handlers.iter().map(handler).collect(),
         }
     }
@@ -107,10 +107,17 @@ fn text(plan: &Plan) -> String {
         }
         text += &line(setting);
     }
-    for PlannedServer { addresses, handler, settings, .. } in &plan.servers {
-        let addresses: Vec<String> = addresses.iter().map(|address| quoted(&address.to_string())).collect();
-        let handler = quoted(&plan.handlers[*handler].name);
-        text += &format!("\n[[{SERVER}]]\naddress = [{}]\nhandler = {handler}\n", addresses.join(", "));
+    for (number, server) in plan.servers.iter().enumerate() {
+        let PlannedServer { addresses, handler, settings, .. } = server;
+        let in_force = plan.addresses(number, false);
+        let shown: Vec<String> = in_force.iter().map(|address| quoted(&address.to_string())).collect();
+        let address = format!("address = [{}]", shown.join(", "));
+        text += &format!("\n[[{SERVER}]]\n");
+        text += &match *addresses == in_force {
+            true => address + "\n",
+            false => as_default(&address, &Origin::Default),
+        };
+        text += &format!("handler = {}\n", quoted(&plan.handlers[*handler].name));
         text.extend(settings.iter().map(line));
     }
     for handler in &plan.handlers {
@@ -138,9 +145,14 @@ fn line(setting: &Setting) -> String {
     };
     match origin {
         // Some hold only together with another, and so cannot stand in a file alone.
-        Origin::Default => format!("{:COLUMN$} # {origin}\n", format!("# {said}")),
+        Origin::Default => as_default(&said, origin),
         _ => format!("{said:COLUMN$} # {origin}\n"),
     }
+}
+
+/// As a comment, which changes nothing.
+fn as_default(said: &str, origin: &Origin) -> String {
+    format!("{:COLUMN$} # {origin}\n", format!("# {said}"))
 }
 
 /// A TOML string.

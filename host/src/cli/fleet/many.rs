@@ -105,6 +105,7 @@ fn five_hundred_hosts_and_one_nats() {
         source: HandlerSource::Echo,
         args: parsed::<HandlerArgs>(),
         settings: Vec::new(),
+        place: None,
     };
     let echo = sandbox.echo().unwrap();
     let reach = Reach { servers: vec![url.parse().unwrap()], credentials: None, ca: None };

@@ -14,8 +14,12 @@ const DESCRIPTORS_MIN: u64 = 32;
 /// Descriptors beyond one for each request: listeners, the log, epoll, the cache.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Memory areas of an open request: linear memory, table and stack, each beside what is not accessible.
-const AREAS_A_REQUEST: u64 = 5;
+/// Memory areas of an open request, by measurement: its place in the pools, and its memory and stack while it is open, each beside
+/// what is not accessible.
+const AREAS_A_REQUEST: u64 = 6;
+
+/// Memory areas of a thread that runs guests: its stack, and those for its signals.
+const AREAS_A_THREAD: u64 = 6;
 
 /// Memory areas of a host without requests.
 const OWN_AREAS: u64 = 2000;
@@ -100,14 +104,21 @@ pub fn memory_areas(size: &Size) -> Finding {
     let Some(max) = number::<u64>("/proc/sys/vm/max_map_count") else {
         return Finding::good(what, "not known");
     };
-    let requests = size.requests;
-    let needed = requests * AREAS_A_REQUEST + OWN_AREAS;
+    let &Size { requests, threads, threads_a_request, .. } = size;
+    let of_request = AREAS_A_REQUEST + threads_a_request * AREAS_A_THREAD;
+    let fixed = threads.saturating_mul(AREAS_A_THREAD).saturating_add(OWN_AREAS);
+    let needed = requests.saturating_mul(of_request).saturating_add(fixed);
+    let (takers, remedy) = match (requests, threads) {
+        (0, _) => (format!("{threads} threads"), "--workers"),
+        (_, 0) => (format!("{requests} open requests"), "--max-requests"),
+        _ => (format!("{requests} open requests and {threads} threads"), "--max-requests or --workers"),
+    };
     Finding::good(what, format!("vm.max_map_count {max}"))
-        .for_requests(max.saturating_sub(OWN_AREAS) / AREAS_A_REQUEST)
+        .for_requests(max.saturating_sub(fixed) / of_request)
         .but_if(max < needed, Verdict::TooLow, || {
             format!(
-                "{requests} open requests may need {needed} memory areas and the kernel allows fewer: run `sysctl -w \
-                 vm.max_map_count={needed}` as root, or lower --max-requests"
+                "{takers} may need {needed} memory areas and the kernel allows fewer: run `sysctl -w \
+                 vm.max_map_count={needed}` as root, or lower {remedy}"
             )
         })
 }

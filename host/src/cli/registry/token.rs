@@ -7,7 +7,8 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
-use super::credentials::{self, Credentials};
+use super::credential_helper;
+use super::credentials::{self, Credentials, Found};
 use super::failure::Failure;
 use super::session::{Ask, Reply, Session};
 use plugsock::{shown, without_password};
@@ -52,11 +53,19 @@ impl Session<'_> {
         }
     }
 
-    /// Looked for beside whoever waits, since a credential helper may take its time.
     async fn credentials(&self) -> Result<Option<Credentials>, Failure> {
-        let (config, reference) = (self.registry.options.docker_config.clone(), self.reference.clone());
-        let found = spawn_blocking(move || credentials::find(config.as_deref(), &reference)).await;
-        found.map_err(|error| Failure::lasting(error.to_string()))?.map_err(Failure::lasting)
+        let config = self.registry.options.docker_config.clone();
+        let server = credentials::server(self.reference).to_owned();
+        // Beside whoever waits: the configuration may be no ordinary file.
+        let look = move || (credentials::find(config.as_deref(), &server), server);
+        let found = spawn_blocking(look).await.map_err(|error| Failure::lasting(error.to_string()))?;
+        match found {
+            (Ok(Found::Here(credentials)), _) => Ok(credentials),
+            (Ok(Found::AtHelper(name)), server) => {
+                credential_helper::ask(&name, &server).await.map_err(Failure::lasting)
+            }
+            (Err(reason), _) => Err(Failure::lasting(reason)),
+        }
     }
 
     async fn token(
