@@ -290,6 +290,8 @@ impl ForkServer {
             WireRequest::take(host, &mut self.buffer.lock().unwrap_or_else(PoisonError::into_inner))?;
         let name = format!("forking-{}", std::process::id());
         rustix::thread::set_name(&std::ffi::CString::new(name)?)?;
+        // With what this process had of random numbers before, it would draw the same as its siblings.
+        rand::rng().reseed().map_err(io::Error::other)?;
         ticker::start(host)?;
         self.child_confinement.apply();
         Ok(request)

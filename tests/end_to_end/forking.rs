@@ -56,6 +56,15 @@ fn open(host: &Host, count: usize) -> Vec<Client> {
     clients
 }
 
+/// What its instance draws while the fork server tries it out comes from there.
+#[test]
+fn no_child_draws_the_random_numbers_of_another() {
+    let host = forking(&[&written("preview1_random")]);
+    let drawn: BTreeSet<Vec<u8>> = (0..3).map(|_| host.ask(b"")).collect();
+    assert_eq!(drawn.len(), 3, "{drawn:?}");
+    assert!(drawn.iter().all(|numbers| numbers.len() == 16), "{drawn:?}");
+}
+
 /// Like [`Host::ask`] of a host that may break off.
 fn try_ask(address: &ServeAddress, data: &[u8]) -> io::Result<Vec<u8>> {
     let client = Client::try_connect(address)?;

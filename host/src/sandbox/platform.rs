@@ -3,7 +3,7 @@
 use wasmtime::{Engine, Linker, component};
 
 use super::state::State;
-use super::{drops, keyvalue, network, polls, preview1, request, tls_client};
+use super::{drops, io, keyvalue, network, preview1, request, seed, tls_client};
 
 pub(super) struct Platform {
     pub(super) engine: Engine,
@@ -20,7 +20,8 @@ impl Platform {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         network::add_to_linker(&mut components)?;
         tls_client::add_to_linker(&mut components)?;
-        polls::add_to_linker(&mut components)?;
+        io::add_to_linker(&mut components)?;
+        seed::add_to_linker(&mut components)?;
         drops::add_to_linker(&mut components)?;
         request::add_to_linker(&mut components)?;
         keyvalue::add_to_linker(&mut components)?;

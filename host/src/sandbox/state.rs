@@ -13,6 +13,7 @@ use super::http::Http;
 use super::limits::{Deadlines, Meter};
 use super::network::Reachable;
 use super::preview1::Preview1;
+use super::seed::Seed;
 use super::streams::Connection;
 use super::tls_client::Tls;
 use super::version_info::VersionInfo;
@@ -67,6 +68,7 @@ pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) table: ResourceTable,
     pub(super) orphans: Orphans,
+    pub(super) seed: Seed,
     pub(super) reachable: Reachable,
     /// What the guest trapped by, where core dumps are made.
     pub(super) trap: Option<wasmtime::Error>,
@@ -112,6 +114,7 @@ impl State {
             meter: Meter::new(limits, watch),
             table,
             orphans: Orphans::default(),
+            seed: Seed::default(),
             reachable: Reachable::new(&sandbox.grants().net),
             trap: None,
             wasi: None,
@@ -180,7 +183,7 @@ impl State {
 
     /// Whether the guest has called WASI.
     pub(super) fn has_used_wasi(&self) -> bool {
-        self.wasi.is_some() || self.preview1.is_some()
+        self.wasi.is_some() || self.preview1.is_some() || self.seed.is_drawn()
     }
 
     /// The TLS of the guest, and what its streams are kept in.

@@ -107,7 +107,7 @@ fn files(language: Language, kind: Kind) -> &'static [File] {
         (Language::Rust, Http) => &[
             template!("Cargo.toml" from "rust/http.toml"),
             RUST_BUILD,
-            template!("src/main.rs" from "rust/http.rs"),
+            template!("src/lib.rs" from "rust/http.rs"),
             template!("tests/answers.rs" from "rust/test.rs"),
         ],
         (Language::C, Stream) => &[plugin!("echo-c", "Makefile"), plugin!("echo-c", "handler.c")],

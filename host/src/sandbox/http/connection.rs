@@ -73,12 +73,12 @@ pub(crate) async fn serve(
     exchanges: Arc<dyn Exchanges>,
 ) -> Result<(), RequestError> {
     watch.enter(Phase::Handle);
-    let origin = Origin {
-        client: request.client_address().clone(),
-        credentials: request.unix_credentials(),
-        local: request.local_address(&server.server_address),
-        is_tls: request.tls().is_some(),
-    };
+    let origin = Origin::new(
+        request.client_address().clone(),
+        request.unix_credentials(),
+        request.local_address(&server.server_address),
+        request.tls().is_some(),
+    );
     let connection = Arc::new(Connection {
         server: server.clone(),
         request: request.clone(),

@@ -7,11 +7,10 @@ use std::time::Instant;
 use http::header::HOST;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::Begun;
 use super::access::AccessLine;
@@ -32,7 +31,7 @@ pub(in crate::sandbox) struct HttpRequest {
     /// Unique among all requests of this process, as those of other handlers are.
     pub(in crate::sandbox) id: u64,
     pub(in crate::sandbox) scheme: Scheme,
-    pub(in crate::sandbox) request: Request<HyperIncomingBody>,
+    pub(in crate::sandbox) request: Request<IncomingBody>,
     pub(in crate::sandbox) answering: Answering,
 }
 
@@ -100,7 +99,7 @@ async fn begin(
     let request = request.map(|body| {
         let (size_max, patience) = (connection.server.http.body_size, connection.limits.idle_time);
         let (traffic, watch) = (Some(connection.traffic.clone()), begun.watch.clone());
-        IncomingBody::new(body, size_max, patience, fault.clone(), traffic, watch).boxed_unsync()
+        IncomingBody::new(body, size_max, patience, fault.clone(), traffic, watch)
     });
     let scheme = if connection.origin.is_tls { Scheme::Https } else { Scheme::Http };
     let request = HttpRequest { id, scheme, request, answering };

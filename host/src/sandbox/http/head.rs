@@ -27,6 +27,52 @@ pub(super) struct Origin {
     pub(super) credentials: Option<UnixCredentials>,
     pub(super) local: SocketAddress,
     pub(super) is_tls: bool,
+    said: Said,
+}
+
+/// What is said of a client in the headers of all its requests.
+struct Said {
+    /// In `X-Forwarded-For`.
+    ip: Option<HeaderValue>,
+    /// In `X-Forwarded-Port`.
+    port: Option<HeaderValue>,
+    /// In `Forwarded`.
+    client: String,
+}
+
+impl Origin {
+    pub(super) fn new(
+        client: SocketAddress,
+        credentials: Option<UnixCredentials>,
+        local: SocketAddress,
+        is_tls: bool,
+    ) -> Self {
+        let said = Said::of(&client, &local);
+        Self { client, credentials, local, is_tls, said }
+    }
+
+    fn proto(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+}
+
+impl Said {
+    fn of(client: &SocketAddress, local: &SocketAddress) -> Self {
+        let port = match local {
+            SocketAddress::Inet(local) => Some(HeaderValue::from(local.port())),
+            SocketAddress::Unix(_) => None,
+        };
+        match client {
+            SocketAddress::Inet(address) => {
+                let ip = address.ip().to_canonical();
+                let value = ip.to_string().parse().expect("an address is a header's value");
+                // RFC 7239 has addresses with a port, and those of IPv6, in quotes.
+                let client = format!("\"{}\"", SocketAddr::new(ip, address.port()));
+                Self { ip: Some(value), port, client }
+            }
+            SocketAddress::Unix(_) => Self { ip: None, port, client: "unknown".to_owned() },
+        }
+    }
 }
 
 /// Why a request is answered without a guest.
@@ -162,24 +208,15 @@ fn credentials(UnixCredentials { pid, uid, gid }: UnixCredentials) -> Option<Hea
 }
 
 fn set_forwarded(headers: &mut HeaderMap, origin: &Origin, authority: HeaderValue) {
-    let proto = if origin.is_tls { "https" } else { "http" };
-    let client = match &origin.client {
-        SocketAddress::Inet(address) => {
-            let ip = address.ip().to_canonical();
-            let value = ip.to_string().parse().expect("an address is a header's value");
-            headers.insert(X_FORWARDED_FOR, value);
-            // RFC 7239 has addresses with a port, and those of IPv6, in quotes.
-            format!("\"{}\"", SocketAddr::new(ip, address.port()))
-        }
-        SocketAddress::Unix(_) => "unknown".to_owned(),
-    };
-    if let SocketAddress::Inet(local) = &origin.local {
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(local.port()));
-    }
+    let Said { ip, port, client } = &origin.said;
+    let proto = origin.proto();
+    headers.reserve(ALL_FORWARDED.len());
+    headers.extend(ip.clone().map(|ip| (X_FORWARDED_FOR, ip)));
+    headers.extend(port.clone().map(|port| (X_FORWARDED_PORT, port)));
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     let host = authority.to_str().unwrap_or_default();
     // A name with a port, and an address of IPv6, is no token.
-    if let Ok(forwarded) = format!("for={client};host=\"{host}\";proto={proto}").parse() {
+    if let Ok(forwarded) = HeaderValue::try_from(format!("for={client};host=\"{host}\";proto={proto}")) {
         headers.insert(FORWARDED, forwarded);
     }
     headers.insert(X_FORWARDED_HOST, authority);

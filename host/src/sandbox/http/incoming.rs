@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-pub(super) struct IncomingBody {
+pub(in crate::sandbox) struct IncomingBody {
     incoming: Incoming,
     /// How much of it may still come.
     left: Option<u64>,

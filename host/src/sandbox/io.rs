@@ -1,4 +1,4 @@
-//! A component's waits for one of several things, told of where requests are traced.
+//! `wasi:io`, which needs nothing but a guest's resources: WASI's context is made with the first call of what has a use for it.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use wasmtime::Result;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::io::poll::{self, Host, HostPollable};
+use wasmtime_wasi::p2::bindings::io::{error, streams};
 
 use super::state::State;
 use super::watch::Watch;
@@ -14,6 +15,8 @@ use crate::traces::Call;
 /// Puts ours in the place of WASI's own, which they are made of.
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     linker.allow_shadowing(true);
+    error::add_to_linker::<State, Resources>(linker, |state| &mut state.table)?;
+    streams::add_to_linker::<State, Resources>(linker, |state| &mut state.table)?;
     poll::add_to_linker::<State, Polling>(linker, |state| Polls {
         table: &mut state.table,
         watch: &state.watch,
@@ -22,6 +25,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     Ok(())
 }
 
+struct Resources;
+
+impl HasData for Resources {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// A component's waits for one of several things, told of where requests are traced.
 struct Polling;
 
 impl HasData for Polling {
