@@ -105,7 +105,15 @@ enum Command {
 impl Cli {
     /// Runs the subcommand; its exit code, or the error to print.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.command {
+        let ended = self.command.run();
+        plugsock::close_stores();
+        ended
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
             Command::Serve(serve) => serve.run(args_after(2)),
             Command::Ctl(ctl) => ctl.run(),
             Command::Top(top) => top.run(),

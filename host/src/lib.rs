@@ -91,7 +91,7 @@ pub use helper_process::become_helper_process_if_asked;
 pub use http_options::{AccessLog, Forwarded, HttpOptions};
 pub use job::{Job, NoHooks, ServerHooks};
 pub use listener::{Listener, SocketOptions, UnixSocketOptions, server_type_of};
-pub use nats::nats_options;
+pub use nats::{Refusals, nats_options};
 pub use own_directory::{check_own_directory, make_own_directory};
 pub use passwords::without_password;
 pub use request::{MinRate, MinRateError, Request, UnixCredentials};
@@ -107,7 +107,10 @@ pub use slot::{
     Loader, Probe, Ready, RollbackPolicy, Share, Slot, SlotOptions, Source, SwapOptions, Swapped,
     VersionState, VersionStats,
 };
-pub use stores::{OpenStore, StateGrant, StateGrantError, StateLimits, StoreError, StoreUrl, StoreUrlError};
+pub use stores::{
+    OpenStore, StateGrant, StateGrantError, StateLimits, StoreError, StoreUrl, StoreUrlError, advised,
+    close_stores,
+};
 pub use tls::{
     ClientAuth, Handshakes, IdentityFiles, IdentityFilesError, IdentityStatus, LoadedAgain, Tls, TlsError,
     TlsFailure, TlsInfo, TlsLoadError, TlsOptions, TlsVersion,

@@ -1,6 +1,9 @@
-//! How NATS is reached, for stores and for fleets.
+//! How NATS is reached, and what it does not allow, for stores and for fleets.
 
-use async_nats::{ConnectOptions, ServerAddr};
+use std::future::Future;
+
+use async_nats::{ConnectOptions, Event, ServerAddr};
+use tokio::sync::broadcast::{Sender, channel};
 
 /// Options by which the client says who it is, as URLs of servers say it, and the servers without that: the client leaves it to its users,
 /// and writes their addresses to the log.
@@ -14,6 +17,51 @@ pub fn nats_options(servers: &[ServerAddr]) -> (ConnectOptions, Vec<ServerAddr>)
         };
     }
     (options, servers.iter().filter_map(anonymous).collect())
+}
+
+/// What a server of NATS does not allow. It says so beside its answers, so that who asks would wait for one in vain.
+#[derive(Clone, Debug)]
+pub struct Refusals(Sender<String>);
+
+/// More are not told at a time; who misses one waits in vain.
+const REFUSALS_MAX: usize = 256;
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(channel(REFUSALS_MAX).0)
+    }
+}
+
+impl Refusals {
+    /// Takes in what the client tells of its connection; the refusal that it is, if nobody waits for what was refused.
+    pub fn hear(&self, event: &Event) -> Option<String> {
+        let Event::ServerError(error) = event else { return None };
+        let said = error.to_string();
+        let (_, refused) = said.split_once("Permissions Violation for ")?;
+        let refusal =
+            format!("NATS does not allow {refused}: its configuration says who may (`authorization`)");
+        self.0.send(refusal).err().map(|unheard| unheard.0)
+    }
+
+    /// What comes of asking for something, or why that is not allowed: what is refused names `about`.
+    pub async fn or<T>(&self, about: &str, asked: impl Future<Output = T>) -> Result<T, String> {
+        let mut told = self.0.subscribe();
+        let refusal = async {
+            loop {
+                match told.recv().await {
+                    // Without the subscription for answers there are none.
+                    Ok(refusal) if refusal.contains(about) || refusal.contains("Subscription") => {
+                        return refusal;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            answer = asked => Ok(answer),
+            refusal = refusal => Err(refusal),
+        }
+    }
 }
 
 fn anonymous(server: &ServerAddr) -> Option<ServerAddr> {

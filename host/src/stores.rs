@@ -30,12 +30,14 @@ use std::pin::Pin;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use access::Access;
+pub use file::close_stores;
 pub use grant::{StateGrant, StateGrantError};
 pub use limits::StateLimits;
 pub(crate) use moving::{Arrival, Departure, has_memory};
 pub(crate) use operation::{Answer, Failure, Operation};
 pub use operator::{OpenStore, StoreError};
 pub(crate) use registry::counts;
+pub use server::advised;
 pub use url::{StoreUrl, StoreUrlError};
 
 use crate::runtime;

@@ -203,16 +203,18 @@ fn for_each_key(
 fn import(store: &OpenStore) -> anyhow::Result<ExitCode> {
     let (mut batch, mut count) = (Vec::new(), 0);
     for (number, line) in io::stdin().lock().lines().enumerate() {
-        let line = line.context("cannot read standard input")?;
+        let place = || format!("line {}; {count} entries were set", number + 1);
+        let line = line.with_context(place)?;
         let parsed = serde_json::from_str(&line).map_err(anyhow::Error::from).and_then(Entry::parts);
-        batch.push(parsed.with_context(|| format!("line {}; {count} entries were set", number + 1))?);
+        batch.push(parsed.with_context(place)?);
         if batch.len() == BATCH {
-            store.set_many(std::mem::take(&mut batch))?;
+            store.set_many(std::mem::take(&mut batch)).with_context(place)?;
             count += BATCH;
         }
     }
-    count += batch.len();
-    store.set_many(batch)?;
+    let last = batch.len();
+    store.set_many(batch).with_context(|| format!("the last {last}; {count} entries were set"))?;
+    count += last;
     writeln!(io::stderr(), "{count} entries were set")?;
     Ok(ExitCode::SUCCESS)
 }

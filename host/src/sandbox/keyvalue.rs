@@ -56,6 +56,7 @@ impl From<Failure> for Error {
             Failure::AccessDenied => Self::AccessDenied,
             Failure::Limit(reason)
             | Failure::TimedOut(reason)
+            | Failure::NotAllowed(reason)
             | Failure::Unreachable(reason)
             | Failure::Other(reason) => Self::Other(reason),
         }

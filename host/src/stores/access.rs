@@ -53,6 +53,7 @@ impl Access {
         let kind = operation.number();
         let outcome = self.run_checked(granted, operation).await;
         granted.counts.count(kind, &outcome);
+        granted.counts.complain(&granted.name, &outcome);
         outcome
     }
 

@@ -3,11 +3,12 @@
 //! One thread writes. It takes all that waits into one transaction and answers when that is committed, so that many who
 //! write at once wait for the disk once. Others read beside it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::thread;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -23,7 +24,12 @@ use super::{Backend, Outcome, Running};
 pub(super) struct FileStore {
     writes: Sender<Job>,
     reads: Sender<Job>,
+    /// The one that writes, which ends as the last.
+    thread: Option<JoinHandle<()>>,
 }
+
+/// Threads that are about to close their databases.
+static CLOSING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// An operation, and who waits for it.
 #[derive(Debug)]
@@ -56,19 +62,42 @@ const TABLES: &str = "
 
 impl FileStore {
     pub(super) fn open(path: &Path, durable: bool) -> Result<Self, String> {
-        create(path).map_err(|error| error.to_string())?;
+        create(path)?;
         let mut connection = connect(path, durable).map_err(explained)?;
         prepare(&mut connection)?;
-        let (writes, jobs) = bounded(WAITING_MAX);
-        start("state-write", move || write_all(&connection, &jobs))?;
         let (reads, jobs) = bounded::<Job>(WAITING_MAX);
+        let mut readers = Vec::new();
         for _ in 0..READERS {
             let connection = connect(path, durable).map_err(explained)?;
             let jobs = jobs.clone();
-            start("state-read", move || read_all(&connection, &jobs))?;
+            readers.push(start("state-read", move || read_all(&connection, &jobs))?);
         }
-        Ok(Self { writes, reads })
+        let (writes, jobs) = bounded(WAITING_MAX);
+        let place = Place::of(path).map_err(|error| error.to_string())?;
+        let thread = start("state-write", move || {
+            write_all(&connection, &place, &jobs);
+            // The last that closes the file leaves nothing beside it; of two at once neither is the last.
+            readers.into_iter().for_each(|reader| drop(reader.join()));
+            drop(connection);
+        })?;
+        Ok(Self { writes, reads, thread: Some(thread) })
     }
+}
+
+/// Whoever lets go of it need not wait until it is closed.
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        let mut closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.retain(|thread| !thread.is_finished());
+        closing.extend(self.thread.take());
+    }
+}
+
+/// Waits until all stores that nobody has open any more are closed, for the end of a process: SQLite then moves what lies beside a
+/// file into it, so that the file alone is all of the store.
+pub fn close_stores() {
+    let closing = std::mem::take(&mut *CLOSING.lock().unwrap_or_else(PoisonError::into_inner));
+    closing.into_iter().for_each(|thread| drop(thread.join()));
 }
 
 impl Backend for FileStore {
@@ -86,14 +115,27 @@ impl Backend for FileStore {
     }
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, String> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).map_err(|error| format!("no thread for it: {error}"))
+    started.map_err(|error| format!("no thread for it: {error}"))
 }
 
 /// For its user's eyes alone, as SQLite then makes the files beside it.
-fn create(path: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+fn create(path: &Path) -> Result<(), String> {
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let is_file = opened.and_then(|file| Ok(file.metadata()?.is_file())).map_err(unopened)?;
+    if is_file { Ok(()) } else { Err("it is no regular file".to_owned()) }
+}
+
+/// Also who only reads needs to write: readers of a database tell each other what they look at.
+fn unopened(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            format!("{error}; a store is opened for writing, also for who only reads")
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn connect(path: &Path, durable: bool) -> rusqlite::Result<Connection> {
@@ -150,13 +192,38 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 }
 
 fn explained(error: rusqlite::Error) -> String {
+    use rusqlite::ErrorCode::{CannotOpen, NotADatabase};
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => "it is no database".to_owned(),
+        Some(NotADatabase) => "it is no database".to_owned(),
+        Some(CannotOpen) => format!("{error}: SQLite also writes files beside it, in its directory"),
         _ => error.to_string(),
     }
 }
 
-fn write_all(connection: &Connection, jobs: &Receiver<Job>) {
+/// Where the file was when it was opened. What is written to one that nobody finds there again would be lost.
+struct Place {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), id: (metadata.dev(), metadata.ino()) })
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match Self::of(&self.path) {
+            Ok(now) if now.id == self.id => Ok(()),
+            _ => Err(Failure::Unreachable(
+                "its file was moved or removed while it was open: put it back, or start the server anew"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+fn write_all(connection: &Connection, place: &Place, jobs: &Receiver<Job>) {
     let mut writing = Table::of(connection);
     while let Ok(first) = jobs.recv() {
         // Who has given up need not be written for.
@@ -165,7 +232,7 @@ fn write_all(connection: &Connection, jobs: &Receiver<Job>) {
         let (asked, replies): (Vec<_>, Vec<_>) =
             group.map(|Job { operation, quota, reply }| ((operation, quota), reply)).unzip();
         let outcomes = match &mut writing {
-            Ok(table) => table.transact(asked).map_err(|error| failed(&error)),
+            Ok(table) => place.check().and_then(|()| table.transact(asked).map_err(|error| failed(&error))),
             Err(error) => Err(failed(error)),
         };
         let outcomes: Box<dyn Iterator<Item = Outcome>> = match outcomes {
@@ -195,7 +262,7 @@ fn read_all(connection: &Connection, jobs: &Receiver<Job>) {
 fn failed(error: &rusqlite::Error) -> Failure {
     match is_busy(error) {
         true => Failure::TimedOut("another process has kept the store to itself for too long".to_owned()),
-        false => Failure::other(error),
+        false => Failure::Unreachable(error.to_string()),
     }
 }
 

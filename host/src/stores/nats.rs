@@ -5,6 +5,7 @@
 //! is a little more than that of keys and values.
 
 use std::fmt::{self, Write};
+use std::future::{Future, IntoFuture, ready};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ use futures_util::TryStreamExt;
 use super::backoff::{Backoff, PAUSE_MAX};
 use super::limits::{Quota, Totals};
 use super::operation::{Answer, AnswerSize, Failure, Operation, PAGE, sum};
-use super::server::{check_ca, explained};
+use super::server::{advised, check_ca};
 use super::{Backend, Outcome, Running, on_runtime};
 use crate::error::causes;
-use crate::nats::nats_options;
+use crate::nats::{Refusals, nats_options};
 
 pub(super) struct Nats(Arc<Inner>);
 
@@ -32,12 +33,20 @@ struct Inner {
     bucket: String,
     ca: Option<PathBuf>,
     /// Made with the first operation.
-    store: tokio::sync::Mutex<Option<(Client, Store)>>,
+    store: tokio::sync::Mutex<Option<Bucket>>,
     backoff: Backoff,
     /// One at a time looks and then writes: others of this process would only have each other look again.
     changes: tokio::sync::Mutex<()>,
     /// How full the bucket is, as of when the server was asked.
     filled: Mutex<Option<(Instant, Totals)>>,
+}
+
+/// The bucket, by the connection that there is.
+#[derive(Clone)]
+struct Bucket {
+    client: Client,
+    store: Store,
+    refusals: Refusals,
 }
 
 /// How long the server's word on how full the bucket is counts, with what was added since.
@@ -85,7 +94,7 @@ impl Inner {
         outcome
     }
 
-    async fn operate(&self, store: &Store, operation: Operation, quota: Quota) -> Outcome {
+    async fn operate(&self, store: &Bucket, operation: Operation, quota: Quota) -> Outcome {
         Ok(match operation {
             Operation::Open => Answer::Done,
             Operation::Get(key) => Answer::Value(see(store, &key).await?.value),
@@ -142,12 +151,12 @@ impl Inner {
     }
 
     /// The bucket, which is made if there is none.
-    async fn store(&self) -> Result<Store, Failure> {
+    async fn store(&self) -> Result<Bucket, Failure> {
         let mut store = self.store.lock().await;
-        if let Some((client, store)) = &*store {
+        if let Some(bucket) = &*store {
             // The client connects again by itself; who waits for that would only learn later that there is none.
-            return match client.connection_state() {
-                State::Connected => Ok(store.clone()),
+            return match bucket.client.connection_state() {
+                State::Connected => Ok(bucket.clone()),
                 _ => {
                     Err(Failure::Unreachable("NATS cannot be reached: the connection has broken".to_owned()))
                 }
@@ -156,51 +165,64 @@ impl Inner {
         self.backoff.check()?;
         let opened = self.connect().await;
         let opened = opened.map_err(|error| {
-            let reason = explained(&causes(&*error));
+            let reason = advised(&causes(&*error), "?ca=FILE");
             self.backoff.failed(format!("NATS cannot be reached: {reason}"))
         })?;
         self.backoff.succeeded();
-        Ok(store.insert(opened).1.clone())
+        Ok(store.insert(opened).clone())
     }
 
-    async fn connect(&self) -> Result<(Client, Store), async_nats::Error> {
+    async fn connect(&self) -> Result<Bucket, async_nats::Error> {
         let (options, servers) = nats_options(std::slice::from_ref(&self.server));
-        let mut options = options.name("plugsock").reconnect_delay_callback(|attempts| {
-            PAUSE_MAX.min(Duration::from_millis(50 << attempts.min(10)))
-        });
+        let refusals = Refusals::default();
+        let told = refusals.clone();
+        let mut options = options
+            .name("plugsock")
+            .reconnect_delay_callback(|attempts| PAUSE_MAX.min(Duration::from_millis(50 << attempts.min(10))))
+            .event_callback(move |event| {
+                told.hear(&event);
+                ready(())
+            });
         if let Some(ca) = &self.ca {
             options = options.add_root_certificates(ca.clone());
         }
         let client = options.connect(servers).await?;
         let context = jetstream::new(client.clone());
-        let store = match context.get_key_value(&self.bucket).await {
-            Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
-                context.create_stream(bucket_stream(&self.bucket)).await?;
-                context.get_key_value(&self.bucket).await?
+        let opened = async {
+            match context.get_key_value(&self.bucket).await {
+                Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {
+                    context.create_stream(bucket_stream(&self.bucket)).await?;
+                    Ok(context.get_key_value(&self.bucket).await?)
+                }
+                found => Ok::<_, async_nats::Error>(found?),
             }
-            found => found?,
         };
-        Ok((client, store))
+        let store = refusals.or(&format!("KV_{}", self.bucket), opened).await??;
+        Ok(Bucket { client, store, refusals })
     }
 
-    async fn put(&self, store: &Store, key: &str, value: Vec<u8>, quota: Quota) -> Result<(), Failure> {
+    async fn put(&self, store: &Bucket, key: &str, value: Vec<u8>, quota: Quota) -> Result<(), Failure> {
         let seen = see(store, key).await?;
         self.make_room(store, key, &seen, value.len(), quota).await?;
-        store.put(encode(key), value.into()).await.map_err(failed)?;
+        store
+            .or_refused(&store.written(key), store.store.put(encode(key), value.into()))
+            .await?
+            .map_err(failed)?;
         Ok(())
     }
 
     /// Writes if the key is still as it was seen; whether it was.
     async fn replace(
         &self,
-        store: &Store,
+        store: &Bucket,
         key: &str,
         seen: &Seen,
         value: Vec<u8>,
         quota: Quota,
     ) -> Result<bool, Failure> {
         self.make_room(store, key, seen, value.len(), quota).await?;
-        match store.update(encode(key), value.into(), seen.revision).await {
+        let update = store.store.update(encode(key), value.into(), seen.revision);
+        match store.or_refused(&store.written(key), update).await? {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(false),
             Err(error) => Err(failed(error)),
@@ -210,7 +232,7 @@ impl Inner {
     /// Whether there is room for a value, which is then counted.
     async fn make_room(
         &self,
-        store: &Store,
+        store: &Bucket,
         key: &str,
         seen: &Seen,
         length: usize,
@@ -220,7 +242,8 @@ impl Inner {
         let (since, before) = match known.filter(|(since, _)| since.elapsed() < FILLED) {
             Some(known) => known,
             None => {
-                let state = store.stream.get_info().await.map_err(failed)?.state;
+                let asked = store.store.stream.get_info();
+                let state = store.or_refused("STREAM.INFO", asked).await?.map_err(failed)?.state;
                 (Instant::now(), Totals { keys: state.messages, size: state.bytes })
             }
         };
@@ -232,6 +255,22 @@ impl Inner {
         quota.check(before, after)?;
         *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, after));
         Ok(())
+    }
+}
+
+impl Bucket {
+    /// What comes of asking, unless NATS does not allow it.
+    async fn or_refused<T>(&self, about: &str, asked: impl Future<Output = T>) -> Result<T, Failure> {
+        self.refusals.or(about, asked).await.map_err(Failure::NotAllowed)
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("{}{}", self.store.prefix, encode(key))
+    }
+
+    /// How a refusal to write a key names it.
+    fn written(&self, key: &str) -> String {
+        format!("\"{}\"", self.subject(key))
     }
 }
 
@@ -254,9 +293,10 @@ fn failed(error: impl fmt::Display) -> Failure {
     Failure::Unreachable(format!("NATS: {error}"))
 }
 
-async fn see(store: &Store, key: &str) -> Result<Seen, Failure> {
-    let subject = format!("{}{}", store.prefix, encode(key));
-    match store.stream.get_last_raw_message_by_subject(&subject).await {
+async fn see(store: &Bucket, key: &str) -> Result<Seen, Failure> {
+    let subject = store.subject(key);
+    let asked = store.store.stream.get_last_raw_message_by_subject(&subject);
+    match store.or_refused("MSG.GET", asked).await? {
         Ok(message) => {
             let is_gone =
                 message.headers.get("KV-Operation").is_some_and(|operation| operation.as_str() != "PUT");
@@ -270,15 +310,18 @@ async fn see(store: &Store, key: &str) -> Result<Seen, Failure> {
 }
 
 /// Leaves no mark, as NATS's own way to delete does: those would fill the bucket.
-async fn remove(store: &Store, key: &str) -> Result<(), Failure> {
-    let subject = format!("{}{}", store.prefix, encode(key));
-    store.stream.purge().filter(subject).await.map_err(failed)?;
+async fn remove(store: &Bucket, key: &str) -> Result<(), Failure> {
+    let asked = store.store.stream.purge().filter(store.subject(key)).into_future();
+    store.or_refused("STREAM.PURGE", asked).await?.map_err(failed)?;
     Ok(())
 }
 
 /// All keys are looked through for a page.
-async fn list(store: &Store, after: Option<String>) -> Outcome {
-    let keys: Vec<String> = store.keys().await.map_err(failed)?.try_collect().await.map_err(failed)?;
+async fn list(store: &Bucket, after: Option<String>) -> Outcome {
+    let asked = async {
+        store.store.keys().await.map_err(failed)?.try_collect::<Vec<String>>().await.map_err(failed)
+    };
+    let keys = store.or_refused("CONSUMER.", asked).await??;
     let mut keys: Vec<String> = keys.iter().filter_map(|key| decode(key)).collect();
     keys.sort_unstable();
     if let Some(after) = after {

@@ -51,7 +51,10 @@ pub(crate) enum Failure {
     Limit(String),
     #[error("{0}")]
     TimedOut(String),
-    /// The server that keeps the store has failed, or cannot be reached.
+    /// The server that keeps the store does not allow it.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The store itself has failed, or the server that keeps it, or that cannot be reached.
     #[error("{0}")]
     Unreachable(String),
     /// Anything else, in words.

@@ -46,9 +46,11 @@ impl OpenStore {
             StoreUrl::Memory => {
                 Err(StoreError("what is in a server's memory, it alone can reach".to_owned()))
             }
-            StoreUrl::File { path, .. } if !may_be_new && !path.exists() => {
-                Err(StoreError("there is no such file".to_owned()))
-            }
+            StoreUrl::File { path, .. } if !may_be_new => match path.try_exists() {
+                Ok(true) => Self::open(url, true),
+                Ok(false) => Err(StoreError("there is no such file".to_owned())),
+                Err(error) => Err(StoreError(error.to_string())),
+            },
             _ => registry::open_by("", url).map(Self).map_err(StoreError),
         }
     }

@@ -19,10 +19,16 @@ use super::limits::Quota;
 use super::operation::{
     ANSWER_MAX, Answer, Failure, Operation, PAGE, no_number, number, overflow, too_large,
 };
-use super::server::{check_ca, explained};
+use super::server::{advised, check_ca};
 use super::{Backend, Outcome, Running, on_runtime};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis.lua")));
+
+/// What names certificates of those who vouch for it.
+const CA: &str = "?ca=FILE";
+
+/// What Redis says to whom it does not allow something, also in a script, by its versions.
+const REFUSALS: [&str; 3] = ["NOPERM", "no permissions", "can't run this command"];
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -87,7 +93,11 @@ impl Inner {
                 if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() {
                     *self.connected.lock().await = None;
                 }
-                Err(Failure::Unreachable(format!("Redis: {}", explained(&error.to_string()))))
+                let reason = format!("Redis: {}", advised(&error.to_string(), CA));
+                Err(match REFUSALS.iter().any(|refusal| reason.contains(refusal)) {
+                    true => Failure::NotAllowed(reason),
+                    false => Failure::Unreachable(reason),
+                })
             }
         }
     }
@@ -111,7 +121,7 @@ impl Inner {
                 Ok(connected.insert(Connected { node, connection }).connection.clone())
             }
             Err(error) => {
-                let reason = explained(&error.to_string());
+                let reason = advised(&error.to_string(), CA);
                 Err(self.backoff.failed(format!("Redis cannot be reached: {reason}")))
             }
         }

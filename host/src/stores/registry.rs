@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -101,9 +101,15 @@ fn canonical(path: &Path) -> Result<PathBuf, String> {
     Ok(directory.join(name))
 }
 
-/// How often each operation came to each end.
+/// How often each operation came to each end, and when it was last said that one has failed.
 #[derive(Debug, Default)]
-pub(crate) struct Counts([[AtomicU64; OUTCOMES.len()]; Operation::NAMES.len()]);
+pub(crate) struct Counts {
+    ends: [[AtomicU64; OUTCOMES.len()]; Operation::NAMES.len()],
+    complained: Mutex<Option<Instant>>,
+}
+
+/// How long nothing is said of a store that goes on failing.
+const SILENCE: Duration = Duration::from_secs(60);
 
 const OUTCOMES: [&str; 6] = ["ok", "conflict", "denied", "limit", "timeout", "error"];
 
@@ -123,12 +129,27 @@ impl Counts {
         let outcome = match outcome {
             Ok(Answer::Changed(_)) => 1,
             Ok(_) => 0,
-            Err(Failure::NoSuchStore | Failure::AccessDenied) => 2,
+            Err(Failure::NoSuchStore | Failure::AccessDenied | Failure::NotAllowed(_)) => 2,
             Err(Failure::Limit(_)) => 3,
             Err(Failure::TimedOut(_)) => 4,
             Err(Failure::Unreachable(_) | Failure::Other(_)) => 5,
         };
-        self.0[operation][outcome].fetch_add(1, Relaxed);
+        self.ends[operation][outcome].fetch_add(1, Relaxed);
+    }
+
+    /// Says in the log what the store fails at, and not the handler: now and then, however often it does.
+    pub(super) fn complain(&self, name: &str, outcome: &Outcome) {
+        let Err(failure @ (Failure::NotAllowed(_) | Failure::TimedOut(_) | Failure::Unreachable(_))) =
+            outcome
+        else {
+            return;
+        };
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| at.elapsed() >= SILENCE) {
+            *complained = Some(Instant::now());
+            let reason = failure.to_string();
+            tracing::warn!("state {name}: {}; this is said once in {SILENCE:?} at most", one_line(&reason));
+        }
     }
 }
 
@@ -142,7 +163,7 @@ pub(crate) fn counts() -> Vec<(String, &'static str, &'static str, u64)> {
             OUTCOMES.into_iter().enumerate().map(move |(outcome, word)| (kind, outcome, operation, word))
         });
         let counted = all.map(move |(kind, outcome, operation, word)| {
-            (name.clone(), operation, word, counts.0[kind][outcome].load(Relaxed))
+            (name.clone(), operation, word, counts.ends[kind][outcome].load(Relaxed))
         });
         counted.filter(|(.., count)| *count > 0).collect::<Vec<_>>()
     };

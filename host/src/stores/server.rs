@@ -10,17 +10,22 @@ pub(super) fn check_ca(ca: Option<&Path>) -> Result<(), String> {
     ca.map_or(Ok(()), |ca| tls::check_roots(ca).map_err(|error| error.to_string()))
 }
 
-/// What a server or its client says, with what to do.
-pub(super) fn explained(reason: &str) -> String {
+/// What a server of state or of a fleet or its client says, with what to do; `ca` is where certificates of those are named who vouch
+/// for it.
+pub fn advised(reason: &str, ca: &str) -> String {
     let reason = one_line(reason);
     let lower = reason.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let advice = if says(&["unknownissuer", "unknown issuer"]) {
-        "name the certificates of those who vouch for it, with ?ca=FILE"
+        return format!("{reason} (name the certificates of those who vouch for it, with {ca})");
     } else if says(&["notvalidforname", "not valid for name"]) {
         "name the server as its certificate does"
     } else if says(&["noauth", "wrongpass", "authentication failed", "authorization violation"]) {
         "write who asks before the host, as in USER:PASSWORD@HOST"
+    } else if says(&["jetstream unavailable", "jetstream not enabled", "jetstream resource does not exist"]) {
+        "it has no JetStream, or not yet: it is started with -js"
+    } else if says(&["corrupt message of type"]) {
+        "it does not speak TLS there"
     } else if says(&["select is not allowed in cluster mode"]) {
         "a cluster has database 0 alone"
     } else {

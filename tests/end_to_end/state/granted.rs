@@ -83,6 +83,7 @@ fn what_cannot_be_opened_ends_the_start_with_the_reason() {
         (format!("a=file:{}", at("none/a.db")), "No such file or directory"),
         (format!("a=file:{}", directory.path().display()), "directory"),
         (format!("a=file:{}", at("text.db")), "it is no database"),
+        ("a=file:/dev/null".to_owned(), "it is no regular file"),
         ("a=nowhere".to_owned(), "write memory, file:PATH"),
         ("memory".to_owned(), "write NAME=URL"),
     ] {

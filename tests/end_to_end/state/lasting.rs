@@ -5,10 +5,10 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Host, for_each_strategy, is_long_run, plugin, plugsock};
+use crate::harness::{Client, Host, for_each_strategy, is_long_run, plugin, plugsock, run};
 use crate::upgrade::{end, upgrade};
 
-use super::{TCP, answer, answers, directory, in_file, serve_by};
+use super::{TCP, answer, answers, directory, file, in_file, serve, serve_by};
 
 #[test]
 fn what_is_in_memory_outlives_swaps_and_reloads() {
@@ -203,4 +203,41 @@ fn an_upgrade_takes_the_file_over() {
         drop(client);
         end(host, successor);
     });
+}
+
+/// So whoever stops a server and copies the file has all of it.
+#[test]
+fn what_has_ended_leaves_all_in_the_file() {
+    for_each_strategy(|strategy| {
+        let directory = directory();
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        let mut host = serve_by(strategy, &in_file(directory.path()));
+        assert_eq!(answer(&host, "counts increment a 1"), "1");
+        assert!(files() > 1, "it is open");
+        assert!(host.terminate().success());
+        assert_eq!(files(), 1, "{strategy}");
+        let set = run(plugsock().args(["state", "set", &file(directory.path()), "a", "41"]));
+        assert_eq!((set.code, files()), (Some(0), 1), "{set:?}");
+        let host = serve_by(strategy, &in_file(directory.path()));
+        assert_eq!(answer(&host, "counts increment a 1"), "42");
+    });
+}
+
+/// Nobody is told that it is written what nobody could find again.
+#[test]
+fn a_file_that_was_moved_is_written_no_more() {
+    let directory = directory();
+    let (path, elsewhere) = (directory.path().join("counts.db"), directory.path().join("elsewhere.db"));
+    let host = serve(&["--state", &in_file(directory.path())]);
+    assert_eq!(answer(&host, "counts increment a 1"), "1");
+    let moved =
+        "error its file was moved or removed while it was open: put it back, or start the server anew";
+    std::fs::rename(&path, &elsewhere).unwrap();
+    assert_eq!(answers(&host, &["counts increment a 1", "counts set b 1"]), [moved, moved]);
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(answer(&host, "counts increment a 1"), moved);
+    std::fs::rename(&elsewhere, &path).unwrap();
+    assert_eq!(answer(&host, "counts increment a 1"), "2");
+    // The log has it once, however often it fails.
+    assert_eq!(host.log.wait_for_count("state counts: its file was moved", 1).len(), 1);
 }

@@ -1,7 +1,7 @@
 //! Stores in Redis and NATS that let in whom they know, by TLS.
 
 use super::servers::{Kind, StateServer};
-use super::{answer, directory, does_every_operation, serve_by};
+use super::{answer, answers, directory, does_every_operation, serve_by};
 use crate::harness::certificates::Ca;
 use crate::harness::{for_each_strategy, plugsock, run};
 
@@ -165,5 +165,45 @@ fn a_cluster_of_redis_keeps_a_store_on_one_server() {
             });
         }
         assert_eq!(redis(home, &["hlen", hash]), "10\n");
+    }
+}
+
+/// At once and by its words, where asking on would be in vain, and once in the log.
+#[test]
+fn what_a_server_does_not_allow_is_said() {
+    for kind in [Kind::Redis, Kind::Nats] {
+        let directory = directory();
+        let configuration = directory.path().join("conf");
+        let path = configuration.display().to_string();
+        let (text, option) = match kind {
+            Kind::Redis => ("user default on nopass ~* &* +@all -hset", "--include"),
+            Kind::Nats => (
+                "authorization { users = [ { user: all, password: all },\n\
+                 { user: reader, password: reader, permissions: { publish: { deny: \"$KV.counts.>\" } } } ] }\n",
+                "-c",
+            ),
+        };
+        std::fs::write(&configuration, text).unwrap();
+        let Some(server) = StateServer::start_with(kind, |_| vec![option.to_owned(), path]) else { continue };
+        let (url, refusal) = match kind {
+            Kind::Redis => (format!("redis://127.0.0.1:{}", server.port), "this command"),
+            Kind::Nats => (
+                format!("nats://reader:reader@127.0.0.1:{}/counts", server.port),
+                "NATS does not allow Publish to \"$KV.counts.",
+            ),
+        };
+        for_each_strategy(|strategy| {
+            let host = serve_by(strategy, &format!("counts={url}"));
+            let said = answers(&host, &["counts set a 1", "counts increment a 1", "counts get a"]);
+            assert!(
+                said[..2].iter().all(|said| said.starts_with("error ") && said.contains(refusal)),
+                "{said:?}"
+            );
+            assert_eq!(said[2], "none", "{kind:?} {strategy}: it is read all the same");
+            assert!(host.log.wait_for("state counts: ").contains(refusal));
+            assert_eq!(host.log.lines_with("state counts: ").len(), 1);
+        });
+        let set = run(plugsock().args(["state", "set", &url, "a", "1"]));
+        assert!(set.code == Some(1) && set.stderr.contains(refusal), "{set:?}");
     }
 }
