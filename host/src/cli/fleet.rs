@@ -85,11 +85,9 @@ impl Fleet {
                 FleetCommand::Status(look) => look.status().await,
                 FleetCommand::Hosts(look) => look.hosts().await,
                 FleetCommand::Watch(watch) => watch.run().await,
-                FleetCommand::Pause(one) => one.change("pauses", |desired| desired.is_paused = true).await,
-                FleetCommand::Resume(one) => one.change("goes on", |desired| desired.is_paused = false).await,
-                FleetCommand::Rollback(one) => {
-                    one.change("is rolled back", |desired| desired.is_rolled_back = true).await
-                }
+                FleetCommand::Pause(one) => one.pause(true).await,
+                FleetCommand::Resume(one) => one.pause(false).await,
+                FleetCommand::Rollback(one) => one.roll_back().await,
                 FleetCommand::Drain(host) => host.drain(true).await,
                 FleetCommand::Undrain(host) => host.drain(false).await,
             }

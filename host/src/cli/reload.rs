@@ -219,7 +219,7 @@ fn next_plugs(
         if is_same && old.planned.args.swapping.watch == planned.args.swapping.watch {
             return Ok(old.planned_as(planned));
         }
-        Ok(Plug::new(old.slot.clone(), planned.clone(), sandbox, registry.clone()))
+        Ok(old.told(planned, sandbox))
     };
     let blamed = |planned: &PlannedHandler| next(planned).map_err(|error| planned.blame(error));
     plan.handlers.iter().map(blamed).collect()

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -170,6 +171,21 @@ pub struct Plug {
     registry: Registry,
     /// What can be watched for changes, and what that was when it was last loaded.
     watched: Option<(Watched, Seen)>,
+    pub held: Held,
+}
+
+/// Whether a slot serves what the fleet says. Then its own handler, whatever becomes of that, has to wait.
+#[derive(Clone, Default)]
+pub struct Held(Arc<AtomicBool>);
+
+impl Held {
+    pub fn set(&self, held: bool) {
+        self.0.store(held, Relaxed);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// What a handler is loaded from, where that may become another.
@@ -208,7 +224,13 @@ impl Plug {
     pub fn new(slot: Slot, planned: PlannedHandler, sandbox: Sandbox, registry: Registry) -> Self {
         let watched = Watched::of(&planned, &sandbox);
         let watched = watched.map(|watched| (watched.clone(), Arc::new(Mutex::new(watched.look()))));
-        Self { slot, planned, sandbox, registry, watched }
+        Self { slot, planned, sandbox, registry, watched, held: Held::default() }
+    }
+
+    /// For the same slot, told otherwise.
+    pub fn told(&self, planned: &PlannedHandler, sandbox: Sandbox) -> Self {
+        let told = Self::new(self.slot.clone(), planned.clone(), sandbox, self.registry.clone());
+        Self { held: self.held.clone(), ..told }
     }
 
     /// Loads a handler into a slot of its own.
@@ -238,7 +260,8 @@ impl Plug {
             }
         };
         let watched = watched.map(|watched| (watched, Arc::new(Mutex::new(seen))));
-        Ok(Self { slot, planned: planned.clone(), sandbox, registry: registry.clone(), watched })
+        let (planned, registry) = (planned.clone(), registry.clone());
+        Ok(Self { slot, planned, sandbox, registry, watched, held: Held::default() })
     }
 
     /// The same, told what makes no difference to its handler and its files.
@@ -254,12 +277,16 @@ impl Plug {
 
     /// Its handler as it is now.
     pub fn handler(&self) -> Result<Handler, HandlerError> {
-        self.planned.source.load(&self.sandbox, &self.registry, None)
+        if !self.held.is_set() {
+            return self.planned.source.load(&self.sandbox, &self.registry, None);
+        }
+        let unreadable = |reason| HandlerError::Read { name: self.slot.current().name().to_owned(), reason };
+        HandedSlot::of(&self.slot).map_err(unreadable)?.load(&self.sandbox)
     }
 
     /// Loads the handler again, and says in the log what came of it.
     pub fn reload(&self) {
-        reload(&self.slot, &self.planned.source, &self.registry);
+        reload(&self.slot, &self.planned.source, &self.registry, &self.held);
     }
 
     /// Has the handler loaded again whenever its file has changed, or its tag, if that was asked for, and as long as this is
@@ -269,13 +296,18 @@ impl Plug {
         let Some((watched, seen)) = self.watched.as_ref().filter(|_| swapping.watch) else {
             return Ok(());
         };
-        let (slot, source, registry) =
-            (self.slot.clone(), self.planned.source.clone(), self.registry.clone());
+        let (slot, source, registry, held) =
+            (self.slot.clone(), self.planned.source.clone(), self.registry.clone(), self.held.clone());
         match watched {
-            Watched::Files(files) => watch(files.clone(), seen, move || reload(&slot, &source, &registry)),
+            Watched::Files(files) => {
+                watch(files.clone(), seen, move || reload(&slot, &source, &registry, &held))
+            }
             Watched::Tag(reference) => {
                 let asked = registry.clone();
-                let swap = move || slot.swap(source.for_swap(&registry));
+                let swap = move || match is_held(&slot, &held) {
+                    true => Ok(()),
+                    false => slot.swap(source.for_swap(&registry)).map(drop),
+                };
                 tag::watch(asked, reference.clone(), swapping.registry_poll, seen, swap)
             }
         }
@@ -302,8 +334,16 @@ fn manifest_of(handler: &Handler) -> Option<Digest> {
     }
 }
 
-fn reload(slot: &Slot, source: &HandlerSource, registry: &Registry) {
-    if *source != HandlerSource::Echo {
+/// Whether what has changed is not loaded, and says so.
+fn is_held(slot: &Slot, held: &Held) -> bool {
+    if held.is_set() {
+        tracing::info!(slot = slot.name(), "not loaded again: this slot serves what the fleet says");
+    }
+    held.is_set()
+}
+
+fn reload(slot: &Slot, source: &HandlerSource, registry: &Registry, held: &Held) {
+    if *source != HandlerSource::Echo && !is_held(slot, held) {
         report(slot, slot.swap(source.for_swap(registry)));
     }
 }
@@ -506,6 +546,8 @@ impl Running {
             handle.close();
         }
         let _ = follower.join();
+        let part = running.serving().fleet.clone();
+        part.inspect(|part| part.wait_until_left());
         served?;
         Ok(ExitCode::SUCCESS)
     }

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Fleet, GROUP, done, who};
-use crate::harness::wait_until;
+use crate::harness::{Host, plugsock, wait_until};
 use crate::upgrade::{end, upgrade};
 
 /// What the log has of a name that is another's.
@@ -78,4 +78,31 @@ fn a_process_that_takes_over_is_the_same_host() {
     assert!(host.log.lines_with("another host").is_empty());
     end(host, successor);
     wait_until(|| fleet.said_by_hosts().is_empty());
+}
+
+/// Though its word would hold for an hour.
+#[test]
+fn a_host_that_ends_is_gone_at_once() {
+    let Some(fleet) = Fleet::start_with("1h") else { return };
+    let mut host = fleet.host("a", &[]);
+    fleet.wait_for_hosts(1);
+    assert!(host.terminate().success());
+    assert_eq!(fleet.said_by_hosts(), [] as [Value; 0]);
+}
+
+/// Such a host is there all the same, and says why the fleet has no say in it.
+#[test]
+fn a_slot_that_no_record_can_name() {
+    let Some(fleet) = Fleet::start() else { return };
+    std::fs::copy(fleet.file("one"), fleet.path("my handler.wasm")).unwrap();
+    let (url, handler) = (fleet.url(), fleet.file("my handler"));
+    let args = ["tcp://127.0.0.1:0", &handler, "--fleet", &url, "--fleet-group", GROUP, "--fleet-host", "a"];
+    let host = Host::serve_sockets(plugsock(), 1, &[&args[..], &["--fleet-trust-all"]].concat());
+    let line = host.log.wait_for("the fleet has no say in it");
+    assert!(line.contains("'my handler' cannot be a name in a fleet"), "{line}");
+    wait_until(|| done(fleet.command(&["status"])).contains("web/a: slots: 'my handler'"));
+    let table = done(fleet.command(&["hosts"]));
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..5], ["web", "a", "-", "accepting", "-"], "{table}");
+    assert_eq!(host.log.lines_with("the fleet has no say in it").len(), 1);
 }

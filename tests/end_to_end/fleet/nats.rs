@@ -24,19 +24,28 @@ impl Nats {
 
     /// With a configuration that may name files in the server's directory.
     pub fn configured(configuration: impl FnOnce(&TempDir) -> String) -> Option<Self> {
+        Self::started(configuration, &["-js"])
+    }
+
+    /// One that keeps nothing.
+    pub fn configured_without_jetstream() -> Option<Self> {
+        Self::started(|_| String::new(), &[])
+    }
+
+    fn started(configuration: impl FnOnce(&TempDir) -> String, args: &[&str]) -> Option<Self> {
         if !is_installed("nats-server") {
             return None;
         }
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("nats.conf"), configuration(&directory)).unwrap();
-        let server = serve(&directory, "-1");
+        let server = serve(&directory, "-1", args);
         let mut nats = Self { directory, server, port: 0 };
         nats.learn_port();
         Some(nats)
     }
 
     fn start_at(&mut self, port: &str) {
-        self.server = serve(&self.directory, port);
+        self.server = serve(&self.directory, port, &["-js"]);
         self.learn_port();
     }
 
@@ -93,7 +102,7 @@ impl Nats {
 
     /// Starts it again where it was, with what it had.
     pub fn restart(&mut self) {
-        self.server = serve(&self.directory, &self.port.to_string());
+        self.server = serve(&self.directory, &self.port.to_string(), &["-js"]);
         self.wait();
     }
 
@@ -142,10 +151,11 @@ impl Nats {
     }
 }
 
-fn serve(directory: &TempDir, port: &str) -> Child {
+fn serve(directory: &TempDir, port: &str, args: &[&str]) -> Child {
     let path = |name: &str| directory.path().join(name);
     Command::new("nats-server")
-        .args(["-a", "127.0.0.1", "-p", port, "-js"])
+        .args(["-a", "127.0.0.1", "-p", port])
+        .args(args)
         .arg("-c")
         .arg(path("nats.conf"))
         .arg("-sd")

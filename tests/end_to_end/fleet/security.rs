@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::{Fleet, GROUP, all_serve, done, who};
-use crate::harness::{Authority, Host, Identity, plugsock, run, versioned};
+use crate::harness::{Authority, Host, Identity, plugsock, run, versioned, wait_until};
 
 #[test]
 fn without_a_key_a_host_joins_no_fleet() {
@@ -101,7 +101,7 @@ fn nats_says_who_may_write_what() {
     let hosts: Vec<Host> = ["a", "b"].iter().map(|name| fleet.host_by(plugsock(), name, &args)).collect();
     hosts[0].log.wait_for("plugsock fleet init");
     done(as_operator(&["init", "--host-time", "3s"]));
-    crate::harness::wait_until(|| done(as_operator(&["hosts"])).lines().count() == 3);
+    wait_until(|| done(as_operator(&["hosts"])).lines().count() == 3);
     done(as_operator(&["rollout", &fleet.file("two"), "--group", GROUP, "--gate", "errors>1%/1s", "--wait"]));
     all_serve(&hosts, "two");
     // A host may not say what is wanted.
@@ -119,4 +119,72 @@ fn nats_says_who_may_write_what() {
     done(as_operator(&["undrain", "a", "--group", GROUP]));
     hosts[0].log.wait_for("the fleet says to accept again");
     assert_eq!(who(&hosts[0]), "two");
+}
+
+/// What a host may not do is said once, in NATS's words, and left to those who may.
+#[test]
+fn a_host_that_may_not_drive_leaves_it_to_others() {
+    let user = |name: &str, allowed: &str| {
+        format!(
+            "{{ user: {name}, password: secret, permissions: {{ subscribe: [\"_INBOX.>\"], publish: [\"$JS.>\", {allowed}] }} }}"
+        )
+    };
+    let status = "\"$KV.plugsock-hosts.status.web.>\"";
+    let all = format!("{status}, \"$KV.plugsock-hosts.lease.web\", \"$KV.plugsock-fleet.rollout.web.>\"");
+    let lease = format!("{status}, \"$KV.plugsock-hosts.lease.web\"");
+    let users = [
+        "{ user: operator, password: secret }".to_owned(),
+        user("no-lease", status),
+        user("no-record", &lease),
+        user("silent", "\"$KV.plugsock-hosts.lease.web\""),
+        user("driver", &all),
+    ];
+    let configuration = format!("authorization {{ users = [ {} ] }}", users.join(", "));
+    let Some(nats) = super::Nats::configured(|_| configuration) else { return };
+    let operator = nats.url_as("operator:secret@");
+    let fleet = Fleet { nats, others: Vec::new(), directory: TempDir::new().unwrap() };
+    let as_operator = |args: &[&str]| run(fleet.plugsock().env("PLUGSOCK_FLEET", &operator).args(args));
+    std::fs::write(fleet.path("app.wasm"), versioned("one")).unwrap();
+    std::fs::write(fleet.path("two.wasm"), versioned("two")).unwrap();
+    done(as_operator(&["init", "--host-time", "2s"]));
+    let host = |user: &str| {
+        let url = fleet.nats.url_as(&format!("{user}:secret@"));
+        let args = ["--fleet-trust-all", "--fleet", &url, "--fleet-group", GROUP];
+        fleet.host_by(plugsock(), user, &args)
+    };
+    let mut hosts = vec![host("no-lease"), host("no-record"), host("silent")];
+    hosts[2].log.wait_for("status: cannot write status.web.silent: NATS does not allow Publish");
+    wait_until(|| done(as_operator(&["hosts"])).lines().count() == 3);
+    done(as_operator(&["rollout", &fleet.file("two"), "--group", GROUP, "--gate", "errors>1%/1s"]));
+    hosts[0].log.wait_for("driving: cannot write lease.web: NATS does not allow Publish");
+    hosts[1].log.wait_for("driving: cannot write rollout.web.app: NATS does not allow Publish");
+    let told = || done(as_operator(&["status"]));
+    wait_until(|| told().contains("web/no-lease: driving: cannot write lease.web"));
+    wait_until(|| told().contains("web/no-record: driving: cannot write rollout.web.app"));
+    hosts.push(host("driver"));
+    wait_until(|| told().contains("complete"));
+    all_serve(&hosts, "two");
+    for host in &hosts {
+        let said = host.log.lines_with("NATS does not allow");
+        let silent = host.log.lines_with("status: cannot write").len();
+        assert!(said.len() - silent <= 1 && silent <= 1, "{said:?}");
+        assert!(host.log.lines_with("NATS is there again").is_empty());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_nats_is_said_with_what_to_do() {
+    let Some(nats) = super::Nats::configured(|_| "authorization { user: a, password: b }\n".to_owned())
+    else {
+        return;
+    };
+    let status = |url: &str| {
+        let ended = run(plugsock().args(["fleet", "status", "--fleet", url]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        ended.stderr
+    };
+    assert!(status(&nats.url()).contains("USER:PASSWORD@HOST"));
+    assert!(status(&nats.tls_url().replace("tls://", "tls://a:b@")).contains("it does not speak TLS there"));
+    let Some(without) = super::Nats::configured_without_jetstream() else { return };
+    assert!(status(&without.url()).contains("it is started with -js"));
 }

@@ -10,10 +10,11 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
+use super::decide::{is_under_way, of};
 use super::options::ReachArgs;
 use super::records::{Desired, Drain, FIRST_FORMAT, PROGRAM, Rollout, check_group, check_name};
 use super::store::{HOST_TIME, Making, NotWritten, Store, open};
-use super::view::{GroupView, View};
+use super::view::{GroupView, View, progress_line};
 use crate::cli::options::parse_duration;
 use crate::cli::output;
 pub use follow::Watch;
@@ -89,13 +90,13 @@ pub struct Init {
     #[command(flatten)]
     at: At,
 
-    /// How many servers of a cluster are to keep them
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: u8,
+    /// How many servers of a cluster are to keep them: 1, unless it was said before
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
 
-    /// How long what a host says of itself holds; it says it three times as often
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_host_time)]
-    host_time: Duration,
+    /// How long what a host says of itself holds: 15s, unless it was said before; a host says it three times as often
+    #[arg(long, value_name = "TIME", value_parser = parse_host_time)]
+    host_time: Option<Duration>,
 }
 
 fn parse_host_time(text: &str) -> Result<Duration, String> {
@@ -107,13 +108,19 @@ fn parse_host_time(text: &str) -> Result<Duration, String> {
 
 impl Init {
     pub async fn run(self) -> anyhow::Result<()> {
-        let making = Making { replicas: self.replicas.into(), host_time: self.host_time };
+        let replicas = self.replicas.map(usize::from);
+        let default = Making::default();
+        let making = Making {
+            replicas: replicas.unwrap_or(default.replicas),
+            host_time: self.host_time.unwrap_or(default.host_time),
+        };
         let store = self.at.open(making).await?;
-        store.make_components(making.replicas).await.map_err(anyhow::Error::msg)?;
+        let replicas = store.remake(replicas, self.host_time).await.map_err(anyhow::Error::msg)?;
         let time = humantime::format_duration(store.host_time());
-        let value = serde_json::json!({ "host_time": time.to_string(), "replicas": self.replicas });
-        self.at
-            .say(&value, format_args!("the buckets are there; what a host says of itself holds for {time}"))
+        let value = serde_json::json!({ "host_time": time.to_string(), "replicas": replicas });
+        let kept_by = if replicas == 1 { "one server".to_owned() } else { format!("{replicas} servers") };
+        let line = "what a host says of itself holds for";
+        self.at.say(&value, format_args!("the buckets are there, kept by {kept_by}; {line} {time}"))
     }
 }
 
@@ -147,13 +154,12 @@ async fn change(
         next.format = next.format();
         if !is_driven {
             // Nobody could say how far it is.
-            let removed = store.records.delete(key("rollout")).await;
-            removed.map_err(|error| anyhow::anyhow!("cannot remove {}: {error}", key("rollout")))?;
+            store.remove(&store.records, &key("rollout"), None).await.map_err(anyhow::Error::msg)?;
         }
         match store.write(&store.records, &key("desired"), &next, revision).await {
             Ok(_) => return Ok(next.generation),
             Err(NotWritten::Conflict) => continue,
-            Err(NotWritten::Failed(reason)) => bail!(reason),
+            Err(NotWritten::Failed(trouble)) => bail!("{trouble}"),
         }
     }
     bail!("others change {group}/{slot} all the time: try again")
@@ -173,16 +179,36 @@ pub struct One {
 }
 
 impl One {
-    /// Changes the record of the roll-out that is there.
-    pub async fn change(self, said: &str, change_it: impl Fn(&mut Desired)) -> anyhow::Result<()> {
+    /// Has it pause or go on.
+    pub async fn pause(self, is_paused: bool) -> anyhow::Result<()> {
+        let said = if is_paused { "pauses" } else { "goes on" };
+        self.change(said, true, |desired| desired.is_paused = is_paused).await
+    }
+
+    /// Takes it back.
+    pub async fn roll_back(self) -> anyhow::Result<()> {
+        self.change("is rolled back", false, |desired| desired.is_rolled_back = true).await
+    }
+
+    /// Changes the record of the roll-out that is there, perhaps only while that is under way.
+    async fn change(
+        self,
+        said: &str,
+        must_run: bool,
+        change_it: impl Fn(&mut Desired),
+    ) -> anyhow::Result<()> {
         let store = self.at.connect().await?;
         let group = &self.of.group;
         let slot = match self.program {
             true => PROGRAM.to_owned(),
             false => self.of.slot(&View::of_group(&store, group).await?)?,
         };
-        let generation = change(&store, group, &slot, false, |(desired, _)| {
+        let generation = change(&store, group, &slot, false, |(desired, rollout)| {
             let Some(mut desired) = desired else { bail!("nothing was ever rolled out to {group}/{slot}") };
+            if must_run && !is_under_way(&desired, rollout.as_ref()) {
+                let stands = progress_line(group, &slot, &desired, of(&desired, rollout.as_ref()));
+                bail!("{stands}: it can neither pause nor go on");
+            }
             change_it(&mut desired);
             Ok(desired)
         });
@@ -218,9 +244,7 @@ impl Host {
         }
         let done = match is_drained {
             true => store.put(&store.records, &key, &Drain { format: FIRST_FORMAT }).await.map(drop),
-            false => {
-                store.records.delete(&key).await.map_err(|error| format!("cannot remove {key}: {error}"))
-            }
+            false => store.remove(&store.records, &key, None).await,
         };
         done.map_err(anyhow::Error::msg)?;
         let said = if is_drained { "is to accept nothing" } else { "is to accept again" };

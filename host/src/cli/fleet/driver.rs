@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::kv;
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Hosts, have_taken, is_under_way, next, of};
 use super::kept::Known;
 use super::records::{FIRST_FORMAT, HostStatus, Progress, parse};
-use super::store::{Changes, NotWritten, Store};
+use super::store::{Changes, NotWritten, Store, Trouble};
 use crate::cli::registry::jittered;
 
 /// About so many hosts try to get a lease within the time in which it is renewed.
@@ -105,7 +104,7 @@ impl Driver {
     }
 
     /// Does what is to be done now.
-    pub async fn drive(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<(), String> {
+    pub async fn drive(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<(), Trouble> {
         let is_needed = |slot: &Slot| {
             let is_under_way = |desired| is_under_way(desired, slot.known.rollout.as_ref());
             slot.unreadable.is_empty() && slot.known.desired.as_ref().is_some_and(is_under_way)
@@ -131,7 +130,7 @@ impl Driver {
         Ok(())
     }
 
-    async fn drive_slot(&mut self, store: &Store, name: &str, slot: &Slot) -> Result<(), String> {
+    async fn drive_slot(&mut self, store: &Store, name: &str, slot: &Slot) -> Result<(), Trouble> {
         let Some(desired) = &slot.known.desired else { return Ok(()) };
         let known = slot.known.rollout.as_ref();
         let hosts = Hosts::eligible(name, desired, self.hosts.values().map(|(status, _)| status));
@@ -161,7 +160,7 @@ impl Driver {
             Ok(_) => {}
             // What the other has written comes by itself.
             Err(NotWritten::Conflict) => return Ok(()),
-            Err(NotWritten::Failed(reason)) => return Err(reason),
+            Err(NotWritten::Failed(trouble)) => return Err(trouble),
         }
         let (generation, stages) = (next.generation, desired.stages.len());
         match (next.progress, &next.reason) {
@@ -186,7 +185,7 @@ impl Driver {
     }
 
     /// Gets the lease if nobody has it, and renews it in time.
-    async fn has_lease(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<bool, String> {
+    async fn has_lease(&mut self, store: &Store, slots: &BTreeMap<String, Slot>) -> Result<bool, Trouble> {
         let renew_every = store.host_time() / 3;
         let record = LeaseRecord { format: FIRST_FORMAT, host: self.host.clone() };
         if let Some(lease) = &mut self.lease {
@@ -200,8 +199,11 @@ impl Driver {
                     *lease = Lease { revision, renewed: Instant::now() };
                     Ok(true)
                 }
-                Err(NotWritten::Conflict) => Ok(false),
-                Err(NotWritten::Failed(reason)) => Err(reason),
+                Err(NotWritten::Conflict) => {
+                    store.learn_host_time().await?;
+                    Ok(false)
+                }
+                Err(NotWritten::Failed(trouble)) => Err(trouble),
             };
         }
         if Instant::now() < self.try_at {
@@ -216,25 +218,30 @@ impl Driver {
         let share = (eligible.unwrap_or_default() / CANDIDATES).max(1);
         self.try_at =
             Instant::now() + jittered(renew_every.saturating_mul(u32::try_from(share).unwrap_or(u32::MAX)));
-        let bytes = serde_json::to_vec(&record).map_err(|error| error.to_string())?;
-        match store.hosts.create(self.key(), bytes.into()).await {
+        match store.create(&store.hosts, &self.key(), &record).await {
             Ok(revision) => {
                 tracing::info!("this host drives the roll-outs of group {}", self.group);
                 self.lease = Some(Lease { revision, renewed: Instant::now() });
                 Ok(true)
             }
-            Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(format!("cannot get the lease of group {}: {error}", self.group)),
+            Err(NotWritten::Conflict) => Ok(false),
+            Err(NotWritten::Failed(trouble)) => Err(trouble),
         }
     }
 
+    /// Leaves it to others for a while, who may do what this host may not.
+    pub fn stand_back(&mut self, store: &Store) {
+        self.let_go();
+        self.try_at = Instant::now() + jittered(store.host_time() * 3);
+    }
+
     /// Gives the lease back when there is nothing to drive.
-    pub async fn stop(&mut self, store: &Store) -> Result<(), String> {
+    pub async fn stop(&mut self, store: &Store) -> Result<(), Trouble> {
         let lease = self.lease.take();
         self.let_go();
         self.try_at = Instant::now() + jittered(Duration::from_millis(200));
         match lease {
-            Some(lease) => store.remove(&store.hosts, &self.key(), lease.revision).await,
+            Some(lease) => store.remove(&store.hosts, &self.key(), Some(lease.revision)).await,
             None => Ok(()),
         }
     }

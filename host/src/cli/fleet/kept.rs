@@ -50,8 +50,23 @@ impl Kept {
         self.kept.iter().for_each(|kept| kept.keep_note(&self.instance_note(), &instance));
     }
 
+    /// Whether this host was last told to accept nothing.
+    pub fn is_drained(&self) -> bool {
+        self.kept.as_ref().and_then(|kept| kept.note(&self.drain_note())).unwrap_or_default()
+    }
+
+    pub fn keep_drained(&self, is_drained: bool) {
+        if self.is_drained() != is_drained {
+            self.kept.iter().for_each(|kept| kept.keep_note(&self.drain_note(), &is_drained));
+        }
+    }
+
+    fn drain_note(&self) -> String {
+        format!("fleet {} =drained", self.host)
+    }
+
     fn instance_note(&self) -> String {
-        format!("fleet {} instance", self.host)
+        format!("fleet {} =instance", self.host)
     }
 
     fn note(&self, slot: &str) -> String {

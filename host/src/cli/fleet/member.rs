@@ -14,6 +14,7 @@ mod report;
 mod subject;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -34,7 +35,7 @@ use crate::cli::executable::Executable;
 use crate::cli::kept;
 use crate::cli::registry::{Registry, jittered};
 use crate::cli::running::{Plug, ServedAddress, Serving};
-use complaints::Complaints;
+use complaints::{Complaints, DRIVING, RECORD, REFUSAL};
 use heed::State;
 use job::{Job, Outcome};
 use program::Program;
@@ -46,6 +47,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The pauses between attempts at what may come to work: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// The longest pause between attempts to reach NATS: when it is back its hosts are soon there.
+const NATS_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// What says how a slot is to be served.
 const RECORDS: [&str; 2] = ["desired", "rollout"];
@@ -124,7 +128,11 @@ pub fn join(
     thread::Builder::new()
         .name("fleet-swap".to_owned())
         .spawn(move || work.into_iter().for_each(Job::run))?;
-    thread::Builder::new().name("fleet".to_owned()).spawn(move || runtime.block_on(member.run()))?;
+    thread::Builder::new().name("fleet".to_owned()).spawn(move || {
+        let part = member.part.clone();
+        runtime.block_on(member.run());
+        part.has_left();
+    })?;
     Ok(Joined { ready: is_ready, wait })
 }
 
@@ -167,19 +175,30 @@ impl Member {
             if !self.is_informed {
                 self.begin_with_kept();
             }
-            self.heed_all(None);
-            let until = Instant::now() + jittered(pause(self.failures));
+            let until = Instant::now() + jittered(pause(self.failures).min(NATS_PAUSE_MAX));
             self.failures += 1;
-            self.show(false);
-            while let Ok(Some(outcome)) = tokio::time::timeout_at(until.into(), self.outcomes.recv()).await {
-                self.end(outcome);
-                self.heed_all(None);
-                self.show(false);
-            }
-            if self.is_closing() {
+            if self.go_on_until(until).await.is_break() {
                 return;
             }
         }
+    }
+
+    /// Goes by what is known, until it is time to look for NATS again; or for good, when this process ends.
+    async fn go_on_until(&mut self, until: Instant) -> ControlFlow<()> {
+        let mut tick = tokio::time::interval(TICK);
+        while Instant::now() < until {
+            if self.is_closing() {
+                return ControlFlow::Break(());
+            }
+            self.look();
+            self.heed_all(None);
+            self.show(false);
+            tokio::select! {
+                Some(outcome) = self.outcomes.recv() => self.end(outcome),
+                _ = tick.tick() => {}
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// What was known when NATS was last there.
@@ -195,6 +214,7 @@ impl Member {
                 self.slots.insert(name, driver::Slot { known, ..Default::default() });
             }
         }
+        self.is_drained = self.kept.is_drained();
         self.is_informed = true;
     }
 
@@ -203,6 +223,7 @@ impl Member {
         let Membership { reach, group, host, .. } = self.membership.clone();
         let (store, mut notices) =
             store::open(&reach, &format!("plugsock {group}/{host}"), Making::default()).await?;
+        self.complaints.forget_refusals();
         let mut changes = store.follow(&store.records, &format!("*.{group}.>")).await?;
         let mut seen = BTreeSet::new();
         let mut is_current = false;
@@ -235,7 +256,7 @@ impl Member {
                     }
                 }
                 notice = notices.recv() => match notice {
-                    Some(Notice::Refused(reason)) => self.complaints.about("NATS does not allow it", Some(reason)),
+                    Some(Notice::Refused(reason)) => self.complaints.about(REFUSAL, Some(reason)),
                     Some(Notice::Lost) | None => return Err(format!("the connection to NATS at {} is lost", reach.shown())),
                 },
                 Some(outcome) = self.outcomes.recv() => {
@@ -258,7 +279,13 @@ impl Member {
                     self.look();
                     if is_current {
                         self.heed_all(Some(&store));
-                        self.driver.drive(&store, &self.slots).await?;
+                        match self.driver.drive(&store, &self.slots).await {
+                            Err(trouble) if trouble.is_refusal => {
+                                self.driver.stand_back(&store);
+                                self.complaints.about(DRIVING, Some(trouble.to_string()));
+                            }
+                            driven => driven?,
+                        }
                     }
                     self.show(is_current);
                 }
@@ -276,6 +303,14 @@ impl Member {
 
     fn servers(&self) -> Vec<Arc<ServedAddress>> {
         self.serving().map(|serving| lock(&serving).servers.clone()).unwrap_or_default()
+    }
+
+    /// Says which of this host's slots no record can name.
+    fn look_at_names(&mut self) {
+        let plugs = self.serving().map(|serving| lock(&serving).plugs.clone()).unwrap_or_default();
+        let wrong = plugs.iter().find_map(|plug| check_name(plug.slot.name()).err());
+        let wrong = wrong.map(|wrong| format!("{wrong}; the fleet has no say in it until its handler's file, or its table in the configuration, is called otherwise"));
+        self.complaints.about("slots", wrong);
     }
 
     /// This host's slots that records can name.
@@ -312,7 +347,7 @@ impl Member {
             "drain" if name == self.membership.host => value
                 .map(|value| parse::<records::Drain>(&value))
                 .transpose()
-                .map(|drain| self.is_drained = drain.is_some()),
+                .map(|drain| self.set_drained(drain.is_some())),
             _ => return,
         };
         let has_room = self.slots.len() < SLOTS_MAX || self.slots.contains_key(&name);
@@ -324,7 +359,7 @@ impl Member {
             };
         }
         let ignored = |reason| format!("{reason}; it is ignored, and what serves serves on");
-        self.complaints.about(&format!("record {key}"), learned.err().map(ignored));
+        self.complaints.about(&format!("{RECORD}{key}"), learned.err().map(ignored));
         self.report_at = Instant::now();
     }
 
@@ -353,7 +388,14 @@ impl Member {
                 slot.known = self.kept.known(name);
             }
         }
-        self.is_drained = self.is_drained && is_there("drain", &self.membership.host);
+        self.complaints.forget_records(|key| seen.contains(key));
+        let is_drained = self.is_drained && is_there("drain", &self.membership.host);
+        self.set_drained(is_drained);
+    }
+
+    fn set_drained(&mut self, is_drained: bool) {
+        self.is_drained = is_drained;
+        self.kept.keep_drained(is_drained);
     }
 
     /// Sees to it that each slot serves what it is to, and that servers accept only if they are to.

@@ -50,7 +50,7 @@ pub struct FleetArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ReachArgs {
     /// NATS with JetStream, as nats://USER:PASSWORD@HOST:PORT or tls://HOST:PORT; several servers of a cluster with commas
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = parse_server)]
     fleet: Vec<ServerAddr>,
 
     /// Credentials for NATS, as nsc writes them
@@ -68,6 +68,25 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
             Ok((name.to_owned(), value.to_owned()))
         }
         _ => Err("write NAME=VALUE, as in zone=a".to_owned()),
+    }
+}
+
+/// Labels as they were said, each once.
+pub fn labels(said: &[(String, String)]) -> anyhow::Result<Labels> {
+    let mut labels = Labels::new();
+    for (name, value) in said {
+        if let Some(other) = labels.insert(name.clone(), value.clone()) {
+            bail!("label {name} cannot be both {other} and {value}: say it once");
+        }
+    }
+    Ok(labels)
+}
+
+fn parse_server(text: &str) -> Result<ServerAddr, String> {
+    let server: ServerAddr = text.parse().map_err(|error: std::io::Error| error.to_string())?;
+    match server.host() {
+        "" => Err("it names no host: write nats://HOST:PORT".to_owned()),
+        _ => Ok(server),
     }
 }
 
@@ -114,8 +133,7 @@ impl FleetArgs {
                 check_name(&machine).map_err(|error| anyhow::anyhow!("{error}; say --fleet-host"))?
             }
         };
-        let (group, labels, wait) =
-            (self.fleet_group.clone(), self.label.iter().cloned().collect(), self.fleet_wait);
+        let (group, labels, wait) = (self.fleet_group.clone(), labels(&self.label)?, self.fleet_wait);
         let upgrade_keys = self.fleet_upgrade_key.clone();
         Ok(Some(Membership { reach, group, host, labels, wait, upgrade_keys }))
     }

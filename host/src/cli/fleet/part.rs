@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use plugsock::control::FleetStatus;
 
@@ -15,13 +16,22 @@ pub struct Part {
     instance: String,
     status: Mutex<FleetStatus>,
     is_handed_over: AtomicBool,
+    left: (Mutex<bool>, Condvar),
 }
+
+/// How long the end of a process waits until NATS knows of it.
+const LEAVING_TIME: Duration = Duration::from_secs(1);
 
 impl Part {
     pub fn new(is_successor: bool) -> Self {
         let before = is_successor.then(|| std::env::var(VARIABLE).ok()).flatten();
         let instance = before.filter(|instance| is_instance(instance)).unwrap_or_else(instance);
-        Self { instance, status: Mutex::default(), is_handed_over: AtomicBool::new(false) }
+        Self {
+            instance,
+            status: Mutex::default(),
+            is_handed_over: AtomicBool::new(false),
+            left: Default::default(),
+        }
     }
 
     pub fn instance(&self) -> &str {
@@ -40,6 +50,18 @@ impl Part {
 
     pub fn is_handed_over(&self) -> bool {
         self.is_handed_over.load(SeqCst)
+    }
+
+    /// This process says nothing more to the fleet.
+    pub fn has_left(&self) {
+        *self.left.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.left.1.notify_all();
+    }
+
+    /// Waits for that, if not for long.
+    pub fn wait_until_left(&self) {
+        let left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.left.1.wait_timeout_while(left, LEAVING_TIME, |left| !*left));
     }
 
     /// What is known of the fleet here.

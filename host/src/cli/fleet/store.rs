@@ -1,8 +1,10 @@
 //! What a fleet has in NATS: two buckets of records and one of components. Every wait for it has an end, and nothing is kept
 //! that is larger than it may be.
 
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
@@ -13,7 +15,7 @@ use async_nats::jetstream::{self, Context, ErrorCode, kv, stream};
 use async_nats::{Client, Event, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use plugsock::{Digest, causes, nats_options};
+use plugsock::{Digest, Refusals, advised, causes, nats_options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
@@ -41,6 +43,9 @@ const STALL_TIME: Duration = Duration::from_secs(30);
 /// How long what was there at first, and is not told, is waited for.
 const EXPIRY_TIME: Duration = Duration::from_secs(1);
 
+/// What names certificates of those who vouch for NATS.
+const CA: &str = "--fleet-ca FILE";
+
 /// The longest signature that is looked at.
 const SIGNATURE_MAX: usize = 64 << 10;
 /// The key of an object's metadata that has it.
@@ -66,15 +71,57 @@ impl Reach {
 pub struct Store {
     client: Client,
     context: Context,
+    refusals: Refusals,
     pub records: kv::Store,
     pub hosts: kv::Store,
+    /// How long what hosts say of themselves holds, as far as it was asked.
+    host_time: Mutex<Duration>,
+}
+
+/// Why something did not come about.
+#[derive(Debug, PartialEq)]
+pub struct Trouble {
+    reason: String,
+    /// NATS does not allow it, now and as long as the connection holds.
+    pub is_refusal: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self { reason, is_refusal: false }
+    }
+}
+
+impl From<Trouble> for String {
+    fn from(trouble: Trouble) -> Self {
+        trouble.reason
+    }
+}
+
+/// Waits for what was asked of NATS. `what` says what fails where it does, and a refusal names `about`.
+async fn ask<T, E: std::error::Error>(
+    refusals: &Refusals,
+    about: &str,
+    what: &str,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, Trouble> {
+    match refusals.or(about, asked).await {
+        Ok(answered) => answered.map_err(|error| Trouble::from(format!("{what}: {}", causes(&error)))),
+        Err(refusal) => Err(Trouble { reason: format!("{what}: {refusal}"), is_refusal: true }),
+    }
 }
 
 /// What becomes of a connection.
 pub enum Notice {
     /// It is over.
     Lost,
-    /// NATS does not allow something, in its words.
+    /// NATS does not allow something that nobody waits for, in its words.
     Refused(String),
 }
 
@@ -83,7 +130,7 @@ pub enum Notice {
 pub enum NotWritten {
     /// Somebody else has written it since.
     Conflict,
-    Failed(String),
+    Failed(Trouble),
 }
 
 /// How buckets are made that are not there.
@@ -106,7 +153,8 @@ pub async fn open(
     making: Making,
 ) -> Result<(Store, UnboundedReceiver<Notice>), String> {
     let (notices, noticed) = unbounded_channel();
-    let (options, servers) = nats_options(&reach.servers);
+    let (refusals, (options, servers)) = (Refusals::default(), nats_options(&reach.servers));
+    let told = refusals.clone();
     let mut options = options
         .name(name)
         .connection_timeout(CONNECT_TIME)
@@ -114,10 +162,9 @@ pub async fn open(
         .event_callback(move |event| {
             let notice = match event {
                 Event::Disconnected | Event::Closed => Some(Notice::Lost),
-                Event::ServerError(error) => Some(Notice::Refused(error.to_string())),
                 other => {
                     tracing::debug!("NATS: {other}");
-                    None
+                    told.hear(&other).map(Notice::Refused)
                 }
             };
             if let Some(notice) = notice {
@@ -138,30 +185,24 @@ pub async fn open(
     let connected = timeout(CONNECT_TIME * 2, options.connect(servers)).await;
     let client = connected
         .map_err(|_| format!("NATS at {at} does not answer"))?
-        .map_err(|error| format!("cannot connect to NATS at {at}: {}", causes(&error)))?;
+        .map_err(|error| format!("cannot connect to NATS at {at}: {}", advised(&causes(&error), CA)))?;
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIME);
-    let records = key_value(&context, RECORDS, Duration::ZERO, making.replicas).await?;
-    let hosts = key_value(&context, HOSTS, making.host_time, making.replicas).await?;
-    Ok((Store { client, context, records, hosts }, noticed))
+    let records = key_value(&context, &refusals, bucket(RECORDS, Duration::ZERO, making.replicas)).await?;
+    let hosts = key_value(&context, &refusals, bucket(HOSTS, making.host_time, making.replicas)).await?;
+    let host_time = Mutex::new(holds_for(&hosts.stream.cached_info().config));
+    Ok((Store { client, context, refusals, records, hosts, host_time }, noticed))
 }
 
-async fn key_value(
-    context: &Context,
-    name: &'static str,
-    max_age: Duration,
-    num_replicas: usize,
-) -> Result<kv::Store, String> {
-    let failed = |error: &dyn std::error::Error| format!("cannot open the bucket {name}: {}", causes(error));
-    let error = match context.get_key_value(name).await {
-        Ok(store) => return Ok(store),
-        Err(error) => error,
-    };
-    if !is_not_found(&error) {
-        return Err(failed(&error));
-    }
-    // As a stream, which is what it is: `create_key_value` asks first for what older servers do not say.
-    let config = stream::Config {
+/// How long records hold in a bucket.
+fn holds_for(config: &stream::Config) -> Duration {
+    // Of a bucket that somebody made without.
+    if config.max_age.is_zero() { HOST_TIME } else { config.max_age }
+}
+
+/// A bucket as a stream, which is what it is: `create_key_value` asks first for what older servers do not say.
+fn bucket(name: &str, max_age: Duration, num_replicas: usize) -> stream::Config {
+    stream::Config {
         name: format!("KV_{name}"),
         subjects: vec![format!("$KV.{name}.>")],
         max_messages_per_subject: 1,
@@ -173,13 +214,31 @@ async fn key_value(
         deny_delete: true,
         allow_direct: true,
         ..stream::Config::default()
-    };
-    context.get_or_create_stream(config).await.map_err(|error| not_made(name, &error))?;
-    context.get_key_value(name).await.map_err(|error| failed(&error))
+    }
 }
 
-fn not_made(name: &str, error: &dyn std::error::Error) -> String {
-    let why = causes(error);
+async fn key_value(
+    context: &Context,
+    refusals: &Refusals,
+    config: stream::Config,
+) -> Result<kv::Store, String> {
+    let name = config.name.trim_start_matches("KV_").to_owned();
+    let failed = |error: &dyn std::error::Error| {
+        format!("cannot open the bucket {name}: {}", advised(&causes(error), CA))
+    };
+    let found = refusals.or(&config.name, context.get_key_value(&name)).await;
+    match found.map_err(|refusal| format!("cannot open the bucket {name}: {refusal}"))? {
+        Ok(store) => return Ok(store),
+        Err(error) if is_not_found(&error) => {}
+        Err(error) => return Err(failed(&error)),
+    }
+    let about = config.name.clone();
+    let made = refusals.or(&about, context.get_or_create_stream(config)).await;
+    made.map_err(|refusal| not_made(&name, &refusal))?.map_err(|error| not_made(&name, &causes(&error)))?;
+    context.get_key_value(&name).await.map_err(|error| failed(&error))
+}
+
+fn not_made(name: &str, why: &str) -> String {
     format!(
         "there is no bucket {name}, and it cannot be made: {why}; `plugsock fleet init` makes it for who may"
     )
@@ -197,9 +256,26 @@ fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
 impl Store {
     /// How long what hosts say of themselves holds.
     pub fn host_time(&self) -> Duration {
-        let age = self.hosts.stream.cached_info().config.max_age;
-        // Of a bucket that somebody made without.
-        if age.is_zero() { HOST_TIME } else { age }
+        *self.host_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks anew for how long that is: `plugsock fleet init` may have changed it.
+    pub async fn learn_host_time(&self) -> Result<(), Trouble> {
+        let asked = self.hosts.stream.get_info();
+        let what = format!("cannot look at the bucket {HOSTS}");
+        let info = self.ask(&format!("KV_{HOSTS}"), &what, asked).await?;
+        *self.host_time.lock().unwrap_or_else(PoisonError::into_inner) = holds_for(&info.config);
+        Ok(())
+    }
+
+    /// As [`ask`] by this connection.
+    async fn ask<T, E: std::error::Error>(
+        &self,
+        about: &str,
+        what: &str,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Trouble> {
+        ask(&self.refusals, about, what, asked).await
     }
 
     /// A record, or what is wrong with it, and its revision, which is 0 where there is none.
@@ -207,9 +283,8 @@ impl Store {
         &self,
         store: &kv::Store,
         key: &str,
-    ) -> Result<(Option<Result<T, String>>, u64), String> {
-        let entry = store.entry(key).await;
-        let entry = entry.map_err(|error| format!("cannot read {key}: {}", causes(&error)))?;
+    ) -> Result<(Option<Result<T, String>>, u64), Trouble> {
+        let entry = self.ask(&named(store, key), &format!("cannot read {key}"), store.entry(key)).await?;
         let Some(entry) = entry else { return Ok((None, 0)) };
         let is_there = entry.operation == kv::Operation::Put;
         let parsed = || parse(&entry.value).map_err(|reason| format!("record {key}: {reason}"));
@@ -224,33 +299,50 @@ impl Store {
         record: &impl Serialize,
         revision: u64,
     ) -> Result<u64, NotWritten> {
-        let bytes = serde_json::to_vec(record).map_err(|error| NotWritten::Failed(error.to_string()))?;
-        if bytes.len() > RECORD_MAX {
-            return Err(NotWritten::Failed(format!("{key} would be longer than {RECORD_MAX} bytes")));
-        }
-        store.update(key, bytes.into(), revision).await.map_err(|error| match error.kind() {
-            kv::UpdateErrorKind::WrongLastRevision => NotWritten::Conflict,
-            _ => NotWritten::Failed(format!("cannot write {key}: {}", causes(&error))),
-        })
+        let bytes = bytes_of(key, record).map_err(NotWritten::Failed)?;
+        let written = async {
+            Ok::<_, kv::UpdateError>(match store.update(key, bytes, revision).await {
+                Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => None,
+                written => Some(written?),
+            })
+        };
+        let written = self.ask(&named(store, key), &format!("cannot write {key}"), written).await;
+        written.map_err(NotWritten::Failed)?.ok_or(NotWritten::Conflict)
+    }
+
+    /// Writes a record where there is none, or one that was removed.
+    pub async fn create(
+        &self,
+        store: &kv::Store,
+        key: &str,
+        record: &impl Serialize,
+    ) -> Result<u64, NotWritten> {
+        let bytes = bytes_of(key, record).map_err(NotWritten::Failed)?;
+        let written = async {
+            Ok::<_, kv::CreateError>(match store.create(key, bytes).await {
+                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => None,
+                written => Some(written?),
+            })
+        };
+        let written = self.ask(&named(store, key), &format!("cannot write {key}"), written).await;
+        written.map_err(NotWritten::Failed)?.ok_or(NotWritten::Conflict)
     }
 
     /// Writes a record, whatever was there.
-    pub async fn put(&self, store: &kv::Store, key: &str, record: &impl Serialize) -> Result<u64, String> {
-        let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-        store.put(key, bytes.into()).await.map_err(|error| format!("cannot write {key}: {}", causes(&error)))
+    pub async fn put(&self, store: &kv::Store, key: &str, record: &impl Serialize) -> Result<u64, Trouble> {
+        let put = store.put(key, bytes_of(key, record)?);
+        self.ask(&named(store, key), &format!("cannot write {key}"), put).await
     }
 
-    /// Removes a record if it is still of this revision.
-    pub async fn remove(&self, store: &kv::Store, key: &str, revision: u64) -> Result<(), String> {
-        let removed = store.delete_expect_revision(key, Some(revision)).await;
-        removed.map_err(|error| format!("cannot remove {key}: {}", causes(&error)))
+    /// Removes a record if it is still of this revision, or of any where none is said.
+    pub async fn remove(&self, store: &kv::Store, key: &str, revision: Option<u64>) -> Result<(), Trouble> {
+        let removed = store.delete_expect_revision(key, revision);
+        self.ask(&named(store, key), &format!("cannot remove {key}"), removed).await
     }
 
     /// Follows the records whose keys are as `pattern`, beginning with what they are now.
-    pub async fn follow(&self, store: &kv::Store, pattern: &str) -> Result<Changes, String> {
-        let failed = |error: &dyn std::error::Error| {
-            format!("cannot follow {pattern} in {}: {}", store.name, causes(error))
-        };
+    pub async fn follow(&self, store: &kv::Store, pattern: &str) -> Result<Changes, Trouble> {
+        let what = format!("cannot follow {pattern} in {}", store.name);
         let consumer = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
             description: Some("plugsock".to_owned()),
@@ -259,15 +351,16 @@ impl Store {
             replay_policy: ReplayPolicy::Instant,
             ..OrderedConfig::default()
         };
-        let consumer = timeout(ANSWER_TIME * 2, store.stream.create_consumer(consumer)).await;
-        let consumer = consumer.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let about = format!("KV_{}", store.name);
+        let made = self.ask(&about, &what, store.stream.create_consumer(consumer));
+        let consumer = timeout(ANSWER_TIME * 2, made).await.map_err(|error| format!("{what}: {error}"))??;
         let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.map_err(|error| failed(&error))?;
+        let messages = self.ask(&about, &what, consumer.messages()).await?;
         Ok(Changes { messages, prefix: store.prefix.clone(), pending, left: pending })
     }
 
     /// All records whose keys are as `pattern`.
-    pub async fn all(&self, store: &kv::Store, pattern: &str) -> Result<Vec<Change>, String> {
+    pub async fn all(&self, store: &kv::Store, pattern: &str) -> Result<Vec<Change>, Trouble> {
         let mut changes = self.follow(store, pattern).await?;
         let mut found: Vec<Change> = Vec::new();
         while !changes.is_current() {
@@ -276,7 +369,7 @@ impl Store {
                 Ok(change) => change?,
                 // Some were no more, once it was their turn.
                 Err(_) if changes.left == 0 => break,
-                Err(_) => return Err(format!("NATS does not say all of {pattern}")),
+                Err(_) => return Err(format!("NATS does not say all of {pattern}").into()),
             };
             found.retain(|other| other.key != change.key);
             found.push(change);
@@ -294,12 +387,8 @@ impl Store {
         replicas: usize,
     ) -> Result<Digest, String> {
         let digest = Digest::of(component);
-        let failed = |error: &dyn std::error::Error| format!("cannot store {digest}: {}", causes(error));
-        let store = match self.context.get_object_store(COMPONENTS).await {
-            Ok(store) => store,
-            Err(error) if !is_not_found(&error) => return Err(failed(&error)),
-            Err(_) => self.make_components(replicas).await?,
-        };
+        let what = format!("cannot store {digest}");
+        let store = self.make_components(replicas).await?;
         let there = store.info(digest.to_string()).await.ok();
         let is_there = there.is_some_and(|info| {
             !info.deleted
@@ -317,13 +406,22 @@ impl Store {
             metadata,
             ..ObjectMetadata::default()
         };
-        store.put(object, &mut &*component).await.map_err(|error| failed(&error))?;
+        self.ask(COMPONENTS, &what, store.put(object, &mut &*component)).await?;
         Ok(digest)
     }
 
-    /// Makes the object store, if it is not there.
+    /// The object store, which is made if it is not there.
     pub async fn make_components(&self, replicas: usize) -> Result<ObjectStore, String> {
-        if let Ok(store) = self.context.get_object_store(COMPONENTS).await {
+        let what = format!("cannot open the object store {COMPONENTS}");
+        let found = async {
+            Ok(match self.context.get_object_store(COMPONENTS).await {
+                Err(error) if is_not_found(&error) => None,
+                found => Some(found?),
+            })
+        };
+        if let Some(store) =
+            self.ask::<_, jetstream::context::ObjectStoreError>(COMPONENTS, &what, found).await?
+        {
             return Ok(store);
         }
         let config = object_store::Config {
@@ -331,7 +429,41 @@ impl Store {
             num_replicas: replicas,
             ..object_store::Config::default()
         };
-        self.context.create_object_store(config).await.map_err(|error| not_made(COMPONENTS, &error))
+        let made = self.refusals.or(COMPONENTS, self.context.create_object_store(config)).await;
+        made.map_err(|refusal| not_made(COMPONENTS, &refusal))?
+            .map_err(|error| not_made(COMPONENTS, &causes(&error)))
+    }
+
+    /// Has all buckets be as they are to be, also those that were there; how many servers keep the records.
+    pub async fn remake(
+        &self,
+        replicas: Option<usize>,
+        host_time: Option<Duration>,
+    ) -> Result<usize, String> {
+        self.make_components(replicas.unwrap_or(Making::default().replicas)).await?;
+        let mut kept_by = 0;
+        for (name, max_age) in [
+            (format!("OBJ_{COMPONENTS}"), None),
+            (format!("KV_{HOSTS}"), host_time),
+            (format!("KV_{RECORDS}"), None),
+        ] {
+            let what = format!("cannot change {name}");
+            let stream = self.ask(&name, &what, self.context.get_stream(&name)).await?;
+            let before = &stream.cached_info().config;
+            let mut config = before.clone();
+            config.num_replicas = replicas.unwrap_or(config.num_replicas);
+            if let Some(max_age) = max_age {
+                config.max_age = max_age;
+                // NATS remembers none for longer than it is there.
+                config.duplicate_window = config.duplicate_window.min(max_age);
+            }
+            kept_by = config.num_replicas;
+            if config != *before {
+                self.ask(&name, &what, self.context.update_stream(config)).await?;
+            }
+        }
+        self.learn_host_time().await?;
+        Ok(kept_by)
     }
 
     /// What is known of a component that is kept: its name and its signature.
@@ -341,13 +473,12 @@ impl Store {
     }
 
     async fn look(&self, digest: Digest) -> Result<(ObjectStore, object_store::ObjectInfo), String> {
-        let store = self.context.get_object_store(COMPONENTS).await;
-        let store = store
-            .map_err(|error| format!("cannot open the object store {COMPONENTS}: {}", causes(&error)))?;
-        let info = store.info(digest.to_string()).await;
-        let info = info.map_err(|error| {
-            format!("{digest} is not in the object store {COMPONENTS} ({}); `plugsock fleet push` brings it there", causes(&error))
-        })?;
+        let what = format!("cannot open the object store {COMPONENTS}");
+        let store = self.ask(COMPONENTS, &what, self.context.get_object_store(COMPONENTS)).await?;
+        let what = format!(
+            "{digest} is not in the object store {COMPONENTS}, where `plugsock fleet push` brings it"
+        );
+        let info = self.ask(COMPONENTS, &what, store.info(digest.to_string())).await?;
         if info.metadata.get(SIGNATURE).is_some_and(|signature| signature.len() > SIGNATURE_MAX) {
             return Err(format!("the signature of {digest} is longer than {SIGNATURE_MAX} bytes"));
         }
@@ -364,8 +495,10 @@ impl Store {
         let store = Self {
             client: self.client.clone(),
             context: self.context.clone(),
+            refusals: self.refusals.clone(),
             records: self.records.clone(),
             hosts: self.hosts.clone(),
+            host_time: Mutex::new(self.host_time()),
         };
         async move {
             let (bucket, info) = store.look(digest).await?;
@@ -376,7 +509,8 @@ impl Store {
                 ));
             }
             let failed = |error: &dyn std::error::Error| format!("cannot fetch {digest}: {}", causes(error));
-            let object = bucket.get(digest.to_string()).await.map_err(|error| failed(&error))?;
+            let what = format!("cannot fetch {digest}");
+            let object = store.ask(COMPONENTS, &what, bucket.get(digest.to_string())).await?;
             // What is there need not be as long as it is said to be.
             let mut object = object.take(max.saturating_add(1));
             let mut bytes = Vec::new();
@@ -389,6 +523,19 @@ impl Store {
                 }
             }
         }
+    }
+}
+
+/// How a refusal names a record: at the end of what was asked.
+fn named(store: &kv::Store, key: &str) -> String {
+    format!("{}{key}\"", store.prefix)
+}
+
+fn bytes_of(key: &str, record: &impl Serialize) -> Result<Bytes, Trouble> {
+    let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+    match bytes.len() {
+        0..=RECORD_MAX => Ok(bytes.into()),
+        _ => Err(format!("{key} would be longer than {RECORD_MAX} bytes").into()),
     }
 }
 

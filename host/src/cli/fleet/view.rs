@@ -9,7 +9,7 @@ use plugsock::control::RolloutStatus;
 
 use super::decide::{Hosts, count_allowed, of};
 use super::driver::LeaseRecord;
-use super::records::{Desired, HostStatus, Labels, PROGRAM, Progress, Rollout, parse};
+use super::records::{Desired, HostStatus, Labels, PROGRAM, Progress, Rollout, SlotStatus, parse};
 use super::store::{Change, Store};
 use crate::cli::columns::Columns;
 use crate::cli::ctl::tables::{DIGEST_LENGTH, name, printable};
@@ -156,23 +156,26 @@ impl View {
             let labels: Vec<_> =
                 host.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
             let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
-            host.slots.iter().map(move |(slot, status)| {
-                vec![
-                    host.group.clone(),
-                    host.host.clone(),
-                    labels.clone(),
-                    name(&host.state),
-                    slot.clone(),
-                    status.digest.chars().take(DIGEST_LENGTH).collect(),
-                    status.generation.to_string(),
-                    host.open.to_string(),
-                    status.ended.to_string(),
-                    status.failed.to_string(),
-                ]
+            let mut slots: Vec<[String; 5]> =
+                host.slots.iter().map(|(slot, status)| slot_cells(slot, status)).collect();
+            if slots.is_empty() {
+                slots.push(["-"; 5].map(str::to_owned));
+            }
+            slots.into_iter().map(move |[slot, digest, generation, ended, failed]| {
+                let (group, name, state) = (host.group.clone(), host.host.clone(), name(&host.state));
+                let open = host.open.to_string();
+                vec![group, name, labels.clone(), state, slot, digest, generation, open, ended, failed]
             })
         });
         table(&COLUMNS, rows, 6, width)
     }
+}
+
+fn slot_cells(slot: &str, status: &SlotStatus) -> [String; 5] {
+    let digest = status.digest.chars().take(DIGEST_LENGTH).collect();
+    let counts = [status.generation, status.ended, status.failed];
+    let [generation, ended, failed] = counts.map(|count| count.to_string());
+    [slot.to_owned(), digest, generation, ended, failed]
 }
 
 pub fn refusals<'a>(group: &'a str, host: &'a HostStatus) -> impl Iterator<Item = String> + 'a {

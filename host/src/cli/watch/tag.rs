@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use plugsock::{HandlerError, SwapError, Swapped};
+use plugsock::{HandlerError, SwapError};
 
 use super::{Look, Seen};
 use crate::cli::registry::{OciReference, Registry, jittered};
@@ -19,7 +19,7 @@ pub fn watch(
     reference: OciReference,
     poll: Duration,
     seen: &Seen,
-    swap: impl Fn() -> Result<Swapped, SwapError> + Send + 'static,
+    swap: impl Fn() -> Result<(), SwapError> + Send + 'static,
 ) -> anyhow::Result<()> {
     let seen = Arc::downgrade(seen);
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
@@ -52,7 +52,7 @@ fn look(
     registry: &Registry,
     reference: &OciReference,
     seen: &Seen,
-    swap: impl Fn() -> Result<Swapped, SwapError>,
+    swap: impl Fn() -> Result<(), SwapError>,
 ) -> Result<(), String> {
     let digest = registry.resolve(reference).map_err(|error| format!("{reference} is not known: {error}"))?;
     let now = Some(Look::at_tag(digest));
@@ -65,7 +65,7 @@ fn look(
             return Err(error.to_string());
         }
         Err(error) => tracing::error!("not swapped to {reference}: {error}"),
-        Ok(_) => {}
+        Ok(()) => {}
     }
     *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
     Ok(())

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::bail;
+use bytes::Bytes;
 use clap::Args;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use super::super::decide::of;
@@ -12,6 +14,7 @@ use super::super::records::{Desired, Progress, Rollout, check_group, parse};
 use super::super::store::Store;
 use super::super::view::progress_line;
 use super::At;
+use crate::cli::ctl::tables::printable;
 use crate::cli::output;
 
 /// Say what becomes of a group's roll-outs, as it happens
@@ -29,6 +32,13 @@ impl Watch {
     pub async fn run(self) -> anyhow::Result<()> {
         follow(&self.at.connect().await?, &self.group, None, self.at.json, None).await
     }
+}
+
+/// Takes a record in, if it is there and can be read.
+fn take<T: DeserializeOwned>(known: &mut Option<T>, value: &Option<Bytes>) -> Result<(), String> {
+    *known = None;
+    *known = value.as_ref().map(|value| parse(value)).transpose()?;
+    Ok(())
 }
 
 /// Says what becomes of roll-outs: of one until its end, or of all for ever.
@@ -52,15 +62,32 @@ pub(super) async fn follow(
         let mut parts = change.key.splitn(3, '.');
         let (kind, slot) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default().to_owned());
         let entry = known.entry(slot.clone()).or_default();
-        match (kind, &change.value) {
-            ("desired", value) => entry.0 = value.as_ref().and_then(|value| parse(value).ok()),
-            ("rollout", value) => entry.1 = value.as_ref().and_then(|value| parse(value).ok()),
+        let readable = match (kind, &change.value) {
+            ("desired", value) => take(&mut entry.0, value),
+            ("rollout", value) => take(&mut entry.1, value),
             _ => continue,
+        };
+        if let Some((of, generation)) = until {
+            // What was to be served before may be told first, and what follows may be all that is told.
+            let now = entry.0.as_ref().map(|desired| desired.generation);
+            match now {
+                _ if of != slot => continue,
+                Some(now) if now < generation => continue,
+                Some(now) if now > generation => bail!("roll-out {now} has taken its place"),
+                None if kind == "desired" => bail!("its record was removed, or can be read no more"),
+                _ => {}
+            }
+        }
+        if let Err(reason) = readable {
+            let line = format!("{}: {reason}", change.key);
+            match json {
+                true => output::print_line(
+                    serde_json::json!({ "group": group, "slot": slot, "problem": reason }),
+                )?,
+                false => output::print_line(printable(line))?,
+            }
         }
         let (Some(desired), rollout) = (&entry.0, &entry.1) else { continue };
-        if until.is_some_and(|(of, generation)| of != slot || generation != desired.generation) {
-            continue;
-        }
         let rollout = of(desired, rollout.as_ref());
         let line = progress_line(group, &slot, desired, rollout);
         if said.insert(slot.clone(), line.clone()).as_ref() != Some(&line) {

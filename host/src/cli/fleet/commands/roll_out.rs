@@ -1,6 +1,6 @@
 //! `plugsock fleet push`, `rollout` and `upgrade`: what operators bring, and the records that begin roll-outs.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::decide::{base_of_next, is_under_way};
-use super::super::options::parse_label;
-use super::super::records::{Desired, FIRST_FORMAT, PROGRAM, Rollout, Stage, Version, check_group};
+use super::super::options::{labels, parse_label};
+use super::super::records::{
+    Desired, FIRST_FORMAT, HostStatus, Labels, PROGRAM, Rollout, Stage, Version, check_group, covers,
+};
 use super::super::store::Store;
-use super::super::view::View;
+use super::super::view::{GroupView, View};
 use super::follow::follow;
 use super::{At, Of, Records, change};
 use crate::cli::handler_source::HandlerSource;
@@ -140,6 +142,18 @@ struct How {
     timeout: Option<Duration>,
 }
 
+impl How {
+    /// Refuses what would be done of no file.
+    fn check(&self, what: &What) -> anyhow::Result<()> {
+        if self.sign.is_some() && !matches!(what, What::Source(HandlerSource::File(_))) {
+            bail!(
+                "--sign signs a file, and what is elsewhere has been signed before: name the file, or leave --sign out"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Roll a handler out to a group's hosts, in stages
 ///
 /// Whichever host drives it has each stage's hosts swap to it, and goes on when they have got by the gate. If they do not, or
@@ -167,13 +181,16 @@ pub struct RollOut {
 impl RollOut {
     pub async fn run(self) -> anyhow::Result<()> {
         let store = self.at.connect().await?;
-        let slot = self.of.slot(&View::of_group(&store, &self.of.group).await?)?;
+        let view = View::of_group(&store, &self.of.group).await?;
+        let slot = self.of.slot(&view)?;
+        let only = labels(&self.how.only)?;
         let target = self.target(&store).await?;
-        let begin = Begin { at: &self.at, group: &self.of.group, slot: &slot, target, how: &self.how };
-        begin.run(&store, self.probe.probe()).await
+        let begin = Begin { at: &self.at, group: &self.of.group, slot: &slot, target, how: &self.how, only };
+        begin.run(&store, &view, self.probe.probe()).await
     }
 
     async fn target(&self, store: &Store) -> anyhow::Result<Version> {
+        self.how.check(&self.what)?;
         match &self.what {
             What::Digest(digest) => pushed(store, *digest).await,
             What::Source(HandlerSource::File(file)) => {
@@ -224,6 +241,8 @@ impl Upgrade {
                 self.group
             );
         }
+        self.how.check(&self.program)?;
+        let only = labels(&self.how.only)?;
         let target = match &self.program {
             What::Digest(digest) => pushed(&store, *digest).await?,
             What::Source(HandlerSource::File(file)) => {
@@ -234,8 +253,8 @@ impl Upgrade {
         if target.signature.is_none() {
             bail!("a program needs a signature: sign it with --sign, or with `plugsock sign` beforehand");
         }
-        let begin = Begin { at: &self.at, group: &self.group, slot: PROGRAM, target, how: &self.how };
-        begin.run(&store, None).await
+        let begin = Begin { at: &self.at, group: &self.group, slot: PROGRAM, target, how: &self.how, only };
+        begin.run(&store, &view, None).await
     }
 }
 
@@ -246,6 +265,7 @@ struct Begin<'a> {
     slot: &'a str,
     target: Version,
     how: &'a How,
+    only: Labels,
 }
 
 #[derive(Serialize)]
@@ -258,14 +278,19 @@ struct Begun<'a> {
 
 impl Begin<'_> {
     /// Writes its record, and waits for its end if that was asked for.
-    async fn run(&self, store: &Store, probe: Option<Probe>) -> anyhow::Result<()> {
-        let Self { at, group, slot, target, how } = self;
+    async fn run(&self, store: &Store, view: &GroupView, probe: Option<Probe>) -> anyhow::Result<()> {
+        let Self { at, group, slot, target, how, only } = self;
         let generation =
             change(store, group, slot, how.force, |known| self.desired(known, probe.clone())).await?;
         let (name, digest) = (&target.name, target.digest.to_string());
         let stages = self.stages().iter().map(Stage::to_string).collect::<Vec<_>>().join(",");
         let line = format!("{group}/{slot}: roll-out {generation} of {name} {digest}, in stages {stages}");
         at.say(&Begun { group, slot, generation, digest }, line)?;
+        let is_meant = |host: &HostStatus| host.slots.contains_key(*slot) && covers(only, &host.labels);
+        if !view.hosts.iter().any(is_meant) {
+            let remark = "no host that is there has this slot and these labels: it waits for one";
+            writeln!(io::stderr(), "{group}/{slot}: {remark}")?;
+        }
         if !how.wait {
             return Ok(());
         }
@@ -290,7 +315,7 @@ impl Begin<'_> {
             target: target.clone(),
             stages: self.stages(),
             gate: how.gate,
-            only: how.only.iter().cloned().collect(),
+            only: self.only.clone(),
             base: Vec::new(),
             is_paused: false,
             is_rolled_back: false,

@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 /// What is complained of when it is away.
 const NATS: &str = "NATS";
 
+/// What NATS does not allow, by a connection.
+pub(super) const REFUSAL: &str = "permissions";
+pub(super) const DRIVING: &str = "driving";
+
+/// What is complained of where a record cannot be heeded begins so; its key follows.
+pub(super) const RECORD: &str = "record ";
+
 #[derive(Default)]
 pub(super) struct Complaints(BTreeMap<String, String>);
 
@@ -27,6 +34,16 @@ impl Complaints {
                 self.0.insert(what.to_owned(), reason);
             }
         }
+    }
+
+    /// By another connection it may be allowed.
+    pub(super) fn forget_refusals(&mut self) {
+        self.0.retain(|what, _| ![REFUSAL, DRIVING].contains(&&**what));
+    }
+
+    /// What was wrong with records that are no more is no matter.
+    pub(super) fn forget_records(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.0.retain(|what, _| what.strip_prefix(RECORD).is_none_or(&is_there));
     }
 
     /// NATS is there; whether it was not.

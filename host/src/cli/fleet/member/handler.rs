@@ -1,8 +1,6 @@
 //! How a slot's handler becomes another: as by any other swap, loaded by the host's own rules.
 
-use plugsock::{
-    Digest, Fetched, HandlerError, Loader, Probe, Sandbox, Source, SwapError, SwapOptions, Swapped,
-};
+use plugsock::{Digest, Fetched, HandlerError, Loader, Sandbox, Source, SwapError, SwapOptions, Swapped};
 
 use super::super::records::Version;
 use super::job::{NotTaken, Work};
@@ -10,10 +8,11 @@ use super::subject::{Brought, Places};
 use crate::cli::registry::{OciReference, Registry};
 use crate::cli::running::Plug;
 
-pub(super) fn swap(plug: Plug, source: Source, force: bool, probe: Option<Probe>) -> Work {
+/// `is_fleets` says whether it is the fleet's word, and not what this host was started with.
+pub(super) fn swap(plug: Plug, source: Source, is_fleets: bool, how: SwapOptions) -> Work {
     Box::new(move || {
-        let how = SwapOptions { force, probe, ..SwapOptions::default() };
-        plug.slot.swap_with(source, how).map(|_: Swapped| ()).map_err(|error| match error {
+        let swapped = plug.slot.swap_with(source, how);
+        swapped.map(|_: Swapped| plug.held.set(is_fleets)).map_err(|error| match error {
             SwapError::Handler(HandlerError::Fetch { .. } | HandlerError::Read { .. })
             | SwapError::Superseded
             | SwapError::Prepare(_) => NotTaken::NotYet(error.to_string()),

@@ -18,8 +18,6 @@ use crate::cli::registry::jittered;
 pub(super) struct State {
     /// Something is being fetched or swapped to.
     pub(super) is_busy: bool,
-    /// What serves was put there by the fleet.
-    is_fleets: bool,
     /// The roll-out that it has heeded.
     pub(super) generation: u64,
     /// What it does not take in which roll-out, and why.
@@ -52,11 +50,11 @@ impl Member {
             .as_ref()
             .map_or(Wanted::Own, |desired| wanted(desired, known.rollout.as_ref(), host, labels));
         let is_there = match wish {
-            Wanted::Own => subject.is_own(state.is_fleets),
+            Wanted::Own => subject.is_own(),
             Wanted::Version(version) => subject.digest() == version.digest.to_string(),
         };
         if is_there {
-            state.is_fleets = wish != Wanted::Own;
+            subject.hold(wish != Wanted::Own);
             (state.failures, state.retry) = (0, None);
             self.heeded(name, generation);
             return;
@@ -140,10 +138,7 @@ impl Member {
         let Some(state) = self.states.get_mut(&slot) else { return };
         state.is_busy = false;
         match taken {
-            Ok(()) => {
-                state.is_fleets = digest.is_some();
-                (state.failures, state.retry) = (0, None);
-            }
+            Ok(()) => (state.failures, state.retry) = (0, None),
             Err(NotTaken::Refused(reason)) if let Some(digest) = digest => {
                 tracing::error!(slot, "roll-out {generation} is not taken: {reason}");
                 state.refused = Some((generation, digest, reason));
@@ -156,8 +151,9 @@ impl Member {
         }
     }
 
-    /// Looks whether a slot has gone back by itself.
+    /// Looks whether a slot has gone back by itself, and at what nothing tells of either.
     pub(super) fn look(&mut self) {
+        self.look_at_names();
         for (name, plug) in self.plugs() {
             let Some(desired) = self.slots.get(&name).and_then(|slot| slot.known.desired.as_ref()) else {
                 continue;

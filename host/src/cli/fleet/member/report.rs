@@ -67,8 +67,11 @@ impl Place {
                     return Ok(Whose::Ours);
                 }
                 // It was there for too long, or somebody has written it since.
-                Err(NotWritten::Conflict) => self.revision = None,
-                Err(NotWritten::Failed(reason)) => return Err(reason),
+                Err(NotWritten::Conflict) => {
+                    self.revision = None;
+                    store.learn_host_time().await?;
+                }
+                Err(NotWritten::Failed(trouble)) => return Err(trouble.into()),
             }
         }
         let (there, revision) = store.read::<HostStatus>(&store.hosts, key).await?;
@@ -87,7 +90,7 @@ impl Place {
                 Ok(Whose::Ours)
             }
             Err(NotWritten::Conflict) => Ok(Whose::Unknown),
-            Err(NotWritten::Failed(reason)) => Err(reason),
+            Err(NotWritten::Failed(trouble)) => Err(trouble.into()),
         }
     }
 }
@@ -135,7 +138,7 @@ impl Member {
 
     async fn leave_beside(&mut self, store: &Store) -> Result<(), String> {
         match self.place.beside.take() {
-            Some(revision) => store.remove(&store.hosts, &self.key_beside(), revision).await,
+            Some(revision) => Ok(store.remove(&store.hosts, &self.key_beside(), Some(revision)).await?),
             None => Ok(()),
         }
     }
@@ -143,7 +146,7 @@ impl Member {
     /// Takes back what it has said, when it ends.
     pub(super) async fn leave(&mut self, store: &Store) {
         if let Some(revision) = self.place.revision.take() {
-            let _ = store.remove(&store.hosts, &self.status_key(), revision).await;
+            let _ = store.remove(&store.hosts, &self.status_key(), Some(revision)).await;
         }
         let _ = self.leave_beside(store).await;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plugsock::Probe;
+use plugsock::{Probe, SwapOptions};
 
 use super::super::kept::Kept;
 use super::super::records::Version;
@@ -48,10 +48,17 @@ impl Subject {
     }
 
     /// Whether that is what this host was started with.
-    pub(super) fn is_own(&self, is_fleets: bool) -> bool {
+    pub(super) fn is_own(&self) -> bool {
         match self {
-            Self::Handler(_) => !is_fleets,
+            Self::Handler(plug) => !plug.held.is_set(),
             Self::Program(program) => program.is_own(),
+        }
+    }
+
+    /// What serves is what is wanted: the fleet's word, or what this host was started with.
+    pub(super) fn hold(&self, is_fleets: bool) {
+        if let Self::Handler(plug) = self {
+            plug.held.set(is_fleets);
         }
     }
 
@@ -81,7 +88,7 @@ impl Subject {
         match self {
             Self::Handler(plug) => {
                 let source = plug.planned.source.for_swap(registry);
-                handler::swap(*plug, source, true, None)
+                handler::swap(*plug, source, false, SwapOptions { force: true, ..SwapOptions::default() })
             }
             Self::Program(program) => Box::new(move || program.back()),
         }
@@ -91,7 +98,8 @@ impl Subject {
         match self {
             Self::Handler(plug) => {
                 let Taking { version, is_forced, probe, .. } = taking;
-                handler::swap(*plug, handler::source(places, version, brought), is_forced, probe)
+                let how = SwapOptions { force: is_forced, probe, ..SwapOptions::default() };
+                handler::swap(*plug, handler::source(places, version, brought), true, how)
             }
             Self::Program(program) => {
                 let bytes = brought.map(|(bytes, _)| bytes).unwrap_or_default();
