@@ -24,6 +24,8 @@ pub fn advised(reason: &str, ca: &str) -> String {
         "write who asks before the host, as in USER:PASSWORD@HOST"
     } else if says(&["jetstream unavailable", "jetstream not enabled", "jetstream resource does not exist"]) {
         "it has no JetStream, or not yet: it is started with -js"
+    } else if says(&["insufficient resources"]) {
+        "it may keep no more: remove what is needed no longer, or let it have more room"
     } else if says(&["corrupt message of type"]) {
         "it does not speak TLS there"
     } else if says(&["select is not allowed in cluster mode"]) {

@@ -185,6 +185,14 @@ fn what_is_wrong_with_nats_is_said_with_what_to_do() {
     };
     assert!(status(&nats.url()).contains("USER:PASSWORD@HOST"));
     assert!(status(&nats.tls_url().replace("tls://", "tls://a:b@")).contains("it does not speak TLS there"));
+    let Some(full) = super::Nats::configured(|_| "jetstream { max_file_store: 40KB }\n".to_owned()) else {
+        return;
+    };
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("two.wasm");
+    std::fs::write(&file, versioned("two")).unwrap();
+    let ended = run(plugsock().args(["fleet", "push", "--fleet", &full.url()]).arg(&file));
+    assert!(ended.code == Some(1) && ended.stderr.contains("it may keep no more"), "{ended:?}");
     let Some(without) = super::Nats::configured_without_jetstream() else { return };
     assert!(status(&without.url()).contains("it is started with -js"));
 }

@@ -112,7 +112,9 @@ async fn ask<T, E: std::error::Error>(
     asked: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Trouble> {
     match refusals.or(about, asked).await {
-        Ok(answered) => answered.map_err(|error| Trouble::from(format!("{what}: {}", causes(&error)))),
+        Ok(answered) => {
+            answered.map_err(|error| Trouble::from(format!("{what}: {}", advised(&causes(&error), CA))))
+        }
         Err(refusal) => Err(Trouble { reason: format!("{what}: {refusal}"), is_refusal: true }),
     }
 }
