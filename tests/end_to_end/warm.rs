@@ -105,6 +105,7 @@ fn what_calls_wasi_when_it_is_instantiated_is_made_for_its_request() {
     for (handler, strategy) in [
         (written("command_random_start"), "threading"),
         (written("command_random_start"), "forking"),
+        (written("command_seed_start"), "forking"),
         (written("age"), "forking"),
     ] {
         let args = ["tcp://127.0.0.1:0", &handler, "--warm", "2", "--concurrency", strategy];
