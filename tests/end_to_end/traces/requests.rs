@@ -71,7 +71,9 @@ fn the_wait_for_a_worker() {
     assert_eq!(first.exchange(b""), b"");
     assert_eq!(second.exchange(b""), b"b");
     let [first, second] = &traces(&collector, 2, "finish")[..] else { panic!("there are two") };
-    assert!(!first.names().contains(&"wait for start"), "{first:#?}");
+    // A busy machine may have the first wait, too.
+    let is_first_shorter = || first.below("wait for start").time() < second.below("wait for start").time();
+    assert!(!first.names().contains(&"wait for start") || is_first_shorter(), "{first:#?}");
     assert!(second.below("wait for start").time() >= 150, "{second:#?}");
     assert!(second.below("wait for start").ended <= second.below("instantiate").begun, "{second:#?}");
     assert!(second.below("instantiate").time() < second.own.time() - 150, "{second:#?}");
