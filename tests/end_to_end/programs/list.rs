@@ -149,7 +149,7 @@ for line in words do print(select(2, pcall(load('return ' .. line)))) end",
                 "HTTP/1.1 404",
             ]),
         ),
-        taught: "Asynchronous Rust for WASI 0.2, what `plugsock new --kind http` writes. What it prints is in the log.",
+        taught: "Asynchronous Rust for WASI 0.2. What it prints is in the log.",
     },
     Program {
         name: "http-proxy of wasip2 2.0",
