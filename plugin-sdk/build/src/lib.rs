@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The build is a nested `cargo build` for [`TARGET`] with the workspace's `plugin` profile. The outer cargo holds the lock
-//! on its own target directory, so this one has another within, which all build scripts share: most of what they build is
+//! on its own target directory, so this one has another beside, which all build scripts of a profile share: most of what they build is
 //! the same, also for `cargo clippy`. The build script runs again when a source file of what was built changes.
 
 use std::env;
@@ -61,16 +61,18 @@ fn select<'a>(packages: &[&'a str]) -> Vec<&'a str> {
 
 /// Builds what `selection` selects and returns the directory that cargo puts it into.
 fn build(selection: &[&str]) -> Result<PathBuf, Error> {
-    let target_dir = outer_target_dir(&variable("OUT_DIR")?).join("components");
+    let target_dir = profile_dir(&variable("OUT_DIR")?).join("components");
     target::install()?;
     cargo::build(&target_dir, selection)?;
     rerun::when_workspace_changes()?;
     Ok(target_dir.join(TARGET).join(PROFILE))
 }
 
-/// The outer cargo's target directory, which it marks for whoever makes backups; `OUT_DIR` itself where it does not.
-fn outer_target_dir(out_dir: &Path) -> &Path {
-    out_dir.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists()).unwrap_or(out_dir)
+/// Where the outer cargo puts what it builds in its profile, above the `build` that has all of `OUT_DIR`s; `OUT_DIR` itself
+/// where they lie elsewhere.
+fn profile_dir(out_dir: &Path) -> &Path {
+    let build = out_dir.ancestors().find(|directory| directory.ends_with("build"));
+    build.and_then(Path::parent).unwrap_or(out_dir)
 }
 
 /// The files in which cargo notes what each artifact was made of; their names have no hash.
@@ -88,4 +90,18 @@ fn dep_info_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 /// A path that cargo gives to build scripts in an environment variable.
 fn variable(name: &'static str) -> Result<PathBuf, Error> {
     env::var_os(name).map(PathBuf::from).ok_or(Error::NotABuildScript { variable: name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_scripts_of_a_profile_share_a_directory() {
+        for package in ["host-1", "tests-2"] {
+            let out_dir = format!("/home/build/target/release/build/{package}/out");
+            assert_eq!(profile_dir(out_dir.as_ref()), Path::new("/home/build/target/release"));
+        }
+        assert_eq!(profile_dir("/elsewhere/out".as_ref()), Path::new("/elsewhere/out"));
+    }
 }
