@@ -63,12 +63,16 @@ impl Signal {
         }
     }
 
+    /// The variables that say something of it, the one that goes before first.
+    fn variables(self, what: &str) -> [String; 2] {
+        let signal = self.name().to_uppercase();
+        [format!("OTEL_EXPORTER_OTLP_{signal}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
+    }
+
     /// Refuses a collector that nothing could be sent to: the one that was given, or else that of the environment.
     pub(crate) fn check(self, endpoint: Option<&str>) -> Result<(), OtlpError> {
-        let signal = self.name().to_uppercase();
-        let said = |what: &str| {
-            let names = [format!("OTEL_EXPORTER_OTLP_{signal}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")];
-            let mut said = names.into_iter().filter_map(|name| Some((variable(&name)?, name)));
+        let said = |what| {
+            let mut said = self.variables(what).into_iter().filter_map(|name| Some((variable(&name)?, name)));
             said.find(|(value, _)| !value.is_empty())
         };
         if let Some((protocol, name)) = said("PROTOCOL").filter(|(protocol, _)| protocol != "http/protobuf") {
@@ -86,9 +90,9 @@ impl Signal {
 
     /// Made on another thread, since one that waits in tasks must not make it. No request of it takes longer than `at_most`.
     pub(crate) fn client(self, at_most: Duration) -> Result<Client, OtlpError> {
-        let of_signal = format!("OTEL_EXPORTER_OTLP_{}_TIMEOUT", self.name().to_uppercase());
-        let name = if variable(&of_signal).is_some() { &of_signal } else { "OTEL_EXPORTER_OTLP_TIMEOUT" };
-        let timeout = self.milliseconds(name, TIMEOUT)?.min(at_most);
+        let [of_signal, of_all] = self.variables("TIMEOUT");
+        let name = if variable(&of_signal).is_some() { of_signal } else { of_all };
+        let timeout = self.milliseconds(&name, TIMEOUT)?.min(at_most);
         // The client has no cryptography of its own. Whoever was first has installed the same.
         let _ = ring::default_provider().install_default();
         let build = move || reqwest::blocking::Client::builder().timeout(timeout).build();

@@ -50,25 +50,27 @@ pub struct PlannedHandler {
     pub place: Option<String>,
 }
 
+/// Says of an error which table of a file it is about.
+fn blame(place: Option<&str>, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    match place {
+        Some(place) => error.context(place.to_owned()),
+        None => error,
+    }
+}
+
 impl PlannedServer {
     /// Says of an error which table of a file it is about.
     pub fn blame(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        let error: anyhow::Error = error.into();
-        match &self.place {
-            Some(place) => error.context(place.clone()),
-            None => error,
-        }
+        blame(self.place.as_deref(), error)
     }
 }
 
 impl PlannedHandler {
     /// Says of an error which table of a file it is about.
     pub fn blame(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
-        let error: anyhow::Error = error.into();
-        match &self.place {
-            Some(place) => error.context(format!("{place}: {HANDLER} {}", self.name)),
-            None => error,
-        }
+        let place = self.place.as_ref().map(|place| format!("{place}: {HANDLER} {}", self.name));
+        blame(place.as_deref(), error)
     }
 
     /// Where it is loaded and run: with what it may do, on an engine for all.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
@@ -68,6 +68,7 @@ impl Reach {
 }
 
 /// A connection to a fleet's records.
+#[derive(Clone)]
 pub struct Store {
     client: Client,
     context: Context,
@@ -75,7 +76,7 @@ pub struct Store {
     pub records: kv::Store,
     pub hosts: kv::Store,
     /// How long what hosts say of themselves holds, as far as it was asked.
-    host_time: Mutex<Duration>,
+    host_time: Arc<Mutex<Duration>>,
 }
 
 /// Why something did not come about.
@@ -116,6 +117,17 @@ async fn ask<T, E: std::error::Error>(
             answered.map_err(|error| Trouble::from(format!("{what}: {}", advised(&causes(&error), CA))))
         }
         Err(refusal) => Err(Trouble { reason: format!("{what}: {refusal}"), is_refusal: true }),
+    }
+}
+
+/// What comes of asking; nothing if it is an error that somebody asks to learn.
+async fn unless<T, E>(
+    is_expected: impl FnOnce(&E) -> bool,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<Option<T>, E> {
+    match asked.await {
+        Err(error) if is_expected(&error) => Ok(None),
+        answered => answered.map(Some),
     }
 }
 
@@ -192,7 +204,7 @@ pub async fn open(
     context.set_timeout(ANSWER_TIME);
     let records = key_value(&context, &refusals, bucket(RECORDS, Duration::ZERO, making.replicas)).await?;
     let hosts = key_value(&context, &refusals, bucket(HOSTS, making.host_time, making.replicas)).await?;
-    let host_time = Mutex::new(holds_for(&hosts.stream.cached_info().config));
+    let host_time = Arc::new(Mutex::new(holds_for(&hosts.stream.cached_info().config)));
     Ok((Store { client, context, refusals, records, hosts, host_time }, noticed))
 }
 
@@ -224,20 +236,15 @@ async fn key_value(
     refusals: &Refusals,
     config: stream::Config,
 ) -> Result<kv::Store, String> {
-    let name = config.name.trim_start_matches("KV_").to_owned();
-    let failed = |error: &dyn std::error::Error| {
-        format!("cannot open the bucket {name}: {}", advised(&causes(error), CA))
-    };
-    let found = refusals.or(&config.name, context.get_key_value(&name)).await;
-    match found.map_err(|refusal| format!("cannot open the bucket {name}: {refusal}"))? {
-        Ok(store) => return Ok(store),
-        Err(error) if is_not_found(&error) => {}
-        Err(error) => return Err(failed(&error)),
+    let (name, about) = (config.name.trim_start_matches("KV_").to_owned(), config.name.clone());
+    let what = format!("cannot open the bucket {name}");
+    let found = unless(is_not_found, context.get_key_value(&name));
+    if let Some(store) = ask(refusals, &about, &what, found).await? {
+        return Ok(store);
     }
-    let about = config.name.clone();
     let made = refusals.or(&about, context.get_or_create_stream(config)).await;
     made.map_err(|refusal| not_made(&name, &refusal))?.map_err(|error| not_made(&name, &causes(&error)))?;
-    context.get_key_value(&name).await.map_err(|error| failed(&error))
+    Ok(ask(refusals, &about, &what, context.get_key_value(&name)).await?)
 }
 
 fn not_made(name: &str, why: &str) -> String {
@@ -247,8 +254,9 @@ fn not_made(name: &str, why: &str) -> String {
 }
 
 /// Whether a stream is not there.
-fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
-    let found = std::iter::successors(Some(error), |error| error.source());
+fn is_not_found<E: std::error::Error + 'static>(error: &E) -> bool {
+    let found =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
     let mut streams = found.filter_map(|error| error.downcast_ref::<jetstream::context::GetStreamError>());
     streams.any(|error| {
         matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
@@ -302,14 +310,8 @@ impl Store {
         revision: u64,
     ) -> Result<u64, NotWritten> {
         let bytes = bytes_of(key, record).map_err(NotWritten::Failed)?;
-        let written = async {
-            Ok::<_, kv::UpdateError>(match store.update(key, bytes, revision).await {
-                Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => None,
-                written => Some(written?),
-            })
-        };
-        let written = self.ask(&named(store, key), &format!("cannot write {key}"), written).await;
-        written.map_err(NotWritten::Failed)?.ok_or(NotWritten::Conflict)
+        let is_conflict = |error: &kv::UpdateError| error.kind() == kv::UpdateErrorKind::WrongLastRevision;
+        self.written(store, key, unless(is_conflict, store.update(key, bytes, revision))).await
     }
 
     /// Writes a record where there is none, or one that was removed.
@@ -320,12 +322,17 @@ impl Store {
         record: &impl Serialize,
     ) -> Result<u64, NotWritten> {
         let bytes = bytes_of(key, record).map_err(NotWritten::Failed)?;
-        let written = async {
-            Ok::<_, kv::CreateError>(match store.create(key, bytes).await {
-                Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => None,
-                written => Some(written?),
-            })
-        };
+        let is_conflict = |error: &kv::CreateError| error.kind() == kv::CreateErrorKind::AlreadyExists;
+        self.written(store, key, unless(is_conflict, store.create(key, bytes))).await
+    }
+
+    /// The revision of what was written, unless somebody else was before.
+    async fn written<E: std::error::Error>(
+        &self,
+        store: &kv::Store,
+        key: &str,
+        written: impl Future<Output = Result<Option<u64>, E>>,
+    ) -> Result<u64, NotWritten> {
         let written = self.ask(&named(store, key), &format!("cannot write {key}"), written).await;
         written.map_err(NotWritten::Failed)?.ok_or(NotWritten::Conflict)
     }
@@ -415,15 +422,8 @@ impl Store {
     /// The object store, which is made if it is not there.
     pub async fn make_components(&self, replicas: usize) -> Result<ObjectStore, String> {
         let what = format!("cannot open the object store {COMPONENTS}");
-        let found = async {
-            Ok(match self.context.get_object_store(COMPONENTS).await {
-                Err(error) if is_not_found(&error) => None,
-                found => Some(found?),
-            })
-        };
-        if let Some(store) =
-            self.ask::<_, jetstream::context::ObjectStoreError>(COMPONENTS, &what, found).await?
-        {
+        let found = unless(is_not_found, self.context.get_object_store(COMPONENTS));
+        if let Some(store) = self.ask(COMPONENTS, &what, found).await? {
             return Ok(store);
         }
         let config = object_store::Config {
@@ -494,14 +494,7 @@ impl Store {
         digest: Digest,
         (max, allowed_by): (u64, &'static str),
     ) -> impl Future<Output = Result<Vec<u8>, String>> + Send + 'static {
-        let store = Self {
-            client: self.client.clone(),
-            context: self.context.clone(),
-            refusals: self.refusals.clone(),
-            records: self.records.clone(),
-            hosts: self.hosts.clone(),
-            host_time: Mutex::new(self.host_time()),
-        };
+        let store = self.clone();
         async move {
             let (bucket, info) = store.look(digest).await?;
             if info.size as u64 > max {
@@ -510,7 +503,6 @@ impl Store {
                     info.size
                 ));
             }
-            let failed = |error: &dyn std::error::Error| format!("cannot fetch {digest}: {}", causes(error));
             let what = format!("cannot fetch {digest}");
             let object = store.ask(COMPONENTS, &what, bucket.get(digest.to_string())).await?;
             // What is there need not be as long as it is said to be.
@@ -518,9 +510,8 @@ impl Store {
             let mut bytes = Vec::new();
             loop {
                 let read = timeout(STALL_TIME, object.read_buf(&mut bytes)).await;
-                let read =
-                    read.map_err(|_| format!("cannot fetch {digest}: nothing comes for {STALL_TIME:?}"))?;
-                if read.map_err(|error| failed(&error))? == 0 {
+                let read = read.map_err(|_| format!("{what}: nothing comes for {STALL_TIME:?}"))?;
+                if read.map_err(|error| format!("{what}: {}", causes(&error)))? == 0 {
                     return Ok(bytes);
                 }
             }

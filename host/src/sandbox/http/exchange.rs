@@ -120,7 +120,7 @@ fn exchange_of<B>(request: &Request<B>, origin: &Origin) -> Exchange {
     let version = version.trim_start_matches("HTTP/");
     Exchange {
         method: excerpt_of(request.method().as_str(), NOTED_MAX),
-        scheme: if origin.is_tls { "https" } else { "http" }.to_owned(),
+        scheme: origin.proto().to_owned(),
         path: excerpt_of(uri.path(), NOTED_MAX),
         version: version.strip_suffix(".0").filter(|version| *version != "1").unwrap_or(version).to_owned(),
         host: authority.as_ref().map(|authority| excerpt_of(authority.host(), NOTED_MAX)),
@@ -140,7 +140,7 @@ impl Connection {
     /// Counts what hyper has refused by itself, and has it told.
     pub(super) fn note_refusal(&self, status: StatusCode) {
         self.exchanges.answered(status);
-        let scheme = if self.origin.is_tls { "https" } else { "http" }.to_owned();
+        let scheme = self.origin.proto().to_owned();
         // Whatever its head says was not understood.
         let came = Came { since: Instant::now(), parent: None };
         self.tell(came, || Exchange { status: Some(status.as_u16()), scheme, ..Exchange::default() });

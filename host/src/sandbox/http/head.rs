@@ -51,7 +51,8 @@ impl Origin {
         Self { client, credentials, local, is_tls, said }
     }
 
-    fn proto(&self) -> &'static str {
+    /// By which protocol its requests come, as URLs have it.
+    pub(super) fn proto(&self) -> &'static str {
         if self.is_tls { "https" } else { "http" }
     }
 }
